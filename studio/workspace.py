@@ -20,12 +20,16 @@ from typing import Any
 from studio import files
 from studio.errors import InputError, NotFoundError
 
-PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped(*parts: str) -> Path:
-    """A file or folder that comes with the studio: `shipped("data", "pocket")`, `shipped("presets")`."""
-    return PACKAGE_ROOT.joinpath(*parts)
+    """A file or folder that comes with the studio: `shipped("data", "pocket")`, `shipped("presets")`.
+
+    In a checkout they lie beside the package; `pip install` puts them into `studio/_shipped`.
+    """
+    installed = _PACKAGE / "_shipped"
+    return (installed if installed.is_dir() else _PACKAGE.parent).joinpath(*parts)
 
 
 def default_home() -> Path:

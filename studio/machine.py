@@ -1,0 +1,135 @@
+"""What this computer has: cores, memory, graphics cards, versions. Read without importing torch.
+
+Graphics cards are asked for with `nvidia-smi`; whether torch itself can use them is for the environment gate, which
+asks in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from studio import files
+
+# The packages whose versions decide what a run computes.
+VERSIONED = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "streamlit",
+    "prodigyopt",
+    "lion-pytorch",
+    "bitsandbytes",
+)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA card. vram_bytes: total memory; driver: version as `nvidia-smi` gives it."""
+
+    name: str
+    vram_bytes: int
+    driver: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This computer. ram_bytes: total memory; packages: name -> installed version, absent ones left out."""
+
+    system: str
+    cpu: str
+    cores: int
+    ram_bytes: int
+    gpus: tuple[Gpu, ...]
+    python: str
+    packages: dict[str, str]
+
+    @property
+    def device(self) -> str:
+        """ "cuda" when there is a card, "mps" on an Apple chip, else "cpu"."""
+        if self.gpus:
+            return "cuda"
+        return "mps" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that training may use: of the largest card, else of the computer."""
+        return max((g.vram_bytes for g in self.gpus), default=self.ram_bytes)
+
+    @property
+    def words(self) -> str:
+        """The computer in one sentence."""
+        if self.gpus:
+            g = max(self.gpus, key=lambda g: g.vram_bytes)
+            return f"{g.name} with {g.vram_bytes / 2**30:.0f} GB of memory, {self.cores} CPU cores."
+        return (
+            f"No graphics card found: {self.cores} CPU cores and {self.ram_bytes / 2**30:.0f} GB of memory."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for records and fingerprints."""
+        return asdict(self)
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    try:
+        done = subprocess.run(
+            [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    found = []
+    for line in done.stdout.splitlines():
+        parts = [p.strip() for p in line.split(",")]
+        if len(parts) == 3 and parts[1].isdigit():
+            found.append(Gpu(parts[0], int(parts[1]) * 2**20, parts[2]))
+    return tuple(found)
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package without importing it; None when it is absent."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def detect() -> Machine:
+    """This computer, looked at once per process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return Machine(
+        system=f"{platform.system()} {platform.release()}",
+        cpu=platform.processor() or platform.machine(),
+        cores=cores,
+        ram_bytes=psutil.virtual_memory().total,
+        gpus=_gpus(),
+        python=platform.python_version(),
+        packages={p: v for p in VERSIONED if (v := installed_version(p)) is not None},
+    )
+
+
+def disk_free(path: Path) -> int:
+    """Free bytes on the disk of `path`."""
+    return files.free_bytes(path)

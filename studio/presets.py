@@ -1,0 +1,153 @@
+"""Presets: files that fill settings. Shipped ones lie in `presets/`, the user's own in the workspace's `presets/`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from studio import files
+from studio.errors import InputError, NotFoundError
+from studio.findings import Finding
+from studio.machine import Machine
+from studio.models import BaseModelEntry
+from studio.settings import TrainingSettings, parse_settings, problems
+from studio.workspace import Workspace, shipped
+
+
+class Preset(BaseModel):
+    """A preset.
+
+    family:  base models it is for.
+    who:     whom it suits, in one sentence.
+    memory:  what it needs, in words; time: how long it takes, in words.
+    source:  where its figures come from.
+    pictures_per_epoch: when set, repeats are chosen so that one epoch shows about this many pictures.
+    settings: values for TrainingSettings; what it leaves out keeps the default.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    title: str
+    family: str
+    summary: str
+    who: str
+    memory: str
+    time: str
+    source: str
+    pictures_per_epoch: int = 0
+    order: int = 50
+    settings: dict[str, Any]
+
+
+def _load(path: Path) -> Preset:
+    raw = files.read_yaml(path)
+    try:
+        preset = Preset.model_validate(raw)
+    except ValidationError as e:
+        found = [
+            Finding(
+                severity="block", code="preset-invalid", what=f"{'.'.join(map(str, p['loc']))}: {p['msg']}."
+            )
+            for p in e.errors()
+        ]
+        raise InputError(
+            f"The preset {path.name} cannot be used.",
+            "It does not have the form of a preset.",
+            "Mend or remove the file.",
+            found,
+        ) from e
+    bad = problems(preset.settings)
+    if bad:
+        raise InputError(
+            f"The preset {path.name} cannot be used.",
+            "Some of its settings cannot be understood.",
+            "Mend or remove the file.",
+            bad,
+        )
+    return preset
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[Preset, ...]:
+    return tuple(_load(p) for p in sorted(shipped("presets").glob("*.yaml")))
+
+
+def list_presets(workspace: Workspace, family: str | None = None) -> list[Preset]:
+    """Presets, for one family when given, in the order to show them. Broken files of the user's own raise InputError."""
+    found = {p.id: p for p in _shipped()}
+    found |= {p.id: p for p in (_load(f) for f in sorted(workspace.presets_dir.glob("*.yaml")))}
+    chosen = [p for p in found.values() if family is None or p.family == family]
+    return sorted(chosen, key=lambda p: (p.family, p.order, p.id))
+
+
+def get_preset(workspace: Workspace, preset_id: str) -> Preset:
+    """The preset of an id. Raises NotFoundError naming those that exist."""
+    every = list_presets(workspace)
+    for p in every:
+        if p.id == preset_id:
+            return p
+    raise NotFoundError(
+        f"There is no preset called '{preset_id}'.",
+        "Neither the studio nor your workspace has it.",
+        f"Use one of: {', '.join(p.id for p in every)}.",
+    )
+
+
+def fill(preset: Preset, entry: BaseModelEntry, pictures: int, machine: Machine) -> TrainingSettings:
+    """The preset's settings for a base model, a number of pictures and a computer.
+
+    Repeats follow from `pictures_per_epoch`; half precision is taken back on a computer without a graphics card.
+    Raises InputError when the preset is for another family.
+    """
+    if preset.family != entry.family:
+        raise InputError(
+            f"The preset '{preset.id}' is for {preset.family} models.",
+            f"{entry.title} is a {entry.family} model.",
+            f"Choose a preset for {entry.family}.",
+        )
+    values = dict(preset.settings)
+    if preset.pictures_per_epoch and pictures:
+        values["repeats"] = max(1, round(preset.pictures_per_epoch / pictures))
+    if machine.device == "cpu":
+        values["precision"] = "no"
+    values.setdefault("resolution", entry.resolution)
+    values.setdefault("bucket_step", entry.bucket_step)
+    return parse_settings(values)
+
+
+def default_preset(workspace: Workspace, family: str) -> Preset:
+    """The preset to start from: the family's standard one. Raises NotFoundError when the family has none."""
+    return get_preset(workspace, f"{family}-standard")
+
+
+def save_as_preset(workspace: Workspace, title: str, family: str, settings: TrainingSettings) -> Preset:
+    """Keep settings as a preset of the user's own. Raises InputError when the name is taken."""
+    preset_id = files.slug(title)
+    if any(p.id == preset_id for p in list_presets(workspace)):
+        raise InputError(
+            f"There is a preset called '{preset_id}' already.",
+            "Presets are told apart by their names.",
+            "Choose another name.",
+        )
+    values = {
+        k: v
+        for k, v in settings.model_dump(mode="json").items()
+        if v != TrainingSettings.model_fields[k].default
+    }
+    preset = Preset(
+        id=preset_id,
+        title=title.strip(),
+        family=family,
+        summary="Saved by you.",
+        who="You.",
+        memory="as its settings need",
+        time="as its settings need",
+        source="your own",
+        settings=values,
+    )
+    files.write_yaml(workspace.presets_dir / f"{preset_id}.yaml", preset.model_dump(mode="json"))
+    return preset

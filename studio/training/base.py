@@ -1,0 +1,246 @@
+"""What a training backend is: a Protocol, and the plain data that goes in and comes out.
+
+A backend is one file with one class. It says what it can train, checks settings against the computer, writes the files
+its engine wants, gives the command, and finds the checkpoints. What runs is a job (see studio.jobs); a backend starts
+nothing itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from studio import files
+from studio.errors import InputError, NotFoundError
+from studio.findings import Finding
+from studio.machine import Machine
+from studio.models import BaseModelEntry
+from studio.settings import TrainingSettings
+from studio.training.lora_keys import read_header
+
+PLAN_FILE = "plan.json"
+CHECKPOINTS = "checkpoints"
+SAMPLES = "samples"
+STATE = "state"
+
+
+class PlannedPicture(BaseModel):
+    """One picture of a run as it was when the run was made.
+
+    path:    absolute path of the picture file.
+    caption: the text it is trained with, trigger word first.
+    sha256:  hash of the file's content; a file that differs when the run starts is refused. Empty: not checked.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path
+    caption: str
+    sha256: str = ""
+
+
+class TrainingPlan(BaseModel):
+    """Everything that a training job needs to know, frozen into `<run_folder>/plan.json` before it starts.
+
+    run_folder:     the job folder; checkpoints, samples and state go below it.
+    model_path:     a diffusers folder or a single .safetensors checkpoint.
+    family:         geometry of the base model: pocket, sd15 or sdxl.
+    prediction:     what the base model predicts.
+    pictures:       at least one; their order matters for repeatability.
+    settings:       the frozen settings.
+    trigger:        the trigger word; stays first when tags are shuffled.
+    output_name:    stem of the LoRA files.
+    sample_prompts: what samples show; empty: two captions of the dataset (none when settings say so).
+    limit_steps:    stop after this many steps (a dry run): the largest pictures come first, nothing is sampled.
+    resume_from:    a state folder to start from. A run that finds a state of its own goes on from there without it.
+    cache_dir:      where encoded pictures are kept between runs; None: in the run folder.
+    model_title:    name of the base model, for the LoRA's metadata.
+    model_hash:     hash of the base model, for the LoRA's metadata; may be empty.
+    metadata:       further text fields for the LoRA file; never paths.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    run_folder: Path
+    model_path: Path
+    family: Literal["pocket", "sd15", "sdxl"]
+    prediction: Literal["epsilon", "v_prediction"] = "epsilon"
+    pictures: tuple[PlannedPicture, ...] = Field(min_length=1)
+    settings: TrainingSettings
+    trigger: str = ""
+    output_name: str = Field(default="lora", pattern=r"^[\w][\w.\- ]{0,99}$")
+    sample_prompts: tuple[str, ...] = ()
+    limit_steps: int | None = Field(default=None, ge=1)
+    resume_from: Path | None = None
+    cache_dir: Path | None = None
+    model_title: str = ""
+    model_hash: str = ""
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.run_folder / CHECKPOINTS
+
+    @property
+    def samples_dir(self) -> Path:
+        return self.run_folder / SAMPLES
+
+    @property
+    def state_dir(self) -> Path:
+        return self.run_folder / STATE
+
+    @property
+    def effective_prediction(self) -> Literal["epsilon", "v_prediction"]:
+        """What the loss uses: the settings' prediction unless that is "auto"."""
+        return self.prediction if self.settings.prediction == "auto" else self.settings.prediction
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """What samples show: the plan's prompts, else the settings', else two captions far apart in the dataset."""
+        told = self.sample_prompts or self.settings.sample_prompts
+        if told:
+            return told
+        captions = list(dict.fromkeys(p.caption for p in self.pictures if p.caption.strip()))
+        return tuple(dict.fromkeys((captions[0], captions[len(captions) // 2]))) if captions else ()
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the result: model, pictures, captions, settings. A resumed run must have the same."""
+        told = self.model_dump(
+            mode="json", include={"family", "prediction", "settings", "trigger", "model_hash"}
+        )
+        return files.fingerprint(
+            [told, [(p.path.name, p.caption, p.sha256) for p in self.pictures], self.limit_steps]
+        )
+
+    def save(self) -> Path:
+        """Write plan.json into the run folder; its path."""
+        path = self.run_folder / PLAN_FILE
+        files.write_json(path, self.model_dump(mode="json"))
+        return path
+
+    @classmethod
+    def load(cls, run_folder: Path) -> TrainingPlan:
+        """The plan of a run folder. Raises NotFoundError, or InputError when it was damaged by hand."""
+        path = run_folder / PLAN_FILE
+        raw = files.read_json(path)
+        if raw is None:
+            raise NotFoundError(
+                f"There is no {PLAN_FILE} in {run_folder.name}.",
+                "The folder is not a training run, or it was never written whole.",
+                "Start a new run.",
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as e:
+            first = e.errors()[0]
+            raise InputError(
+                f"{PLAN_FILE} of {run_folder.name} cannot be used.",
+                f"{'.'.join(map(str, first['loc'])) or 'It'}: {first['msg']}.",
+                "Start a new run from the project's settings.",
+            ) from e
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A LoRA file of a run. epoch, step: how far training was, from the file's own metadata; final: the last one."""
+
+    path: Path
+    epoch: int
+    step: int
+    final: bool
+
+    @property
+    def label(self) -> str:
+        """Such as "epoch 3" or "final (epoch 15)"."""
+        return f"final (epoch {self.epoch})" if self.final else f"epoch {self.epoch}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture drawn during training. prompt: what was asked for; step 0 is before any training."""
+
+    path: Path
+    epoch: int
+    step: int
+    prompt: str
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """An engine that trains.
+
+    id:       name in settings and on the command line.
+    title:    name for people.
+    families: base model families it can train.
+    """
+
+    id: str
+    title: str
+    families: tuple[str, ...]
+
+    def check(
+        self, settings: TrainingSettings, machine: Machine, entry: BaseModelEntry, trigger: str = ""
+    ) -> list[Finding]:
+        """What speaks against these settings on this computer with this base model; [] when nothing does."""
+        ...
+
+    def native_files(self, plan: TrainingPlan) -> dict[str, str]:
+        """The engine's own config files, name -> text, as the run would use them. Writes nothing."""
+        ...
+
+    def command(self, plan: TrainingPlan) -> list[str]:
+        """The command line that trains `plan`, whose plan.json is already written."""
+        ...
+
+    def parse(self, line: str) -> dict[str, Any] | None:
+        """An event for a line of the engine's output, or None. For engines that only speak through their log."""
+        ...
+
+    def checkpoints(self, folder: Path) -> list[Checkpoint]:
+        """Whole LoRA files of a run folder, earliest first; damaged files are left out."""
+        ...
+
+
+def find_checkpoints(folder: Path) -> list[Checkpoint]:
+    """LoRA files below `<folder>/checkpoints`, by step, the final one last.
+
+    A file counts only when its header is readable and its size is what the header says. Epoch and step come from the
+    metadata `ss_epoch` and `ss_steps`; kohya's naming `name-000003.safetensors` gives the epoch when they are missing.
+    """
+    found = []
+    for path in sorted((folder / CHECKPOINTS).glob("*.safetensors")):
+        if path.name.startswith("."):
+            continue
+        try:
+            header = read_header(path)
+        except InputError:
+            continue
+        tail = path.stem.rpartition("-")[2]
+        numbered = len(tail) == 6 and tail.isdigit()
+        epoch = _number(header.metadata.get("ss_epoch")) or (int(tail) if numbered else 0)
+        found.append(Checkpoint(path, epoch, _number(header.metadata.get("ss_steps")), final=not numbered))
+    return sorted(found, key=lambda c: (c.final, c.step, c.epoch))
+
+
+def find_samples(folder: Path) -> list[Sample]:
+    """Pictures below `<folder>/samples`, by step. Their text lies beside them in `<name>.json`."""
+    found = []
+    for path in sorted((folder / SAMPLES).glob("*.png")):
+        try:
+            note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            note = {}
+        step = _number(path.stem.partition("_")[0])
+        found.append(Sample(path, _number(note.get("epoch")), step, str(note.get("prompt", ""))))
+    return sorted(found, key=lambda s: (s.step, s.path.name))
+
+
+def _number(text: Any) -> int:
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        return 0

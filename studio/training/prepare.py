@@ -1,0 +1,75 @@
+"""Freezing a project into a training plan: pictures, captions, settings and base model as they are now."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from studio import files
+from studio.captions.store import CaptionStore
+from studio.dataset.scan import scan
+from studio.errors import EnvironmentalError, InputError
+from studio.models import BaseModelEntry, model_fingerprint
+from studio.project import Project
+from studio.training.base import PlannedPicture, TrainingPlan
+
+PICTURES = "pictures"
+
+
+def freeze(
+    project: Project, entry: BaseModelEntry, folder: Path, *, output_name: str, limit_steps: int | None = None
+) -> TrainingPlan:
+    """Write `folder/plan.json` and the pictures it names; the plan.
+
+    The pictures are hard links where the disk allows (no room is used; the studio never writes into a picture, it
+    only replaces files), else copies: a resumed run finds what it started with, whatever happened to the dataset.
+    Raises InputError without pictures, EnvironmentalError when the base model is not here.
+    """
+    place = entry.location(project.workspace)
+    if place is None:
+        raise EnvironmentalError(
+            f"The base model {entry.title} is not on this computer.",
+            "Its files were not found.",
+            "See the environment gate.",
+        )
+    pictures = [p for p in scan(project).pictures if not p.error]
+    if not pictures:
+        raise InputError(
+            "There are no pictures to train on.", "The dataset is empty.", "Add pictures on the dataset page."
+        )
+    captions = CaptionStore(project).all()
+    frozen = folder / PICTURES
+    frozen.mkdir(parents=True, exist_ok=True)
+    planned = []
+    for p in pictures:
+        target = frozen / p.name
+        _link(project.dataset_dir / p.name, target)
+        caption = captions[p.name].text if p.name in captions else ""
+        planned.append(PlannedPicture(path=target, caption=caption, sha256=p.sha256))
+    intent = project.intent
+    plan = TrainingPlan(
+        run_folder=folder,
+        model_path=place,
+        family=entry.family,
+        prediction="v_prediction" if entry.prediction == "v_prediction" else "epsilon",
+        pictures=tuple(planned),
+        settings=project.settings,
+        trigger=intent.trigger,
+        output_name=output_name,
+        limit_steps=limit_steps,
+        cache_dir=project.cache_dir / "latents",
+        model_title=entry.title,
+        model_hash=model_fingerprint(place),
+        metadata={"studio_project": project.slug, "studio_kind": intent.kind},
+    )
+    plan.save()
+    return plan
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        files.copy_atomic(source, target)

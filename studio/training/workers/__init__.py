@@ -1,0 +1,1 @@
+"""What runs as a training job, in a process of its own. Only code in here imports torch."""

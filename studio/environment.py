@@ -1,0 +1,254 @@
+"""Whether this computer can run a backend: packages, graphics card, memory, disk. The inputs of gate 3.
+
+torch is asked in a process of its own: importing it here would cost the app 200 MB and two seconds for good.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from studio import files
+from studio.estimate import MARGIN
+from studio.files import human_size
+from studio.findings import Finding
+from studio.machine import Machine, detect
+from studio.models import BaseModelEntry
+from studio.settings import TrainingSettings
+from studio.workspace import Workspace
+
+DISK_RESERVE = 500_000_000  # Bytes kept free whatever happens: logs, the browser, the system itself.
+PYTHON_FROM, PYTHON_BELOW = (3, 11), (3, 15)
+_PROBE_SECONDS = 180
+# What the built-in backend imports, beside torch.
+_NEEDED = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
+_EXTRA = {"prodigy": "prodigyopt", "lion": "lion_pytorch", "adamw8bit": "bitsandbytes"}
+
+_PROBE = """
+import importlib, json, sys
+out = {"failed": {}}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except BaseException as e:
+        out["failed"][name] = f"{type(e).__name__}: {e}"[:300]
+try:
+    import torch
+    out.update(torch=torch.__version__, cuda_build=torch.version.cuda, cuda=torch.cuda.is_available(), threads=torch.get_num_threads())
+    if out["cuda"]:
+        out.update(gpu=torch.cuda.get_device_name(0), bf16=torch.cuda.is_bf16_supported())
+        torch.zeros(8, device="cuda").sum().item()
+except BaseException as e:
+    out["torch_error"] = f"{type(e).__name__}: {e}"[:300]
+print("PROBE" + json.dumps(out))
+"""
+
+
+def probe(modules: tuple[str, ...]) -> dict[str, Any]:
+    """Import `modules` in a fresh process and ask torch about the graphics card.
+
+    Returns {"failed": {module: error}, "torch": version, "cuda": bool, ...}; {"crashed": words} when the process died.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _PROBE, *modules],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"crashed": f"no answer within {_PROBE_SECONDS} seconds"}
+    for line in done.stdout.splitlines():
+        if line.startswith("PROBE"):
+            return dict(json.loads(line[5:]))
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return {"crashed": f"it ended with code {done.returncode}: {last[:300]}"}
+
+
+def _pip(packages: list[str]) -> str:
+    return (
+        f"{Path(sys.executable).name} -m pip install -r requirements.txt"
+        if set(packages) <= set(_NEEDED)
+        else f"{Path(sys.executable).name} -m pip install {' '.join(packages)}"
+    )
+
+
+def check(
+    workspace: Workspace,
+    settings: TrainingSettings,
+    entry: BaseModelEntry,
+    disk_bytes: int,
+    memory_bytes: int,
+) -> tuple[list[Finding], dict[str, Any]]:
+    """Every finding about this computer for a run with these settings, and the figures looked at.
+
+    disk_bytes, memory_bytes: what the run is expected to need. Safe to repeat; writes one small file and removes it.
+    """
+    machine = detect()
+    modules = [*_NEEDED, *([_EXTRA[settings.optimizer]] if settings.optimizer in _EXTRA else [])]
+    seen = probe(tuple(modules))
+    free, ram_free = files.free_bytes(workspace.root), psutil.virtual_memory().available
+    found = [
+        *_python(),
+        *_packages(seen),
+        *_card(machine, seen, settings),
+        *_model(workspace, entry),
+        *_writable(workspace),
+    ]
+    if free < disk_bytes + DISK_RESERVE:
+        found.append(
+            Finding(
+                severity="block",
+                code="disk-short",
+                what=f"{human_size(free)} are free on the disk; the run needs about {human_size(disk_bytes + DISK_RESERVE)}.",
+                why="A full disk in the middle of a run loses the checkpoint being written.",
+                fix=f"Free some room on the disk of {workspace.root}.",
+            )
+        )
+    if machine.device != "cuda" and memory_bytes > ram_free:
+        found.append(
+            Finding(
+                severity="warn",
+                code="memory-busy",
+                what=f"Other programs hold much memory: {human_size(ram_free)} are free, about {human_size(memory_bytes)} will be used.",
+                why="When memory runs out the system stops the run.",
+                fix="Close other programs first.",
+            )
+        )
+    facts = {
+        "python": machine.python,
+        "system": machine.system,
+        "device": machine.device,
+        "computer": machine.words,
+        "torch": seen.get("torch"),
+        "cuda_build": seen.get("cuda_build"),
+        "cuda": bool(seen.get("cuda")),
+        "packages": machine.packages,
+        "disk_free": free,
+        "disk_needed": disk_bytes,
+        "memory_free": ram_free,
+        "memory_needed": memory_bytes,
+        "margin": MARGIN,
+    }
+    return found, facts
+
+
+def _python() -> list[Finding]:
+    here = sys.version_info[:2]
+    if PYTHON_FROM <= here < PYTHON_BELOW:
+        return []
+    return [
+        Finding(
+            severity="block",
+            code="python-version",
+            what=f"This is Python {here[0]}.{here[1]}.",
+            why="The backend's packages are made for Python 3.11 to 3.14.",
+            fix="Install Python 3.11 or later and set the studio up again.",
+        )
+    ]
+
+
+def _packages(seen: dict[str, Any]) -> list[Finding]:
+    if "crashed" in seen:
+        return [
+            Finding(
+                severity="block",
+                code="probe-crashed",
+                what="The backend's packages could not be asked.",
+                why=f"The test process said: {seen['crashed']}.",
+                fix="Run the environment gate again; if it stays, set the studio up again with `make setup`.",
+            )
+        ]
+    return [
+        Finding(
+            severity="block",
+            code="package-broken",
+            what=f"The package '{name}' does not load.",
+            why=error,
+            fix=f"Run: {_pip([name])}",
+            where=(name,),
+        )
+        for name, error in seen["failed"].items()
+    ]
+
+
+def _card(machine: Machine, seen: dict[str, Any], settings: TrainingSettings) -> list[Finding]:
+    if machine.gpus and seen.get("torch") and not seen.get("cuda"):
+        build = seen.get("cuda_build")
+        why = (
+            f"This PyTorch is built for CUDA {build}, which driver {machine.gpus[0].driver} cannot run."
+            if build
+            else "This PyTorch was built without CUDA."
+        )
+        return [
+            Finding(
+                severity="block",
+                code="cuda-unusable",
+                what=f"{machine.gpus[0].name} is there, but PyTorch cannot use it.",
+                why=why,
+                fix="Install the PyTorch build that fits the driver: see pytorch.org, 'Get started', or update the NVIDIA driver.",
+            )
+        ]
+    if machine.gpus and settings.precision == "bf16" and seen.get("cuda") and not seen.get("bf16"):
+        return [
+            Finding(
+                severity="block",
+                code="bf16-unsupported",
+                what="This graphics card cannot compute in bf16.",
+                why="Cards before the RTX 30 series lack it.",
+                fix="Set the precision to fp16.",
+                where=("precision",),
+            )
+        ]
+    if not machine.gpus:
+        return [
+            Finding(
+                severity="info",
+                code="cpu-only",
+                what="Training will run on the CPU.",
+                why="No NVIDIA graphics card was found.",
+                fix="Fine for the built-in model; larger base models take days on a CPU.",
+            )
+        ]
+    return []
+
+
+def _model(workspace: Workspace, entry: BaseModelEntry) -> list[Finding]:
+    if entry.location(workspace) is not None:
+        return []
+    where = entry.path or f"{workspace.models_dir} (file {entry.source.rsplit(', ', 1)[-1]})"
+    return [
+        Finding(
+            severity="block",
+            code="model-absent",
+            what=f"The base model {entry.title} is not on this computer.",
+            why=f"It was looked for at {where}.",
+            fix=f"Download it ({entry.source or 'see where you got it'}) and put it there, or choose another base model.",
+        )
+    ]
+
+
+def _writable(workspace: Workspace) -> list[Finding]:
+    test = workspace.root / f".write-test-{os.getpid()}"
+    try:
+        files.write_bytes(test, b"ok")
+        test.unlink()
+    except Exception as e:  # noqa: BLE001 - whatever stops writing is the finding
+        return [
+            Finding(
+                severity="block",
+                code="workspace-readonly",
+                what=f"Nothing can be written to {workspace.root}.",
+                why=str(e).splitlines()[0],
+                fix="Check the folder's permissions, or set STUDIO_HOME to a folder of yours.",
+            )
+        ]
+    return []

@@ -1,0 +1,139 @@
+"""Starting, stopping and resuming training. The one place from which a training job is launched, behind the gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio import files, gates, records
+from studio.dataset.gate import dataset_fingerprint
+from studio.errors import BusyError, InputError
+from studio.jobs.job import JobSpec, active_jobs
+from studio.jobs.launch import launch, relaunch
+from studio.machine import detect
+from studio.models import get_model
+from studio.project import Project
+from studio.training.base import TrainingPlan
+from studio.training.prepare import freeze
+from studio.training.registry import get_backend
+from studio.training.runs import MANIFEST, Run, get_run
+
+KIND = "training"
+
+
+def _refuse_second(project: Project) -> None:
+    for job in active_jobs(project.workspace):
+        if job.spec.kind == KIND:
+            raise BusyError(
+                f"Another training is going on: {job.spec.title}.",
+                "Two at once share this computer and both become slower, or run out of memory.",
+                "Wait until it has ended, or stop it.",
+            )
+
+
+def start_training(project: Project) -> Run:
+    """Start a run with the project's pictures, captions and settings as they are now.
+
+    Raises GateError unless all four gates pass at this moment, BusyError while another training runs on this computer,
+    EnvironmentalError when the disk is too full.
+    """
+    gates.require_gates(project)
+    _refuse_second(project)
+    intent, settings = project.intent, project.settings
+    entry = get_model(project.workspace, intent.base_model)
+    folder = project.runs_dir / files.new_id("run")
+    plan = freeze(project, entry, folder, output_name=files.slug(f"{intent.name}-{folder.name[-4:]}"))
+    command = get_backend(settings.backend).command(plan)
+    forecast = gates.forecast(project)
+    machine = detect()
+    manifest: dict[str, Any] = {
+        "id": folder.name,
+        "project": project.slug,
+        "created": files.now(),
+        "intent": intent.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
+        "preset": project.preset,
+        "dataset": {
+            "fingerprint": dataset_fingerprint(project),
+            "pictures": len(plan.pictures),
+            "plan_fingerprint": plan.fingerprint(),
+        },
+        "base_model": {"id": entry.id, "title": entry.title, "fingerprint": plan.model_hash},
+        "steps": {
+            "total": forecast.steps.total_steps,
+            "per_epoch": forecast.steps.steps_per_epoch,
+            "epochs": forecast.steps.epochs,
+        },
+        "forecast_seconds": forecast.seconds,
+        "machine": machine.as_dict(),
+        "command": command,
+        "gates": {g: s.verdict.fingerprint for g, s in gates.states(project).items() if s.verdict},
+    }
+    files.write_json(folder / MANIFEST, manifest)
+    launch(
+        folder, JobSpec(kind=KIND, title=f"{intent.name}: training", command=command, project=project.slug)
+    )
+    project.decided("run started", run=folder.name, settings=manifest["settings"])
+    records.write_status(project, f"TRAINING ({folder.name})", "Wait for the run, then evaluate it.")
+    return Run(folder)
+
+
+def resume_run(project: Project, run_id: str = "") -> Run:
+    """Go on with a stopped, failed or interrupted run from its last saved state, with the settings it began with.
+
+    The gates are those that the run was started behind; what can have changed since, the environment, is asked again.
+    Raises InputError when the run cannot be resumed, GateError when the environment does not pass, BusyError.
+    """
+    run = get_run(project, run_id)
+    if not run.resumable:
+        state = run.job.state
+        raise InputError(
+            f"{run.id} is {state} and cannot be resumed.",
+            "Only a stopped, failed or interrupted run has something left to do.",
+            "Start a new run." if state == "finished" else "Wait until it has ended.",
+        )
+    _refuse_second(project)
+    gates.require_environment(project)
+    plan = TrainingPlan.load(run.folder)
+    relaunch(run.job, get_backend(plan.settings.backend).command(plan))
+    project.decided("run resumed", run=run.id)
+    return Run(run.folder)
+
+
+def stop_run(run: Run) -> None:
+    """Ask a run to stop: it saves its state first, so that it can be resumed. Raises InputError when it does not run."""
+    if not run.job.is_alive:
+        raise InputError(f"{run.id} is not running.", f"It is {run.job.state}.", "Nothing to do.")
+    run.job.stop()
+
+
+def progress_facts(run: Run) -> dict[str, Any]:
+    """Where a run stands, for the record page: status, epoch, step, loss now and first, elapsed and remaining seconds."""
+    events, _ = run.events()
+    steps = [e for e in events if e.get("type") == "step"]
+    last = steps[-1] if steps else {}
+    now = run.job.progress
+    return {
+        "status": run.job.state,
+        "epoch": last.get("epoch", 0),
+        "epochs": run.manifest["steps"]["epochs"],
+        "step": last.get("step", 0),
+        "steps": run.manifest["steps"]["total"],
+        "loss": last.get("loss_avg", last.get("loss")),
+        "first_loss": steps[0].get("loss") if steps else None,
+        "elapsed": float(last.get("elapsed", 0.0)),
+        "remaining": getattr(now, "eta_seconds", None) if run.job.is_alive else None,
+        "checkpoints": [c.path.name for c in run.checkpoints()],
+    }
+
+
+def write_records(project: Project, run: Run) -> None:
+    """Bring records/progress.md and records/status.md up to what the run's folder says."""
+    records.write_progress(project, run.id, progress_facts(run))
+    words = {
+        "finished": ("TRAINED", "Evaluate the run."),
+        "failed": ("FAILED", "Read why, mend it, resume or start again."),
+        "stopped": ("STOPPED", "Resume the run, or evaluate its checkpoints."),
+        "interrupted": ("INTERRUPTED", "Resume the run."),
+    }
+    status, following = words.get(run.job.state, ("TRAINING", "Wait for the run."))
+    records.write_status(project, f"{status} ({run.id})", following)

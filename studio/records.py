@@ -1,0 +1,168 @@
+"""The record in words: Markdown pages beside the machine-readable state.
+
+    records/intent.md  dataset-report.md  config.md  environment.md  dry-run.md  progress.md  evaluation.md  status.md
+
+They are written for people and never read back; the machine-readable state is the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from studio import files
+from studio.files import human_size, human_time
+from studio.findings import Finding, by_harm
+from studio.project import KINDS, Project
+from studio.settings import TrainingSettings, changed, knobs
+
+_GATE_PAGE = {"config": "config.md", "environment": "environment.md", "dry_run": "dry-run.md"}
+_GATE_TITLE = {"config": "Training config", "environment": "Environment", "dry_run": "Dry run"}
+
+
+def _write(project: Project, name: str, lines: Iterable[str]) -> None:
+    files.write_text(project.records_dir / name, "\n".join(lines).rstrip() + "\n")
+
+
+def finding_lines(findings: Iterable[Finding]) -> list[str]:
+    """Findings as a Markdown list: what, why and fix; a sentence when there are none."""
+    lines = []
+    for f in by_harm(findings):
+        lines.append(f"- **{f.severity}** {f.what} {f.why}".rstrip())
+        if f.fix:
+            lines.append(f"  - Fix: {f.fix}")
+        if f.where:
+            more = f" and {len(f.where) - 8} more" if len(f.where) > 8 else ""
+            lines.append(f"  - Where: {', '.join(f.where[:8])}{more}")
+    return lines or ["Nothing found."]
+
+
+def write_intent(project: Project) -> None:
+    """records/intent.md: what is to be taught."""
+    i = project.intent
+    low, high = KINDS[i.kind]["images"]
+    _write(
+        project,
+        "intent.md",
+        [
+            f"# Training intent: {i.name}",
+            "",
+            f"- **Type**: {i.kind}",
+            f"- **Base model**: {i.base_model}",
+            f"- **Description**: {i.description or 'none given'}",
+            f"- **Dataset target**: {low} to {high} pictures",
+            f"- **Trigger word**: {i.trigger}",
+            f"- **Content-style notes**: {i.notes or 'none'}",
+        ],
+    )
+
+
+def write_gate(
+    project: Project, gate: str, passed: bool, findings: list[Finding], facts: dict[str, Any], at: str
+) -> None:
+    """The page of a gate. The dataset gate's page is longer and made by `studio.dataset.report`."""
+    if gate == "dataset":
+        from studio.dataset.report import dataset_report  # here, because it reads every caption
+
+        files.write_text(project.records_dir / "dataset-report.md", dataset_report(project))
+        return
+    number = {"config": 2, "environment": 3, "dry_run": 4}[gate]
+    lines = [
+        f"# {_GATE_TITLE[gate]}: {project.intent.name}",
+        "",
+        f"## Gate {number} decision: {'GO' if passed else 'NO-GO'}",
+        "",
+        f"Looked at {at}.",
+        "",
+    ]
+    if gate == "config":
+        lines += _config_lines(project, facts)
+    else:
+        lines += [
+            f"- **{k.replace('_', ' ')}**: {_figure(k, v)}"
+            for k, v in facts.items()
+            if not isinstance(v, dict)
+        ]
+        for name, version in facts.get("packages", {}).items():
+            lines.append(f"- **{name}**: {version}")
+    _write(project, _GATE_PAGE[gate], [*lines, "", "## Findings", "", *finding_lines(findings)])
+
+
+def _figure(name: str, value: Any) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name.endswith(("_bytes", "_free", "_needed")):
+            return human_size(value)
+        if name == "seconds_per_step":
+            return f"{value:.3g} s"
+        if name.endswith("_seconds"):
+            return human_time(value)
+    return str(value)
+
+
+def _config_lines(project: Project, facts: dict[str, Any]) -> list[str]:
+    settings = TrainingSettings.model_validate(facts["settings"])
+    lines = [
+        f"- **Backend**: {settings.backend}",
+        f"- **Base model**: {facts['base_model']}",
+        f"- **Preset**: {facts['preset'] or 'none'}",
+        f"- **Key parameters**: learning rate {settings.learning_rate:g}, epochs {settings.epochs}, batch {settings.batch_size}, rank {settings.rank}",
+        f"- **Steps**: {facts['steps']} ({facts['steps_per_epoch']} an epoch)",
+        f"- **Estimated memory**: {human_size(facts['memory_bytes'])} (available: {human_size(facts['available_bytes'])})",
+        f"- **Disk**: {human_size(facts['disk_bytes'])}",
+        f"- **Computer**: {facts['device']}",
+        "",
+        "## Every setting",
+        "",
+        "| setting | value | |",
+        "|---|---|---|",
+    ]
+    other = changed(settings)
+    for k in knobs().values():
+        lines.append(
+            f"| {k.title} | {getattr(settings, k.name)} | {'chosen' if k.name in other else 'default'} |"
+        )
+    return lines
+
+
+def write_progress(project: Project, run_id: str, facts: dict[str, Any]) -> None:
+    """records/progress.md: how a run goes or went. facts: status, epoch, epochs, step, steps, loss, first_loss,
+    elapsed (s), remaining (s), checkpoints (names)."""
+    f = facts
+    loss = "not yet" if f.get("loss") is None else f"{f['loss']:.4f} (started: {f['first_loss']:.4f})"
+    left = f.get("remaining")
+    _write(
+        project,
+        "progress.md",
+        [
+            f"# Training progress: {project.intent.name}",
+            "",
+            f"- **Run**: {run_id}",
+            f"- **Status**: {str(f['status']).upper()}",
+            f"- **Epoch**: {f.get('epoch', 0)}/{f.get('epochs', 0)}",
+            f"- **Step**: {f.get('step', 0)}/{f.get('steps', 0)}",
+            f"- **Loss**: {loss}",
+            f"- **Elapsed**: {human_time(f.get('elapsed', 0))}",
+            f"- **Estimated remaining**: {'none' if left is None else human_time(left)}",
+            f"- **Checkpoints**: {', '.join(f.get('checkpoints', [])) or 'none yet'}",
+        ],
+    )
+
+
+def write_evaluation(project: Project, text: str) -> None:
+    """records/evaluation.md: the verdict of the last grid, as `studio.evaluation` words it."""
+    files.write_text(project.records_dir / "evaluation.md", text.rstrip() + "\n")
+
+
+def write_status(project: Project, status: str, next_step: str) -> None:
+    """records/status.md: where the project stands, and what comes next."""
+    _write(
+        project,
+        "status.md",
+        [
+            f"# Status: {project.intent.name}",
+            "",
+            f"- **Status**: {status}",
+            f"- **Next**: {next_step}",
+            f"- **As of**: {files.now()}",
+        ],
+    )

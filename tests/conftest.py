@@ -1,0 +1,24 @@
+"""What every test shares: a workspace of its own, so that none touches the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio.workspace import Workspace
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`STUDIO_HOME` points into a fresh temporary folder in every test, and the hubs are out of reach."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("STUDIO_HOME", str(home))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return home
+
+
+@pytest.fixture
+def workspace(_own_home: Path) -> Workspace:
+    """The workspace of this test."""
+    return Workspace(_own_home)

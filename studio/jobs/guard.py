@@ -1,0 +1,104 @@
+"""Looks after the worker when the supervisor is killed: a small forked process of its own session.
+
+A worker that listens to its lifeline saves and ends by itself. This one is for the others: foreign programs, and
+workers that hang. Not available on Windows, where a worker ends itself (see `studio.jobs.lifeline`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from studio.jobs import locks
+
+TERM_GRACE_S = 10.0
+
+
+class Guard:
+    """The supervisor's handle on its guard. Make it before any lock is taken and any thread is started."""
+
+    def __init__(self, folder: Path, grace_s: float) -> None:
+        self._fd: int | None = None
+        self.pid = 0
+        if os.name == "nt":
+            return
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.close(writer)
+                os.setsid()
+                code = _keep_watch(reader, folder, grace_s)
+            finally:
+                os._exit(code)
+        os.close(reader)
+        self._fd, self.pid = writer, pid
+
+    def watch(self, group: int) -> None:
+        """Tell it which process group to look after."""
+        self._say(f"{group}\n")
+
+    def dismiss(self) -> None:
+        """All is over; the guard goes."""
+        if self._fd is None:
+            return
+        self._say("bye\n")
+        os.close(self._fd)
+        self._fd = None
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    def _say(self, text: str) -> None:
+        if self._fd is not None:
+            with suppress(OSError):
+                os.write(self._fd, text.encode())
+
+
+def _keep_watch(reader: int, folder: Path, grace_s: float) -> int:
+    """The guard's whole life: wait for the end of the pipe, then see that the group ends."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    said = b""
+    while True:
+        piece = os.read(reader, 4096)
+        if not piece:
+            break
+        said += piece
+    words = said.split()
+    if b"bye" in words or not words:
+        return 0
+    end_group(int(words[-1]), folder, grace_s)
+    return 0
+
+
+def group_lives(group: int) -> bool:
+    """Whether the process group has a member (a dead one that nobody has waited for counts)."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def end_group(group: int, folder: Path, grace_s: float) -> None:
+    """Wait while a worker saves, at most `grace_s`; then ask the group to end, then end it."""
+    _wait(lambda: group_lives(group) and locks.held(folder / "worker.lock"), grace_s)
+    for number, patience in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, 1.0)):
+        if not group_lives(group):
+            return
+        with suppress(OSError):
+            os.killpg(group, number)
+        _wait(lambda: group_lives(group), patience)
+
+
+def _wait(still: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while still() and time.monotonic() < end:
+        time.sleep(0.1)

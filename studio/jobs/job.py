@@ -1,0 +1,389 @@
+"""A job as the disk tells it: what was asked, whether it lives, how far it is, how it ended.
+
+Every property reads the folder anew and holds no state, so that two tabs, the command line and a restarted server
+see the same. Reading is cheap: a state costs a few small files, a progress one, whatever the length of the run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from studio import files
+from studio.errors import InputError, NotFoundError
+from studio.jobs import disk, locks
+from studio.jobs.environment import is_secret_name
+from studio.workspace import Workspace
+
+State = Literal["starting", "running", "stopping", "finished", "failed", "stopped", "interrupted"]
+ALIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
+STATE_WORDS: dict[str, str] = {
+    "starting": "Starting",
+    "running": "Running",
+    "stopping": "Stopping, saving what is there",
+    "finished": "Finished",
+    "failed": "Failed",
+    "stopped": "Stopped",
+    "interrupted": "Interrupted",
+}
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What to run.
+
+    kind:    short machine name, such as `training`, `dry-run`, `grid`, `import`, `scan`.
+    title:   one line for people.
+    command: program and arguments; one that starts with `sys.executable` finds the `studio` package.
+    env:     variables on top of the allow-list; secrets are refused here, since this is written to disk.
+    cwd:     working folder; the job folder when None.
+    project: slug of the project that it belongs to.
+    stop_grace_s: seconds that the worker gets to save after being asked to stop, before it is ended by force.
+    secrets: names of variables that are handed from the launcher's environment to the job without being written.
+    """
+
+    kind: str
+    title: str
+    command: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    project: str | None = None
+    stop_grace_s: float = 60.0
+    secrets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.command:
+            raise InputError("The job has no command.", "There is nothing to run.", "Name a program.")
+        open_secrets = [n for n in self.env if is_secret_name(n)]
+        if open_secrets:
+            raise InputError(
+                f"{', '.join(open_secrets)} cannot be passed in the job's env.",
+                "The job's description is written to disk, where a secret does not belong.",
+                "Name the variable in `secrets`; its value is then handed on without being written.",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "secrets": list(self.secrets)}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> JobSpec:
+        """From `job.json`; keys of other meaning are left alone. Raises InputError when something is missing."""
+        known = {f.name for f in fields(cls)}
+        try:
+            spec = cls(**{k: v for k, v in raw.items() if k in known})
+            return cls(
+                **{**asdict(spec), "command": [str(c) for c in spec.command], "secrets": tuple(spec.secrets)}
+            )
+        except TypeError as e:
+            raise InputError(
+                "job.json cannot be used.", f"{e}.", "The job's description was damaged; start the job anew."
+            ) from e
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is.
+
+    fraction: 0 to 1, or None when the whole is not known. done / total: in `unit` (such as "steps", "pictures").
+    eta_seconds: forecast from the recent pace, measured with a clock that nobody can set; None when unknown.
+    elapsed_seconds: since the worker began this attempt. updated: wall clock, seconds since 1970.
+    step, epoch, epochs, loss, stage: given by training; others in `extra`.
+    """
+
+    fraction: float | None = None
+    done: float = 0
+    total: float | None = None
+    unit: str = ""
+    message: str = ""
+    eta_seconds: float | None = None
+    elapsed_seconds: float = 0.0
+    updated: float = 0.0
+    stage: str = ""
+    step: int | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    loss: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """The job in `folder`. Making the object reads nothing; `open_job` checks that there is one."""
+
+    folder: Path
+
+    def _file(self, name: str) -> dict[str, Any] | None:
+        return disk.read_json(self.folder / name)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """Content of job.json. Raises NotFoundError when there is none."""
+        found = self._file("job.json")
+        if found is None:
+            raise NotFoundError(
+                f"There is no job in '{self.folder.name}'.",
+                f"{self.folder} holds no readable job.json.",
+                "See `lora-studio jobs` for those that exist.",
+            )
+        return found
+
+    @property
+    def spec(self) -> JobSpec:
+        return JobSpec.from_dict(self.raw)
+
+    @property
+    def attempt(self) -> int:
+        """Number of the present or last attempt, from 1."""
+        return int(self.raw.get("attempt", 1))
+
+    @property
+    def created(self) -> str:
+        """When it was first launched, ISO 8601 in UTC."""
+        return str(self.raw.get("created", ""))
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """How the earlier attempts ended, oldest first, in the shape of `exit`."""
+        return files.read_jsonl(self.folder / "attempts.jsonl")[0]
+
+    # --- Life
+
+    def _of_this_attempt(self, name: str) -> dict[str, Any] | None:
+        found = self._file(name)
+        return found if found is not None and found.get("attempt", 1) == self.attempt else None
+
+    def _recorded(self) -> dict[str, Any] | None:
+        return self._of_this_attempt("exit.json")
+
+    def _living(self) -> State | None:
+        # The order matters: the launcher lets go of its lock only after the supervisor has taken its own, and the
+        # supervisor lets go only after the exit record lies on disk.
+        if locks.held(self.folder / "launch.lock"):
+            return "starting"
+        if locks.held(self.folder / "lock"):
+            if (self.folder / "stop").exists():
+                return "stopping"
+            return "running" if self._of_this_attempt("process.json") else "starting"
+        # The supervisor was killed: the worker has noticed, and saves before it goes.
+        return "stopping" if locks.held(self.folder / "worker.lock") else None
+
+    @property
+    def state(self) -> State:
+        """Where the job stands; "interrupted" when nobody holds its locks and no end was recorded."""
+        for _ in range(2):
+            record = self._recorded()
+            if record is not None:
+                return _known_state(record.get("state"))
+            living = self._living()
+            if living is not None:
+                return living
+            # It may have ended, or been launched again, between the two looks.
+        return self._unrecorded_end()["state"]  # type: ignore[no-any-return]
+
+    def _unrecorded_end(self) -> dict[str, Any]:
+        """What can be said when the supervisor was killed before it could record the end."""
+        record = self._recorded()
+        if record is not None:
+            return record
+        base: dict[str, Any] = {
+            "attempt": self.attempt, "code": None, "signal": None, "forced": False, "ended_at": None,
+            "result": None, "error": None,
+        }  # fmt: skip
+        result = self._of_this_attempt("result.json")
+        if result is not None:
+            state = "finished" if result.get("complete") else "interrupted"
+            base.update(result=result.get("result"), ended_at=result.get("at"))
+            return {**base, "state": state, "error": INTERRUPTED if state == "interrupted" else None}
+        error = self._of_this_attempt("error.json")
+        if error is not None:
+            return {**base, "state": "failed", "error": error.get("error"), "ended_at": error.get("at")}
+        return {**base, "state": "interrupted", "error": INTERRUPTED}
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether any process of this job lives (also one that is only saving its work)."""
+        return self.state in ALIVE
+
+    @property
+    def exit(self) -> dict[str, Any] | None:
+        """How it ended, or None while it lives.
+
+        Keys: attempt, state, code, signal (name, such as "SIGKILL"), forced (ended by force after the grace),
+        started_at, ended_at, seconds, error (what/why/fix/findings) or None, result (what the worker handed over).
+        """
+        record = self._recorded()
+        if record is not None:
+            return record
+        return None if self.is_alive else self._unrecorded_end()
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """What went wrong, as {"error", "what", "why", "fix", "findings"}; None while alive or when nothing did."""
+        ended = self.exit
+        found = ended.get("error") if ended else None
+        return found if isinstance(found, dict) else None
+
+    @property
+    def result(self) -> Any:
+        """What the worker handed over with `finish`; None before."""
+        ended = self.exit
+        return ended.get("result") if ended else None
+
+    # --- What it says
+
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Events from byte `offset` on, and the offset to go on from; asks the disk only for what is new."""
+        path = self.folder / "events.jsonl"
+        with suppress(OSError):
+            if path.stat().st_size < offset:
+                offset = 0
+        return files.read_jsonl(path, offset)
+
+    @property
+    def progress(self) -> Progress:
+        """The newest progress of this attempt; an empty one before the first. One small file, whatever the run's length."""
+        raw = self._of_this_attempt("progress.json") or {}
+        known = {f.name for f in fields(Progress)}
+        values = {k: v for k, v in raw.items() if k in known and v is not None}
+        try:
+            return Progress(**values)
+        except TypeError:
+            return Progress()
+
+    def log_tail(self, n_bytes: int = 16_384) -> str:
+        """The end of the log, at most `n_bytes`, from the start of a line; costs the same for any size of log."""
+        rest = n_bytes
+        parts: list[bytes] = []
+        whole = True
+        for name in ("log.txt", "log.old.txt", "log.head.txt"):
+            if rest <= 0:
+                break
+            try:
+                with (self.folder / name).open("rb") as f:
+                    size = f.seek(0, os.SEEK_END)
+                    f.seek(max(0, size - rest))
+                    piece = f.read(rest)
+            except OSError:
+                continue
+            whole = size <= rest
+            parts.insert(0, piece)
+            rest -= len(piece)
+        data = b"".join(parts)
+        if not whole and b"\n" in data:
+            data = data[data.index(b"\n") + 1 :]
+        return data.decode("utf-8", "replace")
+
+    # --- What one can do
+
+    def stop(self, *, now: bool = False) -> bool:
+        """Ask the job to stop: it saves and ends, within its grace. `now` skips the grace.
+
+        False when it is not running. Asking twice does no harm.
+        """
+        if not self.is_alive:
+            return False
+        flag = self.folder / "stop"
+        if now or not flag.exists():
+            files.write_text(flag, "now\n" if now else "please\n")
+        return True
+
+    def wait(self, timeout: float | None = None) -> State:
+        """Wait until it has ended; the state then, or the present one when `timeout` seconds are over."""
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.02
+        while (state := self.state) in ALIVE and (end is None or time.monotonic() < end):
+            time.sleep(pause)
+            pause = min(pause * 1.3, 0.25)
+        return state
+
+    def summary(self) -> dict[str, Any]:
+        """The job as plain data, for lists and `--json`."""
+        raw, state = self.raw, self.state
+        return {
+            "id": self.id,
+            "kind": raw.get("kind", ""),
+            "title": raw.get("title", ""),
+            "project": raw.get("project"),
+            "state": state,
+            "attempt": self.attempt,
+            "created": self.created,
+            "folder": str(self.folder),
+            "progress": asdict(self.progress),
+            "error": None if state in ALIVE else self.error,
+        }
+
+
+INTERRUPTED: dict[str, Any] = {
+    "error": "Interrupted",
+    "what": "The job was interrupted.",
+    "why": "The computer was switched off, or the job's process was ended from outside, before it could finish.",
+    "fix": "Start it again; training goes on from its last saved state.",
+    "findings": [],
+}
+
+
+def _known_state(value: Any) -> State:
+    return value if value in STATE_WORDS else "failed"
+
+
+def open_job(folder: Path) -> Job:
+    """The job in `folder`. Raises NotFoundError when there is none."""
+    job = Job(folder)
+    _ = job.raw
+    return job
+
+
+def _job_folders(parent: Path) -> Iterator[Path]:
+    try:
+        entries = list(os.scandir(parent))
+    except OSError:
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        if (path / "job.json").is_file():
+            yield path
+
+
+def list_jobs(folder: Path) -> list[Job]:
+    """Jobs directly below `folder`, newest first; none when there is no such folder."""
+    found = [(disk.read_json(p / "job.json"), p) for p in _job_folders(folder)]
+    readable = [(str(r.get("created", "")), p.name, p) for r, p in found if r is not None]
+    return [Job(p) for _, _, p in sorted(readable, reverse=True)]
+
+
+def all_jobs(workspace: Workspace) -> list[Job]:
+    """Every job of the workspace, newest first."""
+    places = [workspace.root / "jobs"]
+    for slug in workspace.project_slugs():
+        places += [workspace.projects_dir / slug / n for n in ("runs", "grids", "jobs")]
+    jobs = [j for p in places for j in list_jobs(p)]
+    return sorted(jobs, key=lambda j: (j.created, j.id), reverse=True)
+
+
+def active_jobs(workspace: Workspace) -> list[Job]:
+    """Jobs of all projects that live now, newest first. Cheap: an ended job costs one look at its folder."""
+    places = [workspace.root / "jobs"]
+    for slug in workspace.project_slugs():
+        places += [workspace.projects_dir / slug / n for n in ("runs", "grids", "jobs")]
+    jobs = []
+    for place in places:
+        for folder in _job_folders(place):
+            # A launch removes the old exit record first, so one that is there belongs to an attempt that is over.
+            if not (folder / "exit.json").exists() and Job(folder).is_alive:
+                jobs.append(Job(folder))
+    return sorted(jobs, key=lambda j: (j.created, j.id), reverse=True)
+
+
+def moment() -> str:
+    """The present moment with milliseconds, so that jobs launched in one second keep their order."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,306 @@
+"""The supervisor of one job: `python -m studio.jobs.supervise FOLDER`.
+
+It holds the folder's lock as long as it lives, runs the worker in a process group of its own with the lifeline as its
+input, keeps the bounded log, passes a wish to stop on, and records how it all ended. Whatever happens to it, nothing
+it started stays behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from studio.errors import BusyError
+from studio.jobs import causes, disk, locks
+from studio.jobs.environment import Blotter
+from studio.jobs.guard import TERM_GRACE_S, Guard
+from studio.jobs.job import JobSpec, moment
+from studio.jobs.log import Log
+from studio.jobs.processes import Tree, adopt_orphans, oom_kills
+
+LOOK_EVERY_S = 0.1
+RESERVE_BYTES = 64 * 1024
+RECORD_LIMIT_S = 120.0
+INTERRUPTED_FROM_OUTSIDE = {
+    "error": "Interrupted",
+    "what": "The job was interrupted.",
+    "why": "The system, or another program, asked its supervisor to end; most often the computer is shutting down.",
+    "fix": "Start it again; training goes on from its last saved state.",
+    "findings": [],
+}
+
+
+class Supervisor:
+    """One attempt of one job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        raw = disk.read_json(folder / "job.json") or {}
+        self.spec = JobSpec.from_dict(raw)
+        self.attempt = int(raw.get("attempt", 1))
+        secrets = [os.environ[n] for n in self.spec.secrets if n in os.environ]
+        self.log = Log(folder, Blotter(secrets))
+        self.events = disk.Lines(folder / "events.jsonl")
+        self.began = time.monotonic()
+        self.started_at = moment()
+        self.asked_by = ""  # "user" (stop file) or "system" (a signal to this process)
+        self.forced = False
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        """From taking the lock to the exit record; 0 when the end could be recorded."""
+        guard = Guard(self.folder, self.spec.stop_grace_s)
+        lock = locks.take(self.folder / "lock", 5.0)
+        try:
+            self._prepare()
+            record = self._attempt(guard)
+            recorded = self._record(record)
+        finally:
+            self.log.close()
+            guard.dismiss()
+            with suppress(OSError):
+                (self.folder / "reserve").unlink()
+            with suppress(OSError):
+                said = self.folder / "supervisor.log"
+                if said.stat().st_size == 0:
+                    said.unlink()
+            lock.release()
+        return 0 if recorded else 1
+
+    def _prepare(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        adopt_orphans()
+        with suppress(OSError):
+            # Room for the last words, should the disk be full by then.
+            (self.folder / "reserve").write_bytes(b"\0" * RESERVE_BYTES)
+        self.oom_before = oom_kills()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.asked_by = self.asked_by or "system"
+
+    def _environment(self) -> dict[str, str]:
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" or self._own_python}
+        env.update(COLUMNS="400", LINES="50", PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8")
+        env.update(self.spec.env)
+        env["STUDIO_LIFELINE"] = "1"
+        return env
+
+    @property
+    def _own_python(self) -> bool:
+        # Another Python has packages of its own; ours on its path would mix with them.
+        return Path(self.spec.command[0]) == Path(sys.executable)
+
+    # --- The attempt
+
+    def _attempt(self, guard: Guard) -> dict[str, Any]:
+        if self.attempt > 1:
+            self.log.note(f"Attempt {self.attempt}, {self.started_at}")
+        self.events.add({"type": "attempt", "attempt": self.attempt, "t": round(time.time(), 3)})
+        separate: dict[str, Any] = {"process_group": 0}
+        if sys.platform == "win32":
+            separate = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+        try:
+            child = subprocess.Popen(
+                self.spec.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                cwd=self.spec.cwd or self.folder,
+                bufsize=0,
+                **separate,
+            )
+        except OSError as e:
+            self.log.note(f"{self.spec.command[0]} could not be started: {e}")
+            return self._ended(None, causes.of_start(self.spec.command, e))
+        self.child = child
+        guard.watch(child.pid)
+        tree = Tree(child, guard.pid)
+        with suppress(OSError):
+            disk.write_json(
+                self.folder / "process.json",
+                {
+                    "attempt": self.attempt,
+                    "supervisor": os.getpid(),
+                    "worker": child.pid,
+                    "started_at": self.started_at,
+                },
+                durable=False,
+            )
+        drain = threading.Thread(target=self._drain, name="job-log", daemon=True)
+        drain.start()
+        self._watch(child, tree)
+        self._clear_up(child, tree)
+        # The pipe ends when its last writer has; a stray that escaped must not hold the record up.
+        drain.join(timeout=5.0)
+        return self._judge(child.returncode)
+
+    def _drain(self) -> None:
+        assert self.child is not None and self.child.stdout is not None
+        fd = self.child.stdout.fileno()
+        told = False
+        while True:
+            try:
+                data = os.read(fd, 65_536)
+            except OSError:
+                break
+            if not data:
+                break
+            self.log.feed(data)
+            if self.log.trouble and not told:
+                told = True
+                why = f"The log cannot be written: {self.log.trouble}. The work goes on."
+                self._tell({"type": "log-trouble", "message": why, "t": round(time.time(), 3)})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        if not self.events.add(event):
+            # Only this once: what is told now is why the disk needs room.
+            with suppress(OSError):
+                (self.folder / "reserve").unlink()
+            self.events.flush()
+
+    def _watch(self, child: subprocess.Popen[bytes], tree: Tree) -> None:
+        """Until the child has ended: pass on wishes to stop, with a grace, then by force."""
+        asked_at: float | None = None
+        grace = self.spec.stop_grace_s
+        term_at = kill_at = float("inf")
+        while child.poll() is None:
+            now = time.monotonic()
+            wish = self._wish()
+            if asked_at is None and (wish or self.asked_by):
+                asked_at = now
+                self.asked_by = self.asked_by or "user"
+                self._ask()
+                # One that has not taken its lock has nothing to save, or is no worker of ours.
+                listens = locks.held(self.folder / "worker.lock")
+                term_at = now + (grace if listens else 0.0)
+            if wish == "now":
+                term_at = min(term_at, now)
+            if now >= term_at:
+                term_at, kill_at = float("inf"), now + TERM_GRACE_S
+                self.forced = True
+                self.log.note("Asked to stop; ending it by force.")
+                tree.terminate()
+            if now >= kill_at:
+                kill_at = now + 2.0
+                tree.kill()
+            time.sleep(LOOK_EVERY_S)
+
+    def _wish(self) -> str:
+        """Content of the stop file: "now", or anything else for a stop with grace; "" when there is none."""
+        try:
+            return (self.folder / "stop").read_text("utf-8", "replace").strip() or "please"
+        except FileNotFoundError:
+            return ""
+        except OSError:
+            return "please"
+
+    def _ask(self) -> None:
+        assert self.child is not None and self.child.stdin is not None
+        with suppress(OSError, ValueError):
+            self.child.stdin.write(b"stop\n")
+
+    def _clear_up(self, child: subprocess.Popen[bytes], tree: Tree) -> None:
+        """See that nothing the child started lives on. A worker below it (a launcher was killed) may save first."""
+        assert child.stdin is not None
+        with suppress(OSError):
+            child.stdin.close()
+        end = time.monotonic() + self.spec.stop_grace_s
+        while (
+            tree.lives() and locks.held(self.folder / "worker.lock") and time.monotonic() < end
+            and self._wish() != "now"
+        ):  # fmt: skip
+            time.sleep(LOOK_EVERY_S)
+        tree.end()
+
+    # --- The record
+
+    def _judge(self, code: int) -> dict[str, Any]:
+        """What the exit code and the worker's last word mean together."""
+        result = self._last_word("result.json")
+        told = self._last_word("error.json")
+        error = told.get("error") if told else None
+        if code == 0 and error is None:
+            complete = bool(result["complete"]) if result else not self.asked_by
+            return self._ended(code, None, "finished" if complete else self._stop_state(), result)
+        if self.asked_by and error is None and (self.forced or result is not None):
+            return self._ended(code, None, self._stop_state(), result)
+        if error is None and result is not None and result.get("complete") and code == 0:
+            return self._ended(code, None, "finished", result)
+        if error is None:
+            name = causes.signal_name(-code) if code < 0 else ""
+            now = oom_kills()
+            oom = None if now is None or self.oom_before is None else now > self.oom_before
+            error = causes.of_signal(name, oom) if name else causes.of_log(self.log.last_lines, code, oom)
+        return self._ended(code, error, "failed", result)
+
+    def _stop_state(self) -> str:
+        return "interrupted" if self.asked_by == "system" else "stopped"
+
+    def _last_word(self, name: str) -> dict[str, Any] | None:
+        found = disk.read_json(self.folder / name)
+        return found if found is not None and found.get("attempt") == self.attempt else None
+
+    def _ended(
+        self,
+        code: int | None,
+        error: dict[str, Any] | None,
+        state: str = "failed",
+        result: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        if state == "interrupted" and error is None:
+            error = INTERRUPTED_FROM_OUTSIDE
+        return {
+            "attempt": self.attempt,
+            "state": state,
+            "code": code,
+            "signal": causes.signal_name(-code) if code is not None and code < 0 else None,
+            "forced": self.forced,
+            "started_at": self.started_at,
+            "ended_at": moment(),
+            "seconds": round(time.monotonic() - self.began, 3),
+            "error": error,
+            "result": result.get("result") if result else None,
+            "log_lines_missing": self.log.missing,
+        }
+
+    def _record(self, record: dict[str, Any]) -> bool:
+        """Write the exit record, first by giving up the reserve, then by waiting for room."""
+        self.log.close()
+        record["log_lines_missing"] = self.log.missing
+        self._tell({"type": "exit", "state": record["state"], "t": round(time.time(), 3)})
+        end = time.monotonic() + RECORD_LIMIT_S
+        while True:
+            try:
+                disk.write_json(self.folder / "exit.json", record)
+                return True
+            except OSError:
+                with suppress(OSError):
+                    (self.folder / "reserve").unlink()
+                if time.monotonic() > end:
+                    return False
+                time.sleep(0.5)
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise the job in the folder named by the only argument. 5 when another supervisor holds it."""
+    try:
+        return Supervisor(Path(arguments[0])).run()
+    except BusyError as e:
+        print(e, file=sys.stderr)
+        return e.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -11,9 +11,10 @@ from typing import Any
 from studio.errors import EnvironmentalError, StudioError
 
 _EXCEPTION_LINE = re.compile(
-    r"^(?P<kind>(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Warning|Exit|Failure|Stopped))(?::\s*(?P<text>.*))?$"
+    r"^(?P<kind>(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure))(?::\s*(?P<text>.*))?$"
 )
 # Said by launchers about the process below them; the cause stands further up.
+_DIED = re.compile(r"died with <Signals\.(SIG\w+)")
 _ECHOES = ("CalledProcessError", "ChildFailedError", "BrokenPipeError", "KeyboardInterrupt")
 
 
@@ -152,18 +153,18 @@ def of_signal(name: str, out_of_memory: bool | None) -> dict[str, Any]:
 
 def of_log(lines: list[str], code: int, out_of_memory: bool | None = None) -> dict[str, Any]:
     """Why a program that left no word of its own failed, from its exit code and the last lines of its log."""
-    killed = next((ln for ln in reversed(lines) if "SIGKILL" in ln or "Killed" in ln.split()), "")
     for line in reversed(lines):
         found = _EXCEPTION_LINE.match(line.strip())
         if not found:
             continue
         kind = found["kind"].rsplit(".", 1)[-1]
+        died = _DIED.search(found["text"] or "")
+        if died:
+            return of_signal(died[1], out_of_memory)
         if kind in _ECHOES:
             continue
         text = found["text"] or ""
         return _of_words(kind, text) or unexpected(kind, text)
-    if killed:
-        return of_signal("SIGKILL", out_of_memory)
     known = _of_words("", " ".join(lines[-5:]))
     if known:
         return known

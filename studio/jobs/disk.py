@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,13 @@ class Lines:
     """Appends whole lines to a file that others append to as well. Never raises.
 
     Lines that cannot be written (disk full) wait in memory, the newest `keep` of them, and go out with a later line.
-    A line that was cut in the middle is closed first, so that readers skip only that one.
+    A line that was cut in the middle is closed first, so that readers skip only that one. `clean` sees each line
+    before it is kept (it blots out secrets).
     """
 
-    def __init__(self, path: Path, keep: int = 2000) -> None:
+    def __init__(self, path: Path, keep: int = 2000, clean: Callable[[bytes], bytes] | None = None) -> None:
         self._path = path
+        self._clean = clean or bytes
         self._keep = keep
         self._waiting: list[bytes] = []
         self._torn = False
@@ -96,7 +99,7 @@ class Lines:
 
     def add(self, record: dict[str, Any]) -> bool:
         """Append a record; True when everything so far lies on disk."""
-        self._waiting.append(one_line(record))
+        self._waiting.append(self._clean(one_line(record)))
         return self.flush()
 
     def flush(self) -> bool:

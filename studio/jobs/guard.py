@@ -15,7 +15,10 @@ from pathlib import Path
 
 from studio.jobs import locks
 
-TERM_GRACE_S = 10.0
+
+def term_grace(grace_s: float) -> float:
+    """Seconds between asking a process group to end and ending it: a tenth of a minute or so, less for a short grace."""
+    return min(10.0, max(0.5, grace_s))
 
 
 class Guard:
@@ -90,7 +93,7 @@ def group_lives(group: int) -> bool:
 def end_group(group: int, folder: Path, grace_s: float) -> None:
     """Wait while a worker saves, at most `grace_s`; then ask the group to end, then end it."""
     _wait(lambda: group_lives(group) and locks.held(folder / "worker.lock"), grace_s)
-    for number, patience in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, 1.0)):
+    for number, patience in ((signal.SIGTERM, term_grace(grace_s)), (signal.SIGKILL, 1.0)):
         if not group_lives(group):
             return
         with suppress(OSError):

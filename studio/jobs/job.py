@@ -10,106 +10,29 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from studio import files
-from studio.errors import InputError, NotFoundError
+from studio.errors import EnvironmentalError, NotFoundError
 from studio.jobs import disk, locks
-from studio.jobs.environment import is_secret_name
+from studio.jobs.spec import ALIVE, STATE_WORDS, JobSpec, Progress, State
 from studio.workspace import Workspace
 
-State = Literal["starting", "running", "stopping", "finished", "failed", "stopped", "interrupted"]
-ALIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
-STATE_WORDS: dict[str, str] = {
-    "starting": "Starting",
-    "running": "Running",
-    "stopping": "Stopping, saving what is there",
-    "finished": "Finished",
-    "failed": "Failed",
-    "stopped": "Stopped",
-    "interrupted": "Interrupted",
-}
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """What to run.
-
-    kind:    short machine name, such as `training`, `dry-run`, `grid`, `import`, `scan`.
-    title:   one line for people.
-    command: program and arguments; one that starts with `sys.executable` finds the `studio` package.
-    env:     variables on top of the allow-list; secrets are refused here, since this is written to disk.
-    cwd:     working folder; the job folder when None.
-    project: slug of the project that it belongs to.
-    stop_grace_s: seconds that the worker gets to save after being asked to stop, before it is ended by force.
-    secrets: names of variables that are handed from the launcher's environment to the job without being written.
-    """
-
-    kind: str
-    title: str
-    command: list[str]
-    env: dict[str, str] = field(default_factory=dict)
-    cwd: str | None = None
-    project: str | None = None
-    stop_grace_s: float = 60.0
-    secrets: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.command:
-            raise InputError("The job has no command.", "There is nothing to run.", "Name a program.")
-        open_secrets = [n for n in self.env if is_secret_name(n)]
-        if open_secrets:
-            raise InputError(
-                f"{', '.join(open_secrets)} cannot be passed in the job's env.",
-                "The job's description is written to disk, where a secret does not belong.",
-                "Name the variable in `secrets`; its value is then handed on without being written.",
-            )
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "secrets": list(self.secrets)}
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> JobSpec:
-        """From `job.json`; keys of other meaning are left alone. Raises InputError when something is missing."""
-        known = {f.name for f in fields(cls)}
-        try:
-            spec = cls(**{k: v for k, v in raw.items() if k in known})
-            return cls(
-                **{**asdict(spec), "command": [str(c) for c in spec.command], "secrets": tuple(spec.secrets)}
-            )
-        except TypeError as e:
-            raise InputError(
-                "job.json cannot be used.", f"{e}.", "The job's description was damaged; start the job anew."
-            ) from e
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a job is.
-
-    fraction: 0 to 1, or None when the whole is not known. done / total: in `unit` (such as "steps", "pictures").
-    eta_seconds: forecast from the recent pace, measured with a clock that nobody can set; None when unknown.
-    elapsed_seconds: since the worker began this attempt. updated: wall clock, seconds since 1970.
-    step, epoch, epochs, loss, stage: given by training; others in `extra`.
-    """
-
-    fraction: float | None = None
-    done: float = 0
-    total: float | None = None
-    unit: str = ""
-    message: str = ""
-    eta_seconds: float | None = None
-    elapsed_seconds: float = 0.0
-    updated: float = 0.0
-    stage: str = ""
-    step: int | None = None
-    epoch: int | None = None
-    epochs: int | None = None
-    loss: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+__all__ = [
+    "ALIVE",
+    "STATE_WORDS",
+    "Job",
+    "JobSpec",
+    "Progress",
+    "State",
+    "active_jobs",
+    "all_jobs",
+    "list_jobs",
+    "open_job",
+]
 
 
 @dataclass(frozen=True)
@@ -144,7 +67,7 @@ class Job:
     @property
     def attempt(self) -> int:
         """Number of the present or last attempt, from 1."""
-        return int(self.raw.get("attempt", 1))
+        return _number((self._file("job.json") or {}).get("attempt"))
 
     @property
     def created(self) -> str:
@@ -160,7 +83,7 @@ class Job:
 
     def _of_this_attempt(self, name: str) -> dict[str, Any] | None:
         found = self._file(name)
-        return found if found is not None and found.get("attempt", 1) == self.attempt else None
+        return found if found is not None and _number(found.get("attempt")) == self.attempt else None
 
     def _recorded(self) -> dict[str, Any] | None:
         return self._of_this_attempt("exit.json")
@@ -292,10 +215,25 @@ class Job:
         """
         if not self.is_alive:
             return False
-        flag = self.folder / "stop"
-        if now or not flag.exists():
-            files.write_text(flag, "now\n" if now else "please\n")
+        try:
+            self._raise_flag("now\n" if now else "")
+        except OSError:
+            # The disk is full, perhaps because of this job: the room kept for its last words must do.
+            with suppress(OSError):
+                (self.folder / "reserve").unlink()
+            try:
+                self._raise_flag("now\n" if now else "")
+            except OSError as e:
+                raise EnvironmentalError(
+                    f"'{self.id}' could not be asked to stop.",
+                    f"The computer answered: {e.strerror or e}.",
+                    f"Free some room on the disk of {self.folder}, or check that you may write there.",
+                ) from e
         return True
+
+    def _raise_flag(self, content: str) -> None:
+        with (self.folder / "stop").open("a") as f:
+            f.write(content)
 
     def wait(self, timeout: float | None = None) -> State:
         """Wait until it has ended; the state then, or the present one when `timeout` seconds are over."""
@@ -330,6 +268,10 @@ INTERRUPTED: dict[str, Any] = {
     "fix": "Start it again; training goes on from its last saved state.",
     "findings": [],
 }
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 1
 
 
 def _known_state(value: Any) -> State:

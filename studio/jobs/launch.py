@@ -69,7 +69,7 @@ def relaunch(job: Job, command: list[str] | None = None, env: dict[str, str] | N
             files.append_jsonl(job.folder / "attempts.jsonl", {**last, "command": raw.get("command")})
         for name in ("exit.json", "error.json", "result.json", "progress.json", "process.json", "stop"):
             (job.folder / name).unlink(missing_ok=True)
-        return _start(job.folder, {**raw, **spec.as_dict(), "attempt": int(raw.get("attempt", 1)) + 1})
+        return _start(job.folder, {**raw, **spec.as_dict(), "attempt": job.attempt + 1})
     finally:
         lock.release()
 

@@ -21,6 +21,7 @@ the work: what cannot be written waits, and the log says so.
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import signal
 import sys
@@ -37,6 +38,7 @@ from filelock import FileLock
 
 from studio.errors import StudioError
 from studio.jobs import causes, disk, locks
+from studio.jobs.environment import Blotter
 
 PROGRESS_EVERY_S = 0.25
 EVENT_LIMIT_S = 60.0
@@ -87,11 +89,15 @@ class Worker:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self._supervised = os.environ.pop("STUDIO_LIFELINE", "") == "1"
+        told = os.environ.pop("STUDIO_LIFELINE", "")
+        self._supervised = told.isdigit()
         spec = disk.read_json(self.folder / "job.json") or {}
-        self.attempt = int(spec.get("attempt", 1))
+        self.attempt = int(told) if told.isdigit() else int(spec.get("attempt", 1))
+        self._present = int(spec.get("attempt", 1)) == self.attempt
+        names = spec.get("secrets") or []
+        self._blotter = Blotter([os.environ[n] for n in names if n in os.environ])
         self._grace_s = float(spec.get("stop_grace_s", 60.0))
-        self._events = disk.Lines(self.folder / "events.jsonl")
+        self._events = disk.Lines(self.folder / "events.jsonl", clean=self._blotter.clean)
         self._events_lock = threading.Lock()
         self._told_trouble = False
         self._stop = threading.Event()
@@ -101,6 +107,7 @@ class Worker:
         self._newest: dict[str, Any] = {}
         self._written: dict[str, Any] | None = None
         self._dirty = threading.Event()
+        self._progress_lock = threading.Lock()
         self._over = False
         self._ended = False
         self._lock: FileLock | None = None
@@ -110,6 +117,9 @@ class Worker:
 
     def __enter__(self) -> Worker:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._supervised and not (self._present and locks.held(self.folder / "lock")):
+            # The supervisor died while this process was still starting: there is nobody to work for.
+            raise SystemExit(1)
         self._lock = locks.take(
             self.folder / "worker.lock", 10.0, busy="A worker of this job is still running."
         )
@@ -262,11 +272,12 @@ class Worker:
             time.sleep(PROGRESS_EVERY_S)
 
     def _save_progress(self) -> None:
-        newest = self._newest
-        if newest and newest is not self._written:
-            with suppress(OSError, ValueError, TypeError):
-                disk.write_json(self.folder / "progress.json", newest, durable=False)
-                self._written = newest
+        with self._progress_lock:
+            newest = self._newest
+            if newest and newest is not self._written:
+                with suppress(OSError, ValueError, TypeError):
+                    disk.write_json(self.folder / "progress.json", newest, durable=False)
+                    self._written = newest
 
     # --- The last word
 
@@ -294,6 +305,7 @@ class Worker:
             return
         self._ended = True
         record = {"attempt": self.attempt, "at": _moment(), **content}
+        record = json.loads(self._blotter.clean(disk.one_line(record)))
         if not _insist(self.folder, name, record):
             _say(f"{name} could not be written: {record}")
 

@@ -21,7 +21,7 @@ from typing import Any
 from studio.errors import BusyError
 from studio.jobs import causes, disk, locks
 from studio.jobs.environment import Blotter
-from studio.jobs.guard import TERM_GRACE_S, Guard
+from studio.jobs.guard import Guard, term_grace
 from studio.jobs.job import JobSpec, moment
 from studio.jobs.log import Log
 from studio.jobs.processes import Tree, adopt_orphans, oom_kills
@@ -54,6 +54,7 @@ class Supervisor:
         self.asked_by = ""  # "user" (stop file) or "system" (a signal to this process)
         self.forced = False
         self.child: subprocess.Popen[bytes] | None = None
+        self.tree: Tree | None = None
 
     def run(self) -> int:
         """From taking the lock to the exit record; 0 when the end could be recorded."""
@@ -65,7 +66,8 @@ class Supervisor:
             recorded = self._record(record)
         finally:
             self.log.close()
-            guard.dismiss()
+            if self.tree is None or not self.tree.lives():
+                guard.dismiss()  # else it sees the end of its pipe, and does what this one could not
             with suppress(OSError):
                 (self.folder / "reserve").unlink()
             with suppress(OSError):
@@ -93,7 +95,7 @@ class Supervisor:
         env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" or self._own_python}
         env.update(COLUMNS="400", LINES="50", PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8")
         env.update(self.spec.env)
-        env["STUDIO_LIFELINE"] = "1"
+        env["STUDIO_LIFELINE"] = str(self.attempt)
         return env
 
     @property
@@ -126,7 +128,7 @@ class Supervisor:
             return self._ended(None, causes.of_start(self.spec.command, e))
         self.child = child
         guard.watch(child.pid)
-        tree = Tree(child, guard.pid)
+        self.tree = tree = Tree(child, guard.pid)
         with suppress(OSError):
             disk.write_json(
                 self.folder / "process.json",
@@ -188,7 +190,7 @@ class Supervisor:
             if wish == "now":
                 term_at = min(term_at, now)
             if now >= term_at:
-                term_at, kill_at = float("inf"), now + TERM_GRACE_S
+                term_at, kill_at = float("inf"), now + term_grace(grace)
                 self.forced = True
                 self.log.note("Asked to stop; ending it by force.")
                 tree.terminate()
@@ -200,11 +202,12 @@ class Supervisor:
     def _wish(self) -> str:
         """Content of the stop file: "now", or anything else for a stop with grace; "" when there is none."""
         try:
-            return (self.folder / "stop").read_text("utf-8", "replace").strip() or "please"
+            said = (self.folder / "stop").read_text("utf-8", "replace")
         except FileNotFoundError:
             return ""
         except OSError:
-            return "please"
+            said = ""
+        return "now" if "now" in said else "please"
 
     def _ask(self) -> None:
         assert self.child is not None and self.child.stdin is not None
@@ -233,11 +236,9 @@ class Supervisor:
         error = told.get("error") if told else None
         if code == 0 and error is None:
             complete = bool(result["complete"]) if result else not self.asked_by
-            return self._ended(code, None, "finished" if complete else self._stop_state(), result)
+            return self._ended(code, None, "finished" if complete else self._stop_state(result), result)
         if self.asked_by and error is None and (self.forced or result is not None):
-            return self._ended(code, None, self._stop_state(), result)
-        if error is None and result is not None and result.get("complete") and code == 0:
-            return self._ended(code, None, "finished", result)
+            return self._ended(code, None, self._stop_state(result), result)
         if error is None:
             name = causes.signal_name(-code) if code < 0 else ""
             now = oom_kills()
@@ -245,8 +246,10 @@ class Supervisor:
             error = causes.of_signal(name, oom) if name else causes.of_log(self.log.last_lines, code, oom)
         return self._ended(code, error, "failed", result)
 
-    def _stop_state(self) -> str:
-        return "interrupted" if self.asked_by == "system" else "stopped"
+    def _stop_state(self, result: dict[str, Any] | None) -> str:
+        # A worker that was asked to stop, but not by the user through this supervisor: the system did it.
+        by_system = self.asked_by == "system" or (not self.asked_by and bool(result and result.get("reason")))
+        return "interrupted" if by_system else "stopped"
 
     def _last_word(self, name: str) -> dict[str, Any] | None:
         found = disk.read_json(self.folder / name)

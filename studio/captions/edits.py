@@ -1,0 +1,176 @@
+"""Bulk edits of captions: described as data, previewed as before and after, then applied as one undoable step.
+
+`preview` is pure and shows exactly what `apply` will write. The trigger word in front is never part of what an edit
+sees: it cannot be replaced, sorted away or removed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from studio.captions import text as words
+from studio.captions.store import PERSON, Caption, CaptionStore, EditResult
+from studio.errors import InputError
+
+EditKind = Literal["replace", "prepend", "append", "remove_tag", "rename_tag", "dedupe", "sort", "underscores"]
+
+EDITS: dict[EditKind, str] = {
+    "replace": "Search and replace",
+    "prepend": "Add in front, after the trigger word",
+    "append": "Add at the end",
+    "remove_tag": "Remove tags",
+    "rename_tag": "Rename or merge tags",
+    "dedupe": "Remove repeated tags",
+    "sort": "Sort tags",
+    "underscores": "Replace underscores by spaces",
+}
+"""Every edit with its name in the app."""
+
+# Emoticons among booru tags, whose underscore is a face (list of the WD taggers).
+KAOMOJI = frozenset(["0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o", "@_@", "^_^", "o_o", "u_u", "x_x", "|_|", "||_||"])
+
+
+class Edit(BaseModel):
+    """One bulk edit.
+
+    kind:   which, see EDITS.
+    find:   replace: the text or pattern; remove_tag, rename_tag: tags, separated by commas.
+    text:   replace, rename_tag: the new words; prepend, append: the tags or words to add.
+    regex:  replace: `find` is a regular expression, and `text` may use \\1 and the like.
+    match_case: replace: upper and lower case differ.
+    whole_word: replace: only whole words.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: EditKind
+    find: str = Field(default="", max_length=1000)
+    text: str = Field(default="", max_length=5000)
+    regex: bool = False
+    match_case: bool = False
+    whole_word: bool = False
+
+    @property
+    def words(self) -> str:
+        """The edit in words, as the history shows it."""
+        if self.kind == "replace":
+            return f"'{self.find}' replaced by '{self.text}'"
+        if self.kind == "rename_tag":
+            return f"tag {self.find} renamed to {self.text}"
+        if self.kind == "remove_tag":
+            return f"tag {self.find} removed"
+        if self.kind in ("prepend", "append"):
+            return f"'{self.text}' added {'in front' if self.kind == 'prepend' else 'at the end'}"
+        return {"dedupe": "repeated tags removed", "sort": "tags sorted", "underscores": "underscores replaced"}[self.kind]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an edit does to one caption."""
+
+    name: str
+    before: str
+    after: str
+
+
+def preview(captions: Mapping[str, Caption] | Mapping[str, str], edit: Edit, trigger: str = "") -> list[Change]:
+    """The captions that `edit` would change, in the order given; nothing is written. Empty captions stay empty.
+
+    Raises InputError when the edit lacks its text or its pattern is no regular expression.
+    """
+    change = _changer(edit)
+    found = []
+    for name, caption in captions.items():
+        before = caption if isinstance(caption, str) else caption.text
+        rest = words.without_trigger(before, trigger)
+        if not before or (not rest and edit.kind not in ("prepend", "append")):
+            continue
+        new = change(rest)
+        if new != rest:
+            after = words.with_trigger(f"{trigger}, {new}" if trigger and new else new or trigger, trigger)
+            if after != before:
+                found.append(Change(name, before, after))
+    return found
+
+
+def apply(store: CaptionStore, changes: Sequence[Change], author: str = PERSON, what: str = "") -> EditResult:
+    """Write previewed changes as one step of the history. Captions that changed since the preview are left alone and
+    named in `skipped`."""
+    return store.set_many(
+        {c.name: c.after for c in changes},
+        author,
+        what=what or f"{len(changes)} captions edited",
+        expected={c.name: c.before for c in changes} if len(changes) != 1 else None,
+    )
+
+
+def _changer(edit: Edit) -> words.Change:
+    need = {"replace": edit.find, "remove_tag": edit.find, "rename_tag": edit.find, "prepend": edit.text, "append": edit.text}
+    if not need.get(edit.kind, "-").strip(" ," if edit.kind != "replace" else ""):
+        raise InputError(f"'{EDITS[edit.kind]}' needs a text.", "With nothing to look for or to add it would change nothing.",
+                         "Type the words, then look at the preview.")
+    if edit.kind == "rename_tag" and not edit.text.strip(" ,"):
+        raise InputError("The new name of the tag is empty.", "Renaming to nothing would remove it.", "Type the new name, or use 'Remove tags'.")
+    if edit.kind == "replace":
+        return _replacer(edit)
+    if edit.kind == "prepend":
+        return lambda rest: _joined(words.clean(edit.text).rstrip(" ,"), rest)
+    if edit.kind == "append":
+        return lambda rest: _joined(rest.rstrip(" ,"), words.clean(edit.text).lstrip(" ,"))
+    wanted = {t.casefold() for t in words.tags(edit.find)}
+    new = words.clean(edit.text).strip(" ,")
+
+    def retag(rest: str) -> str:
+        parts = [p.strip() for p in rest.split(",")]
+        tags = [p for p in parts if p]
+        if edit.kind == "remove_tag":
+            changed = [t for t in tags if t.casefold() not in wanted]
+        elif edit.kind == "rename_tag":
+            changed = _once([new if t.casefold() in wanted else t for t in tags]) if any(t.casefold() in wanted for t in tags) else tags
+        elif edit.kind == "dedupe":
+            changed = _once(tags)
+        elif edit.kind == "sort":
+            changed = sorted(tags, key=str.casefold)
+        else:
+            changed = [t if t.casefold() in KAOMOJI else t.replace("_", " ") for t in tags]
+        return rest if changed == tags else ", ".join(changed)
+
+    return retag
+
+
+def _replacer(edit: Edit) -> words.Change:
+    pattern = edit.find if edit.regex else re.escape(edit.find)
+    if edit.whole_word:
+        pattern = rf"(?<!\w)(?:{pattern})(?!\w)"
+    try:
+        compiled = re.compile(pattern, 0 if edit.match_case else re.IGNORECASE)
+        replacement = edit.text if edit.regex else edit.text.replace("\\", r"\\")
+        compiled.sub(replacement, "")  # a bad reference such as \9 shows itself only here or below
+        if edit.regex:
+            re._parser.parse_template(replacement, compiled)  # type: ignore[attr-defined]
+    except (re.error, IndexError) as e:
+        raise InputError("The search pattern is not a regular expression.", f"{str(e).capitalize()}.",
+                         "Mend the pattern, or turn 'regular expression' off to search for the text itself.") from e
+    return lambda rest: _tidy(compiled.sub(replacement, rest), rest)
+
+
+def _tidy(new: str, old: str) -> str:
+    """After a replacement that emptied a tag: no doubled commas or spaces that were not there before."""
+    if new == old:
+        return old
+    new = re.sub(r"(?:[^\S\n]*,)+(?=[^\S\n]*,)", "", new)
+    return re.sub(r"[^\S\n]{2,}", " ", new).strip(" ,")
+
+
+def _joined(a: str, b: str) -> str:
+    return f"{a}, {b}" if a and b else a or b
+
+
+def _once(tags: list[str]) -> list[str]:
+    seen: set[str] = set()
+    return [t for t in tags if not (t.casefold() in seen or seen.add(t.casefold()))]  # type: ignore[func-returns-value]

@@ -1,0 +1,209 @@
+"""The history of captions: one JSON line a change, from which who wrote what and undo / redo follow.
+
+An edit is written down, with the text before and after of every picture, before any caption is touched, and marked
+done afterwards. A process that dies in between leaves an edit without its mark; the store then finishes it. The file
+is append-only and is shortened to its newest half when it grows beyond `LIMIT_BYTES`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from studio import files
+from studio.errors import EnvironmentalError
+
+LIMIT_BYTES = 32_000_000
+Status = Literal["empty", "needs review", "approved"]
+Way = Literal["edit", "undo", "redo"]
+
+
+def mark_of(text: str | None) -> str:
+    """A short hash by which a text is recognised again; empty for no caption."""
+    return "" if text is None else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is known about one caption: who wrote it, when, whether it was approved, and which text that was."""
+
+    author: str
+    updated: str
+    status: Status
+    mark: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One picture's part of an edit. A text of None means that there is no caption file."""
+
+    name: str
+    before: str | None
+    after: str | None
+    was: Note | None
+    now: Note | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One edit, undone and redone as a whole."""
+
+    id: str
+    at: str
+    what: str
+    author: str
+    steps: tuple[Step, ...]
+
+    def way(self, way: Way) -> list[tuple[Step, str | None, str | None]]:
+        """Per picture: the step, the text that is expected to be there, the text to write."""
+        return [(s, s.after, s.before) if way == "undo" else (s, s.before, s.after) for s in self.steps]
+
+
+@dataclass
+class Journal:
+    """The journal of one project, as far as it has been read.
+
+    notes: the newest note of each picture.   done / undone: the undo and the redo stack, newest last.
+    pending: a change without its mark: (way, entry, names concerned).
+    """
+
+    path: Path
+    notes: dict[str, Note] = field(default_factory=dict)
+    done: list[Entry] = field(default_factory=list)
+    undone: list[Entry] = field(default_factory=list)
+    pending: tuple[Way, Entry, frozenset[str]] | None = None
+    _offset: int = 0
+    _inode: int = 0
+
+    def refresh(self) -> None:
+        """Read what was added since the last call, by whichever process."""
+        try:
+            st = self.path.stat()
+        except FileNotFoundError:
+            st = None
+        if st is None or st.st_size < self._offset or (self._inode and st.st_ino != self._inode):
+            self.__init__(self.path)  # type: ignore[misc]  # begin again
+        if st is None or st.st_size == self._offset:
+            return
+        self._inode = st.st_ino
+        records, self._offset = files.read_jsonl(self.path, self._offset)
+        for record in records:
+            try:
+                self._take(record)
+            except (KeyError, TypeError, ValueError):
+                continue  # a line written by hand, or by a later version
+
+    def _take(self, record: dict[str, Any]) -> None:
+        op = record["op"]
+        if op == "edit":
+            entry = _entry(record)
+            self.pending = ("edit", entry, frozenset(s.name for s in entry.steps))
+        elif op in ("undo", "redo"):
+            stack = self.done if op == "undo" else self.undone
+            if stack and stack[-1].id == record["id"]:
+                self.pending = (op, stack[-1], frozenset(record["names"]))
+        elif op == "done" and self.pending and self.pending[1].id == record["id"]:
+            self._finish(*self.pending)
+            self.pending = None
+        elif op == "abort":
+            self.pending = None
+        elif op == "state":
+            self.notes = {n: Note(**v) for n, v in record["notes"].items()}
+            self.done, self.undone, self.pending = [], [], None
+        elif op == "kept":
+            self.done.append(_entry(record))
+
+    def _finish(self, way: Way, entry: Entry, names: frozenset[str]) -> None:
+        for step in entry.steps:
+            if step.name in names:
+                note = step.was if way == "undo" else step.now
+                if note is None:
+                    self.notes.pop(step.name, None)
+                else:
+                    self.notes[step.name] = note
+        if way == "edit":
+            self.done.append(entry)
+            self.undone = []
+        elif way == "undo":
+            self.undone.append(self.done.pop())
+        else:
+            self.done.append(self.undone.pop())
+
+    def begin(self, way: Way, entry: Entry, names: frozenset[str]) -> None:
+        """Write down, durably, what is about to happen. Call with the captions lock held, after `refresh`."""
+        if way == "edit":
+            if self._offset > LIMIT_BYTES:
+                self._shorten()
+            self._append({"op": "edit", **_plain(entry)})
+        else:
+            self._append({"op": way, "id": entry.id, "names": sorted(names)})
+        self.refresh()
+
+    def end(self, entry: Entry, *, aborted: bool = False) -> None:
+        """Mark the change as done, or as taken back."""
+        self._append({"op": "abort" if aborted else "done", "id": entry.id})
+        self.refresh()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.path.open("a+b") as f:
+                size = f.seek(0, os.SEEK_END)
+                if size:  # a line cut short by a crash must not swallow this one
+                    f.seek(size - 1)
+                    if f.read(1) != b"\n":
+                        line = b"\n" + line
+                f.write(line)
+                f.flush()
+                os.fsync(f.fileno())
+        except OSError as e:
+            raise EnvironmentalError(
+                "The history of the captions could not be written, so nothing was changed.",
+                f"The computer answered: {e.strerror or e}.",
+                f"Free some room on the disk of {self.path.parent}, or check that you may write there, then try again.",
+            ) from e
+
+    def _shorten(self) -> None:
+        """Replace the file by the notes and the newest edits that fit in half of the limit."""
+        kept: list[bytes] = []
+        room = LIMIT_BYTES // 2
+        for entry in reversed(self.done):
+            line = (json.dumps({"op": "kept", **_plain(entry)}, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+            room -= len(line)
+            if room < 0:
+                break
+            kept.append(line)
+        state = {"op": "state", "notes": {n: vars(v) for n, v in self.notes.items()}}
+        head = (json.dumps(state, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+        files.write_bytes(self.path, head + b"".join(reversed(kept)))
+        self.__init__(self.path)  # type: ignore[misc]
+        self.refresh()
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    steps = []
+    for s in entry.steps:
+        plain: dict[str, Any] = {"name": s.name, "before": s.before, "after": s.after}
+        plain |= {k: vars(n) for k, n in (("was", s.was), ("now", s.now)) if n is not None}
+        steps.append(plain)
+    return {"id": entry.id, "at": entry.at, "what": entry.what, "author": entry.author, "steps": steps}
+
+
+def _entry(record: dict[str, Any]) -> Entry:
+    def note(plain: dict[str, Any] | None) -> Note | None:
+        return Note(**plain) if plain else None
+
+    steps = tuple(
+        Step(s["name"], s["before"], s["after"], note(s.get("was")), note(s.get("now"))) for s in record["steps"]
+    )
+    return Entry(record["id"], record["at"], record["what"], record["author"], steps)
+
+
+def renamed(step: Step, name: str) -> Step:
+    """The same step for a picture under another name."""
+    return replace(step, name=name)

@@ -1,0 +1,165 @@
+"""The dataset's side of gate 1: findings and facts, a fingerprint that is cheap to take, and the one-click fixes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio import files
+from studio.captions.store import CaptionStore
+from studio.dataset.audit import audit
+from studio.dataset.buckets import bucket_preview
+from studio.dataset.duplicates import find_duplicates, resolve
+from studio.dataset.folder import Stamp, caption_path, captions_lock, dataset_lock, look, stem_of
+from studio.dataset.formats import same_stem
+from studio.dataset.origins import picture_repeats
+from studio.dataset.scan import known_looks, scan
+from studio.dataset.set_aside import free_name, remove_pictures, set_aside_list
+from studio.errors import InputError
+from studio.findings import Finding
+
+if TYPE_CHECKING:
+    from studio.models import BaseModelEntry
+    from studio.project import Project
+
+FIXES: dict[str, str] = {
+    "set-aside": "Set aside",
+    "add-trigger": "Put the trigger word first",
+    "caption-trigger": "Use the trigger word as caption",
+    "keep-best": "Keep the best of each",
+    "rename": "Rename",
+    "join-lines": "Join lines",
+    "to-utf8": "Save as UTF-8",
+    "approve": "Approve",
+}
+"""Every one-click remedy (`Finding.action`) with the label of its button."""
+
+
+def dataset_findings(project: Project, entry: BaseModelEntry | None = None) -> tuple[list[Finding], dict[str, Any]]:
+    """The audit's findings and the facts they rest on. Looks at pictures that changed since the last scan.
+
+    facts: pictures, readable, captioned, approved, exact_duplicates, near_duplicates, set_aside, bytes, average_size
+    ([width, height] or None), smallest_size, largest_size, buckets ([[width, height, count], ...]), repeats.
+    """
+    seen = scan(project)
+    ok = seen.readable
+    captions = CaptionStore(project).all()
+    groups = find_duplicates(seen)
+    sizes = sorted(((p.width, p.height) for p in ok), key=lambda s: s[0] * s[1])
+    facts: dict[str, Any] = {
+        "pictures": len(seen),
+        "readable": len(ok),
+        "captioned": sum(1 for c in captions.values() if c.text),
+        "approved": sum(1 for c in captions.values() if c.status == "approved"),
+        "exact_duplicates": sum(len(g.names) - 1 for g in groups if g.kind == "exact"),
+        "near_duplicates": sum(len(g.names) - 1 for g in groups if g.kind == "near"),
+        "set_aside": len(set_aside_list(project)),
+        "bytes": sum(p.bytes for p in seen),
+        "average_size": [round(sum(s[i] for s in sizes) / len(sizes)) for i in (0, 1)] if sizes else None,
+        "smallest_size": list(sizes[0]) if sizes else None,
+        "largest_size": list(sizes[-1]) if sizes else None,
+        "buckets": [[b.width, b.height, len(b.names)] for b in bucket_preview(seen, project.settings)],
+        "repeats": sorted(set(picture_repeats(project).values())),
+    }
+    return audit(project, seen, entry), facts
+
+
+_hashed: dict[tuple[Path, Stamp], str] = {}
+
+
+def dataset_fingerprint(project: Project) -> str:
+    """A short hash of what is taught: names and contents of the pictures, their captions and repeats, the trigger.
+
+    Cheap at 10,000 pictures: a file is read only when its size, time or inode changed. The same before and after a
+    scan, and on another computer with the same files.
+    """
+    known = known_looks(project)
+    digest = hashlib.sha256(f"trigger {project.intent.trigger}\n".encode())
+    repeats = picture_repeats(project)
+    captions = CaptionStore(project).all()
+    for name, stamp in look(project.dataset_dir).pictures.items():
+        have = known.get(name)
+        sha = have[1].sha256 if have is not None and have[0] == stamp else ""
+        caption = captions.get(name)
+        text = hashlib.sha256(caption.text.encode("utf-8", "replace")).hexdigest() if caption and caption.exists else "-"
+        line = f"{name}\0{sha or _content(project.dataset_dir / name, stamp)}\0{text}\0{repeats.get(name, 1)}\n"
+        digest.update(line.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def _content(path: Path, stamp: Stamp) -> str:
+    """Content hash of a picture that no scan has seen yet, remembered while it stays the same."""
+    key = (path, stamp)
+    if key not in _hashed:
+        if len(_hashed) > 50_000:
+            _hashed.clear()
+        try:
+            _hashed[key] = files.sha256_file(path)
+        except OSError as e:
+            return f"unreadable {e.errno}"
+    return _hashed[key]
+
+
+def fix_finding(project: Project, action: str, names: Iterable[str] = ()) -> list[str]:
+    """Do a one-click remedy, on `names` (a finding's `where`); the names of the pictures it changed.
+
+    Nothing is lost: pictures are set aside, captions can be undone. Names that are no longer there are passed over.
+    Raises InputError for an unknown action.
+    """
+    if action not in FIXES:
+        raise InputError(f"There is no fix called '{action}'.", "The studio does not know how to do that by itself.",
+                         f"Use one of: {', '.join(FIXES)}.")
+    there = look(project.dataset_dir).pictures
+    chosen = [n for n in names if n in there]
+    store = CaptionStore(project)
+    if action == "set-aside":
+        return remove_pictures(project, chosen, "found by the audit")
+    if action == "keep-best":
+        return _keep_best(project, set(chosen))
+    if action == "rename":
+        return _rename(project, chosen)
+    if action == "add-trigger":
+        return list(store.add_trigger(chosen).changed)
+    if action == "caption-trigger":
+        captions = store.all()
+        bare = {n: store.trigger for n in chosen if not captions[n].text}
+        return list(store.set_many(bare, what=f"trigger word as caption of {len(bare)}", expected=dict.fromkeys(bare, "")).changed) if bare else []
+    if action == "join-lines":
+        return list(store.rewrite(chosen, f"lines joined in {len(chosen)}", lambda t: " ".join(t.split())).changed)
+    if action == "to-utf8":
+        return list(store.to_utf8(chosen).changed)
+    return list(store.approve(chosen).changed)
+
+
+def _keep_best(project: Project, names: set[str]) -> list[str]:
+    """Resolve the groups of duplicates that lie within `names`."""
+    gone: list[str] = []
+    for group in find_duplicates(scan(project)):
+        if names.issuperset(group.names):
+            gone += resolve(project, group)
+    return gone
+
+
+def _rename(project: Project, names: list[str]) -> list[str]:
+    """Give pictures that share a stem one each; a renamed one takes a copy of the caption along."""
+    renamed = []
+    with dataset_lock(project), captions_lock(project):
+        folder = project.dataset_dir
+        listing = look(folder)
+        taken = {same_stem(stem_of(n)) for n in listing.pictures} | {same_stem(s) for s in listing.captions}
+        seen: set[str] = set()
+        for name in listing.pictures:
+            stem = stem_of(name)
+            if stem in seen and name in names:
+                target = free_name(name, taken)
+                taken.add(same_stem(stem_of(target)))
+                if caption_path(folder, name).is_file():
+                    files.copy_atomic(caption_path(folder, name), caption_path(folder, target))
+                (folder / name).rename(folder / target)
+                renamed.append(target)
+            seen.add(stem)
+    if renamed:
+        project.decided("pictures renamed", pictures=renamed)
+    return renamed

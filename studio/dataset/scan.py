@@ -1,0 +1,251 @@
+"""The scan: every picture of the dataset, looked at once; only what changed on disk is looked at again."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studio.captions.store import CaptionStore
+from studio.dataset.folder import Stamp, look
+from studio.dataset.index import Index
+from studio.dataset.pixels import Look, cpu_threads, look_at
+from studio.dataset.set_aside import SetAside as SetAside
+from studio.dataset.set_aside import remove_pictures as remove_pictures
+from studio.dataset.set_aside import restore_pictures as restore_pictures
+from studio.dataset.set_aside import set_aside_list as set_aside_list
+
+if TYPE_CHECKING:
+    from studio.project import Project
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, message); never from two threads at once."""
+
+_BATCH = 64  # pictures a transaction: what a kill costs at most
+_SAVE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of the dataset.
+
+    name:    file name inside the dataset folder; its identity everywhere.
+    width, height: pixels as shown (after EXIF rotation); 0 when it cannot be decoded.
+    bytes:   size of the file.   sha256: of the file's content.
+    error:   why it cannot be decoded, in words; None when it can.
+    phash, phash_flip: 256-bit perceptual hashes, of the picture and of its mirror image.
+    blur:    sharpness measure, to be compared within one set only: low means blurred.
+    light:   mean brightness, 0 to 1.
+    frames:  more than 1 for an animation.
+    caption: its text; empty when there is none.
+    thumb:   a WebP of at most 256 px a side; does not exist when there is an error.
+    """
+
+    name: str
+    width: int
+    height: int
+    mode: str
+    format: str
+    bytes: int
+    sha256: str
+    error: str | None
+    phash: int
+    phash_flip: int
+    blur: float
+    light: float
+    frames: int
+    exif_rotated: bool
+    has_alpha: bool
+    caption: str
+    thumb: Path
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Scan:
+    """All pictures as they were at one moment, in name order.
+
+    looked_at: how many files were read in this scan; the others were known.
+    subfolders: folders inside the dataset folder, whose pictures do not count.
+    """
+
+    folder: Path
+    cache: Path
+    pictures: list[Picture] = field(default_factory=list)
+    looked_at: int = 0
+    subfolders: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Picture]:
+        return iter(self.pictures)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def readable(self) -> list[Picture]:
+        """Pictures that can be decoded."""
+        return [p for p in self.pictures if p.error is None]
+
+    def get(self, name: str) -> Picture | None:
+        """The picture of a name; None when there is none."""
+        return next((p for p in self.pictures if p.name == name), None)
+
+
+@dataclass
+class _Known:
+    """What this process read of one index, so that a page's rerun costs a directory listing only."""
+
+    token: tuple[int, int, int] = (0, 0, 0)
+    rows: dict[str, tuple[Stamp, Look]] = field(default_factory=dict)
+
+
+_known: dict[Path, _Known] = {}
+_guard = threading.Lock()
+
+
+def thumb_path(cache: Path, sha256: str) -> Path:
+    """Where the thumbnail of a picture with this content lies."""
+    return cache / "thumbs" / f"{sha256}.webp"
+
+
+def known_looks(project: Project) -> dict[str, tuple[Stamp, Look]]:
+    """What the index says, without looking at any picture. Read again only when the index changed."""
+    index = Index(project.cache_dir)
+    with _guard:
+        try:
+            st = index.path.stat()
+        except FileNotFoundError:
+            _known.pop(index.path, None)
+            return {}
+        token = (st.st_size, st.st_mtime_ns, st.st_ino)
+        have = _known.get(index.path)
+        if have is None or have.token != token:
+            have = _Known(token, index.rows())
+            while len(_known) >= 16:
+                _known.pop(next(iter(_known)))
+            _known[index.path] = have
+        return have.rows
+
+
+def scan(project: Project, progress: Progress | None = None, should_stop: Callable[[], bool] | None = None) -> Scan:
+    """Look at every new or changed picture and return all of them.
+
+    Interrupted at any moment it goes on where it was. With `should_stop` answering True it ends early, and pictures
+    not yet looked at are missing in the answer. Uses one thread a core.
+    """
+    listing = look(project.dataset_dir)
+    rows = known_looks(project)
+    cache = project.cache_dir
+    fresh: dict[str, tuple[Stamp, Look]] = {}
+    todo: list[tuple[str, Stamp]] = []
+    for name, stamp in listing.pictures.items():
+        have = rows.get(name)
+        if have is not None and have[0] == stamp and (have[1].error or thumb_path(cache, have[1].sha256).exists()):
+            fresh[name] = have
+        else:
+            todo.append((name, stamp))
+    if todo:
+        fresh |= _look_at_all(project, todo, progress, should_stop)
+    gone = [n for n in rows if n not in listing.pictures]
+    if gone:
+        with suppress(sqlite3.DatabaseError):
+            Index(cache).drop(gone)
+    captions = CaptionStore(project).all()
+    pictures = []
+    for name, stamp in listing.pictures.items():
+        found = fresh.get(name)
+        if found is None:
+            continue
+        seen, caption = found[1], captions.get(name)
+        pictures.append(
+            Picture(
+                name, seen.width, seen.height, seen.mode, seen.format, stamp[0], seen.sha256, seen.error or None, seen.phash,
+                seen.phash_flip, seen.sharpness, seen.light, seen.frames, seen.exif_rotated, seen.has_alpha,
+                caption.text if caption else "", thumb_path(cache, seen.sha256),
+            )
+        )  # fmt: skip
+    return Scan(project.dataset_dir, cache, pictures, len(todo), listing.subfolders)
+
+
+def _look_at_all(
+    project: Project, todo: list[tuple[str, Stamp]], progress: Progress | None, should_stop: Callable[[], bool] | None
+) -> dict[str, tuple[Stamp, Look]]:
+    """Look at files in parallel; store the results in batches as they come."""
+    import time
+
+    index = Index(project.cache_dir)
+    thumbs = project.cache_dir / "thumbs"
+    thumbs.mkdir(parents=True, exist_ok=True)
+    found: dict[str, tuple[Stamp, Look]] = {}
+    unsaved: list[tuple[str, Stamp, Look]] = []
+    saved_at = time.monotonic()
+    threads = min(cpu_threads(), len(todo))
+
+    def one(name: str, stamp: Stamp) -> tuple[str, Stamp, Look] | None:
+        try:
+            seen = look_at(project.dataset_dir / name)
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            seen = Look("", f"It cannot be read: {e.strerror or e}.")
+        if seen.thumb:
+            _put_thumb(thumb_path(project.cache_dir, seen.sha256), seen.thumb)
+        return name, stamp, seen
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
+        rest = iter(todo)
+        running: set[Future[tuple[str, Stamp, Look] | None]] = set()
+        for name, stamp in rest:
+            running.add(pool.submit(one, name, stamp))
+            if len(running) >= threads * 3:
+                break
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            stop = should_stop is not None and should_stop()
+            for future in finished:
+                result = future.result()
+                if result is not None:
+                    name, stamp, seen = result
+                    found[name] = (stamp, _without_bulk(seen))
+                    unsaved.append(result)
+                if not stop and (following := next(rest, None)) is not None:
+                    running.add(pool.submit(one, *following))
+            if len(unsaved) >= _BATCH or time.monotonic() - saved_at > _SAVE_S or not running:
+                index.put(unsaved)
+                unsaved, saved_at = [], time.monotonic()
+            if progress is not None:
+                progress(len(found), len(todo), "Looking at the pictures")
+    return found
+
+
+def _without_bulk(seen: Look) -> Look:
+    """A look without the bytes that are only needed on disk."""
+    import dataclasses
+
+    return dataclasses.replace(seen, thumb=b"", grey=b"")
+
+
+def _put_thumb(path: Path, content: bytes) -> None:
+    """Write a thumbnail whole or not at all; not flushed, since it can be made again."""
+    if path.exists():
+        return
+    handle, name = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(name)
+        raise

@@ -1,0 +1,35 @@
+"""What a renderer is: something that turns a grid's folder into pictures, as a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from studio.evaluation.spec import GridSpec
+from studio.findings import Finding
+
+
+@runtime_checkable
+class Renderer(Protocol):
+    """Draws the cells of a grid.
+
+    id:       name in the spec and in settings, part of each cell's hash.
+    title:    its name for people.
+    families: base model families it can draw.
+
+    The job started by `command` gets the grid's folder (which holds `grid.json`), skips the cells whose pictures are
+    already in the project's cell store, stores each picture as soon as it is drawn, records what it could not draw in
+    `failures.json`, and ends with the measurements and the contact sheet. See `studio.evaluation.store`.
+    """
+
+    id: str
+    title: str
+    families: tuple[str, ...]
+
+    def check(self, spec: GridSpec) -> list[Finding]:
+        """What stands in the way of this grid on this computer; blocking findings refuse the start."""
+        ...
+
+    def command(self, folder: Path) -> list[str]:
+        """The command line of the job that draws the grid in `folder`."""
+        ...

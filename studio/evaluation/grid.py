@@ -1,0 +1,216 @@
+"""A grid on disk: its cells, measurements, verdict and contact sheet; starting, resuming and finding grids.
+
+<project>/grids/<id>/
+  grid.json       the frozen spec
+  failures.json   cells that could not be drawn, with the reason
+  metrics.json    measurements per cell and per weight
+  sheet.png       the contact sheet
+  review.json     ratings, fault tags and notes of the person who looked
+  job.json ...    the folder is a job folder too
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from studio import files
+from studio.errors import BusyError, InputError, NotFoundError
+from studio.evaluation.plan import GridCost, choose_checkpoints, grid_cost, grid_lora, plan_grid
+from studio.evaluation.registry import get_renderer
+from studio.evaluation.review import Review
+from studio.evaluation.spec import (
+    DEFAULT_WEIGHTS,
+    FAMILY_WORDS,
+    Cell,
+    GridLora,
+    GridPrompt,
+    GridSpec,
+    cell_hash,
+    plan_cells,
+    read_spec,
+)
+from studio.evaluation.store import CellStore
+from studio.evaluation.sweet_spot import SweetSpot, find_sweet_spot
+from studio.findings import blocking
+from studio.jobs.job import Job, JobSpec
+from studio.jobs.launch import launch, relaunch
+from studio.project import Project
+from studio.workspace import Workspace
+
+__all__ = [
+    "DEFAULT_WEIGHTS",
+    "FAMILY_WORDS",
+    "Cell",
+    "Grid",
+    "GridCost",
+    "GridLora",
+    "GridPrompt",
+    "GridSpec",
+    "cell_hash",
+    "choose_checkpoints",
+    "get_grid",
+    "grid_cost",
+    "grid_lora",
+    "list_grids",
+    "plan_cells",
+    "plan_grid",
+    "resume_grid",
+    "start_grid",
+]
+
+
+class Grid:
+    """A grid of a project. Holds no state but the frozen spec: every property reads what the disk says now."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def spec(self) -> GridSpec:
+        """The frozen spec. Raises NotFoundError when the folder holds no grid."""
+        spec = read_spec(self.folder / "grid.json")
+        if spec is None:
+            raise NotFoundError(
+                f"There is no grid called '{self.id}'.",
+                "Its folder holds no grid.json.",
+                "Choose another grid, or draw a new one.",
+            )
+        return spec
+
+    @cached_property
+    def project(self) -> Project:
+        """The project that the grid belongs to, found from where its folder lies."""
+        folder = self.folder.resolve().parents[1]
+        return Project(Workspace(folder.parents[1]), folder.name)
+
+    @property
+    def job(self) -> Job:
+        """The job that draws it."""
+        return Job(self.folder)
+
+    @property
+    def review(self) -> Review:
+        """The person's ratings, tags and notes."""
+        return Review(self.folder / "review.json")
+
+    def cells(self) -> list[Cell]:
+        """All cells in reading order (checkpoint, seed, prompt, weight), each with its picture when it is there."""
+        store = CellStore(self.project)
+        known, failed = store.known(), self.failures
+        return [
+            replace(
+                c,
+                path=store.path(c.hash) if c.hash in known else None,
+                error=None if c.hash in known else failed.get(c.hash),
+            )
+            for c in plan_cells(self.spec)
+        ]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Cell hash -> why it could not be drawn."""
+        found = files.read_json(self.folder / "failures.json")
+        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """The measurements, as `studio.evaluation.metrics.measure` made them; None until they are there."""
+        found = files.read_json(self.folder / "metrics.json")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def verdict(self) -> SweetSpot | None:
+        """The sweet spot from the measurements and the ratings as they are now; None until there are measurements."""
+        metrics = self.metrics
+        if metrics is None:
+            return None
+        return find_sweet_spot(metrics, self.review.ratings_by_weight(self.cells()))
+
+    @property
+    def sheet(self) -> Path | None:
+        """The contact sheet (PNG); None until it is there."""
+        path = self.folder / "sheet.png"
+        return path if path.is_file() else None
+
+    @property
+    def done(self) -> bool:
+        """Whether every cell has its picture and the measurements are there."""
+        return self.metrics is not None and all(c.path is not None for c in self.cells())
+
+
+def start_grid(project: Project, spec: GridSpec) -> Job:
+    """Freeze the spec and start the job that draws it.
+
+    Raises InputError when the renderer cannot draw it here; all reasons are in its findings.
+    """
+    renderer = get_renderer(spec.renderer)
+    bad = blocking(renderer.check(spec))
+    if bad:
+        if len(bad) == 1:
+            raise InputError(bad[0].what, bad[0].why, bad[0].fix)
+        raise InputError(
+            "This grid cannot be drawn.", "There is more than one reason.", "Mend these first.", bad
+        )
+    folder = project.grids_dir / spec.id
+    files.write_text(folder / "grid.json", spec.model_dump_json(indent=2) + "\n")
+    job = launch(
+        folder,
+        JobSpec(
+            kind="grid",
+            title=f"Grid of {len(plan_cells(spec))} pictures",
+            command=renderer.command(folder),
+            project=project.slug,
+        ),
+    )
+    project.decided(
+        "grid started",
+        grid=spec.id,
+        run=spec.run,
+        weights=list(spec.weights),
+        checkpoints=[lora.label for lora in spec.lora_files],
+    )
+    return job
+
+
+def resume_grid(grid: Grid) -> Job:
+    """Go on with a grid that was stopped, failed in parts or was cut off; finished cells are not drawn again.
+
+    Raises BusyError while it is being drawn.
+    """
+    job = grid.job
+    if job.is_alive:
+        raise BusyError(
+            "This grid is being drawn right now.",
+            "Two jobs would draw the same cells.",
+            "Wait, or stop it first.",
+        )
+    (grid.folder / "failures.json").unlink(missing_ok=True)
+    return relaunch(job, get_renderer(grid.spec.renderer).command(grid.folder))
+
+
+def list_grids(project: Project) -> list[Grid]:
+    """The project's grids, newest first."""
+    found = sorted(project.grids_dir.glob("*/grid.json"), key=lambda p: p.parent.name, reverse=True)
+    return [Grid(p.parent) for p in found]
+
+
+def get_grid(project: Project, grid_id: str = "latest") -> Grid:
+    """A grid by its id, or the newest one. Raises NotFoundError naming those that exist."""
+    known = list_grids(project)
+    if known and grid_id in ("", "latest"):
+        return known[0]
+    for grid in known:
+        if grid.id == grid_id:
+            return grid
+    raise NotFoundError(
+        f"There is no grid called '{grid_id}'." if known else "This project has no grid yet.",
+        "Nothing was drawn under that name.",
+        f"Use one of: {', '.join(g.id for g in known)}." if known else "Draw one: `lora-studio evaluate`.",
+    )

@@ -1,0 +1,56 @@
+"""The cell store: every picture that any grid of a project has drawn, one file a cell hash.
+
+    <project>/grids/cells/<hash>.png     the picture, with its prompt, weight and seed as text in the PNG
+
+All grids share it, so nothing is drawn twice.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from studio import files
+from studio.project import Project
+
+
+class CellStore:
+    """The pictures of a project's grids, by cell hash."""
+
+    def __init__(self, project: Project) -> None:
+        self.folder = project.grids_dir / "cells"
+
+    def path(self, cell_hash: str) -> Path:
+        """Where the cell's picture is, or will be."""
+        return self.folder / f"{cell_hash}.png"
+
+    def has(self, cell_hash: str) -> bool:
+        """Whether the cell has been drawn."""
+        return self.path(cell_hash).is_file()
+
+    def known(self) -> set[str]:
+        """Hashes of all cells that have been drawn; one folder listing however many there are."""
+        if not self.folder.is_dir():
+            return set()
+        return {p.name.removesuffix(".png") for p in self.folder.iterdir() if p.name.endswith(".png")}
+
+    def put(self, cell_hash: str, picture: Image.Image, text: Mapping[str, str]) -> Path:
+        """Store a picture atomically, with what made it as PNG text. Raises EnvironmentalError when the disk is full."""
+        note = PngInfo()
+        for key, value in text.items():
+            note.add_itxt(key, value)
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", pnginfo=note)
+        path = self.path(cell_hash)
+        files.write_bytes(path, buffer.getvalue())
+        return path
+
+
+def cell_text(path: Path) -> dict[str, str]:
+    """What made a stored picture: prompt, weight, seed and so on."""
+    with Image.open(path) as picture:
+        return {str(k): str(v) for k, v in picture.info.items() if isinstance(v, str)}

@@ -1,0 +1,399 @@
+"""The verdict on a grid: which weight of which checkpoint to use, why, and how sure that is.
+
+Pure arithmetic on `metrics.json` and the person's ratings. Ratings win over measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+State = Literal["found", "undertrained", "overdone", "unknown"]
+Confidence = Literal["high", "medium", "low"]
+
+# Calibrated on style LoRAs of the built-in base model trained too little, right and too much, by looking at the sheets.
+# They order the columns of one grid; they are no grades.
+BARELY, CLEARLY, STRONG = 0.15, 0.5, 0.9
+"""Nearness below which what was taught is barely visible, from which it is clearly there, and strong."""
+CLEAR, SOFT, LOST = 0.6, 0.45, 0.25
+"""Kept from which subjects are clear, from which they soften, and below which they are lost."""
+FAULTY = 0.35
+"""Fault level from which a picture looks damaged."""
+LEAKY = 0.5
+"""Share of the effect that also comes without the trigger word, from which it is worth saying."""
+NEAR_BEST = 0.85
+"""Weights whose score is at least this share of the best one make up the range."""
+STEP = 0.05
+"""Weights between the drawn ones are judged by interpolation at this step."""
+
+_NOUN = {"style": "style", "character": "likeness", "object": "object"}
+_SCENE = {"style": "subjects", "character": "scenes", "object": "scenes"}
+
+
+@dataclass(frozen=True)
+class SweetSpot:
+    """A verdict.
+
+    state:      found; undertrained (hardly any effect); overdone (damage before effect); unknown (cannot be measured).
+    weight:     the weight to use, or None when the studio does not know.
+    low, high:  the range that works, or None.
+    checkpoint: label of the LoRA file to use, or None.
+    confidence: high, medium or low; from how many pictures agree and how clearly.
+    headline:   the verdict in one sentence.
+    reasons:    why, one plain sentence each.
+    per_weight: for the recommended checkpoint, one entry a weight: weight, effect, nearness, damage, words, sweet.
+    by:         "measurements" or "your ratings".
+    """
+
+    state: State
+    weight: float | None
+    low: float | None
+    high: float | None
+    checkpoint: str | None
+    confidence: Confidence
+    headline: str
+    reasons: list[str] = field(default_factory=list)
+    per_weight: list[dict[str, Any]] = field(default_factory=list)
+    by: str = "measurements"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data, for `--json` and `verdict.json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One checkpoint's measurements over its weights above 0."""
+
+    checkpoint: str
+    rows: list[dict[str, Any]]
+
+    @property
+    def weights(self) -> list[float]:
+        return [float(r["weight"]) for r in self.rows]
+
+    def at(self, key: str, weight: float) -> float:
+        """The value at a weight, straight lines between the drawn ones."""
+        pairs = [(w, r[key]) for w, r in zip(self.weights, self.rows, strict=True) if r[key] is not None]
+        return (
+            float(np.interp(weight, [p[0] for p in pairs], [p[1] for p in pairs])) if pairs else float("nan")
+        )
+
+    def score(self, weight: float) -> float:
+        """0..1: what was taught is there, and the picture is whole."""
+        presence = _ramp(self.at("nearness", weight), BARELY * 0.5, STRONG * 0.85)
+        health = _ramp(self.at("kept", weight), LOST, CLEAR)
+        clean = 1 - _ramp(self.at("fault", weight), FAULTY * 0.5, FAULTY * 2)
+        return presence * health * clean
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    return float(np.clip((value - low) / (high - low), 0, 1))
+
+
+def find_sweet_spot(
+    metrics: Mapping[str, Any],
+    ratings: Mapping[tuple[str, float], Sequence[int]] | None = None,
+) -> SweetSpot:
+    """The verdict from a grid's measurements (as `metrics.measure` makes them) and ratings by (checkpoint, weight)."""
+    kind = str(metrics.get("kind", "style"))
+    curves = _curves(metrics)
+    if not curves:
+        return SweetSpot("unknown", None, None, None, None, "low", "There is nothing to judge yet.")
+    rated = _from_ratings(kind, curves, ratings or {})
+    if rated is not None:
+        return rated
+    unknown = _not_measurable(kind, metrics, curves)
+    if unknown is not None:
+        return unknown
+
+    best = {c.checkpoint: _best(c) for c in curves}
+    top = max(score for _w, score in best.values())
+    # The earliest checkpoint that is as good: less seen, less copied.
+    curve = next(c for c in curves if best[c.checkpoint][1] >= top - 0.05)
+    weight, score = best[curve.checkpoint]
+    reach = max(curve.at("nearness", w) for w in curve.weights)
+    if max(c.at("nearness", w) for c in curves for w in c.weights) < BARELY * 2:
+        return _undertrained(kind, max(curves, key=lambda c: max(c.at("nearness", w) for w in c.weights)))
+    if score < 0.3 and reach >= CLEARLY:
+        return _overdone(kind, curve)
+    return _found(kind, metrics, curves, curve, weight, score)
+
+
+def _curves(metrics: Mapping[str, Any]) -> list[_Curve]:
+    names = list(dict.fromkeys(str(r["checkpoint"]) for r in metrics.get("weights", ())))
+    curves = []
+    for name in names:
+        rows = [dict(r) for r in metrics["weights"] if r["checkpoint"] == name and r["weight"] > 0]
+        if rows:
+            curves.append(_Curve(name, sorted(rows, key=lambda r: float(r["weight"]))))
+    return curves
+
+
+def _best(curve: _Curve) -> tuple[float, float]:
+    """The best weight and its score: the middle of all weights within 2 % of the best score."""
+    candidates = _steps(curve)
+    scores = [curve.score(w) for w in candidates]
+    top = max(scores)
+    good = [w for w, s in zip(candidates, scores, strict=True) if s >= top * 0.98]
+    middle = good[len(good) // 2]
+    return middle, curve.score(middle)
+
+
+def _steps(curve: _Curve) -> list[float]:
+    low, high = curve.weights[0], curve.weights[-1]
+    inner = [round(i * STEP, 2) for i in range(int(low / STEP), int(high / STEP) + 2)]
+    return sorted({low, high, *(w for w in inner if low < w < high)})
+
+
+def _range(curve: _Curve, weight: float) -> tuple[float, float]:
+    candidates, limit = _steps(curve), curve.score(weight) * NEAR_BEST
+    at = min(range(len(candidates)), key=lambda i: abs(candidates[i] - weight))
+    low = high = at
+    while low > 0 and curve.score(candidates[low - 1]) >= limit:
+        low -= 1
+    while high < len(candidates) - 1 and curve.score(candidates[high + 1]) >= limit:
+        high += 1
+    return candidates[low], candidates[high]
+
+
+def _words(kind: str, row: Mapping[str, Any], sweet: bool) -> str:
+    """One weight in words, after the seed's "Style clearly present, faces clean"."""
+    noun, scene = _NOUN.get(kind, "style"), _SCENE.get(kind, "subjects")
+    near, keep, fault = row.get("nearness"), row.get("kept"), float(row.get("fault") or 0)
+    if near is None:
+        first = f"{noun.capitalize()} cannot be measured"
+    elif near < BARELY:
+        first = f"{noun.capitalize()} barely visible"
+    elif near < CLEARLY:
+        first = f"{noun.capitalize()} begins to show"
+    elif near < STRONG:
+        first = f"{noun.capitalize()} clearly present"
+    else:
+        first = f"Strong {noun}"
+    if keep is None:
+        second = ""
+    elif keep >= CLEAR:
+        second = f"{scene} clear"
+    elif keep >= SOFT:
+        second = f"{scene} soften"
+    elif keep >= LOST:
+        second = f"{scene} suffer"
+    else:
+        second = f"{scene} lost"
+    if fault >= FAULTY:
+        second = f"{second}, picture faults" if second else "picture faults"
+    text = f"{first}, {second}" if second else first
+    return f"{text}: sweet spot" if sweet else text
+
+
+def _per_weight(kind: str, curve: _Curve, sweet: float | None) -> list[dict[str, Any]]:
+    drawn = min(curve.weights, key=lambda w: abs(w - sweet)) if sweet is not None else None
+    return [
+        {
+            "weight": r["weight"],
+            "effect": r["effect"],
+            "nearness": r["nearness"],
+            "damage": r["damage"],
+            "kept": r["kept"],
+            "fault": r["fault"],
+            "leak": r["leak"],
+            "score": round(curve.score(float(r["weight"])), 3) if r["kept"] is not None else None,
+            "words": _words(kind, r, r["weight"] == drawn),
+            "sweet": r["weight"] == drawn,
+        }
+        for r in curve.rows
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * max(0.0, share))} %"
+
+
+def _found(
+    kind: str, metrics: Mapping[str, Any], curves: list[_Curve], curve: _Curve, weight: float, score: float
+) -> SweetSpot:
+    noun, scene = _NOUN.get(kind, "style"), _SCENE.get(kind, "subjects")
+    low, high = _range(curve, weight)
+    near, keep = curve.at("nearness", weight), curve.at("kept", weight)
+    state_of_scene = "still clear" if keep >= CLEAR else "a little softer than the base model's"
+    reasons = [
+        f"At {weight:g} the pictures have gone {_percent(near)} of the way from the base model to your pictures, "
+        f"and the {scene} are {state_of_scene}."
+    ]
+    below = [w for w in curve.weights if w < low]
+    above = [w for w in curve.weights if w > high]
+    if below:
+        reasons.append(
+            f"Below {low:g} the {noun} is weaker: {_percent(curve.at('nearness', below[-1]))} at {below[-1]:g}."
+        )
+    if above:
+        lost = curve.at("kept", above[0]) < keep - 0.03
+        cause = f"the {scene} are lost step by step" if lost else "picture faults begin"
+        reasons.append(f"Above {high:g} {cause}.")
+    elif high >= 0.95:
+        reasons.append("Even at the highest weight nothing breaks, so there is room on both sides.")
+    if len(curves) > 1:
+        others = ", ".join(f"{c.checkpoint} reaches {_best(c)[1]:.2f}" for c in curves if c is not curve)
+        reasons.append(
+            f"Of the checkpoints, {curve.checkpoint} scores best or as well ({score:.2f}; {others})."
+        )
+    leak = curve.at("leak", weight)
+    if np.isfinite(leak) and leak >= LEAKY:
+        reasons.append(
+            f"It also changes pictures without the trigger word ({_percent(leak)} of the effect). Harmless if you only "
+            "use it on purpose."
+        )
+    confidence, doubt = _confidence(metrics, curve, score)
+    if doubt:
+        reasons.append(doubt)
+    name = "" if len(curves) == 1 and curve.checkpoint == "final" else f" with {curve.checkpoint}"
+    headline = f"Use {weight:g}{name}: the {noun} is {'clearly there' if near >= CLEARLY else 'there'}, {scene} {state_of_scene}."
+    return SweetSpot(
+        "found",
+        weight,
+        low,
+        high,
+        curve.checkpoint,
+        confidence,
+        headline,
+        reasons,
+        _per_weight(kind, curve, weight),
+    )
+
+
+def _confidence(metrics: Mapping[str, Any], curve: _Curve, score: float) -> tuple[Confidence, str]:
+    reference = metrics.get("reference", {})
+    pictures = int(reference.get("prompts", 0)) * int(reference.get("seeds", 1))
+    nears = [curve.at("nearness", w) for w in curve.weights]
+    bumps = sum(b < a - 0.1 for a, b in pairwise(nears))
+    if score < 0.5 or pictures < 3 or bumps > 1:
+        return (
+            "low",
+            "The measurements do not single out a weight; look at the pictures and rate some of them.",
+        )
+    if pictures < 6 or score < 0.75 or bumps:
+        return "medium", ""
+    return "high", ""
+
+
+def _undertrained(kind: str, curve: _Curve) -> SweetSpot:
+    noun, top = _NOUN.get(kind, "style"), curve.weights[-1]
+    return SweetSpot(
+        "undertrained",
+        top,
+        None,
+        None,
+        curve.checkpoint,
+        "medium",
+        f"Trained too little: even at {top:g} the {noun} hardly shows.",
+        [
+            f"At {top:g} the pictures have gone only {_percent(curve.at('nearness', top))} of the way from the base model to "
+            "your pictures.",
+            "Train longer (more epochs), or raise the learning rate; then draw the grid again.",
+        ],
+        _per_weight(kind, curve, None),
+    )
+
+
+def _overdone(kind: str, curve: _Curve) -> SweetSpot:
+    noun, scene = _NOUN.get(kind, "style"), _SCENE.get(kind, "subjects")
+    weight, _score = _best(curve)
+    return SweetSpot(
+        "overdone",
+        weight,
+        None,
+        None,
+        curve.checkpoint,
+        "low",
+        f"Overdone: the {scene} are lost before the {noun} is clearly there.",
+        [
+            f"At {weight:g}, the least bad weight, {_percent(curve.at('nearness', weight))} of the way to your pictures is gone, "
+            f"and only {_percent(curve.at('kept', weight))} of what tells the {scene} apart is left.",
+            "Use an earlier checkpoint, or train again with fewer epochs or half the learning rate.",
+        ],
+        _per_weight(kind, curve, None),
+    )
+
+
+def _not_measurable(kind: str, metrics: Mapping[str, Any], curves: list[_Curve]) -> SweetSpot | None:
+    reference, reasons = metrics.get("reference", {}), []
+    if not reference.get("training_pictures"):
+        reasons.append("There are no training pictures to compare with.")
+    elif not reference.get("separable"):
+        reasons.append(
+            "In the measured features your pictures hardly differ from what the base model draws already, so the effect cannot "
+            "be placed."
+        )
+    if all(r["kept"] is None for c in curves for r in c.rows):
+        reasons.append("With fewer than three prompts it cannot be measured whether subjects are kept.")
+    if not reasons:
+        return None
+    curve = curves[-1]
+    pixels = curve.rows[-1].get("pixels")
+    if pixels is not None and pixels < 0.01:
+        reasons.insert(
+            0,
+            f"At {curve.weights[-1]:g} the pictures are almost those of the base model: the LoRA does very little.",
+        )
+    return SweetSpot(
+        "unknown",
+        None,
+        None,
+        None,
+        None,
+        "low",
+        "The measurements cannot say which weight is best: rate some cells, and your ratings decide.",
+        reasons,
+        _per_weight(kind, curve, None),
+    )
+
+
+def _from_ratings(
+    kind: str, curves: list[_Curve], ratings: Mapping[tuple[str, float], Sequence[int]]
+) -> SweetSpot | None:
+    """The verdict from ratings once at least two weights above 0 were rated; None before."""
+    known = {c.checkpoint: c for c in curves}
+    means = {
+        key: float(np.mean(given))
+        for key, given in ratings.items()
+        if key[1] > 0 and given and key[0] in known
+    }
+    if len(means) < 2:
+        return None
+    top = max(means.values())
+    tied = [key for key, mean in means.items() if mean >= top - 1e-9]
+
+    def measured(key: tuple[str, float]) -> float:
+        score = known[key[0]].score(key[1])
+        return score if np.isfinite(score) else 0.0
+
+    checkpoint, weight = max(tied, key=lambda k: (measured(k), -k[1]))
+    curve = known[checkpoint]
+    good = sorted(w for (c, w), mean in means.items() if c == checkpoint and mean >= max(top - 0.5, 3))
+    count = sum(len(v) for k, v in ratings.items() if k in means)
+    reasons = [
+        f"You rated {weight:g} with {checkpoint} {top:.1f} of 5 on average, the best of {len(means)} rated columns "
+        f"({count} ratings)."
+    ]
+    if top < 3:
+        reasons.append("Even the best column is below 3: consider another checkpoint or a new run.")
+    confidence: Confidence = (
+        "high" if count >= 8 and top >= 4 else "medium" if count >= 4 and top >= 3 else "low"
+    )
+    return SweetSpot(
+        "found",
+        weight,
+        good[0] if good else weight,
+        good[-1] if good else weight,
+        checkpoint,
+        confidence,
+        f"Use {weight:g} with {checkpoint}: you rated it best.",
+        reasons,
+        _per_weight(kind, curve, weight),
+        by="your ratings",
+    )

@@ -1,0 +1,1 @@
+"""What runs as a grid's job; may import torch and diffusers."""

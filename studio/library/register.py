@@ -1,0 +1,332 @@
+"""Registering a LoRA: a copy in the library with its metadata, preview and sidecar, and taking it out again.
+
+<workspace>/library/<slug>/
+  <name>.safetensors    the LoRA, its own metadata joined by title, trigger word and recommended weight
+  <name>.json           what A1111 and Forge read beside a LoRA: activation text, preferred weight
+  <name>.preview.png    the picture that they, and the library page, show
+  entry.json            what the library knows of it
+"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from studio import files, models
+from studio.errors import InputError, NotFoundError
+from studio.evaluation.grid import Grid
+from studio.evaluation.plan import RunLike, choose_checkpoints
+from studio.evaluation.spec import Cell
+from studio.library.entry import LibraryEntry, get_entry, list_library
+from studio.library.lora_file import copy_with_metadata, metadata_of
+from studio.library.page import write_page
+from studio.project import Project
+from studio.workspace import Workspace
+
+__all__ = [
+    "LibraryEntry",
+    "get_entry",
+    "list_library",
+    "propose_good_for",
+    "register",
+    "restore",
+    "unregister",
+]
+
+OnClash = Literal["ask", "version", "replace"]
+
+# modelspec.architecture of the Stability AI model metadata standard 1.0.0, and A1111's "sd version".
+_ARCHITECTURE = {
+    "pocket": ("lora-studio-pocket/lora", "Unknown"),
+    "sd15": ("stable-diffusion-v1/lora", "SD1"),
+    "sdxl": ("stable-diffusion-xl-v1-base/lora", "SDXL"),
+}
+
+
+def register(
+    project: Project,
+    grid: Grid | None = None,
+    run: RunLike | None = None,
+    checkpoint: Path | str | int | None = None,
+    weight: float | None = None,
+    good_for: str = "",
+    notes: str = "",
+    *,
+    name: str = "",
+    on_clash: OnClash = "ask",
+) -> LibraryEntry:
+    """Put a LoRA into the library.
+
+    checkpoint: a file, or a label or epoch of the grid or run; when None, the one that the grid's verdict names, else
+                the last of the run. weight: -1 to 2, not 0; when None, the verdict's.
+    name:       title in the library; the project's name when empty.
+    on_clash:   when the name is taken: `ask` refuses and says so, `version` adds -v2, `replace` moves the old
+                one to the trash.
+    Raises InputError when weight or checkpoint are not known or not usable, NotFoundError for a checkpoint that does
+    not exist.
+    """
+    workspace, intent = project.workspace, project.intent
+    verdict = grid.verdict if grid is not None else None
+    path, label = _choose_file(grid, run, checkpoint, verdict.checkpoint if verdict else None)
+    if weight is None:
+        weight = verdict.weight if verdict else None
+    if weight is None:
+        raise InputError(
+            "There is no recommended weight yet.",
+            "No grid was measured for this LoRA, or its verdict does not know.",
+            "Name the weight to recommend, such as 0.7.",
+        )
+    if not -1 <= weight <= 2 or weight == 0:
+        raise InputError(
+            f"{weight:g} cannot be recommended as a weight.",
+            "At 0 a LoRA does nothing, and beyond 2 none is usable.",
+            "Use a weight between 0.1 and 1.5.",
+        )
+    title = " ".join((name or intent.name).split())[:80]
+    slug = _free_slug(workspace, files.slug(title), on_clash)
+    stem = slug
+    entry_model = models.get_model(workspace, grid.spec.base_model if grid is not None else intent.base_model)
+    told = metadata_of(path)
+    in_range = bool(
+        verdict
+        and verdict.low is not None
+        and verdict.high is not None
+        and verdict.low <= weight <= verdict.high
+    )
+    entry = LibraryEntry(
+        slug=slug,
+        name=stem,
+        title=title if slug == files.slug(title) else f"{title} {slug.rpartition('-')[2]}",
+        kind=intent.kind,
+        trigger=intent.trigger,
+        weight=round(weight, 3),
+        weight_low=verdict.low if verdict and in_range else None,
+        weight_high=verdict.high if verdict and in_range else None,
+        base_model=entry_model.id,
+        base_title=entry_model.title,
+        family=entry_model.family,
+        good_for=" ".join(good_for.split()),
+        notes=notes.strip(),
+        trained=_trained(told, path),
+        registered=files.now(),
+        params=_params(told, project, run),
+        project=project.slug,
+        run=run.id if run is not None else (grid.spec.run if grid is not None else None),
+        grid=grid.id if grid is not None else None,
+        checkpoint=label,
+        verdict=verdict.headline if verdict else "",
+    )
+    entry = _place(workspace, entry, path, grid)
+    write_page(workspace)
+    project.decided(
+        "registered", library=slug, checkpoint=label, weight=entry.weight, grid=entry.grid, run=entry.run
+    )
+    return entry
+
+
+def unregister(workspace: Workspace, slug: str) -> Path:
+    """Take a LoRA out of the library; its folder goes to the trash, from where `restore` brings it back.
+
+    Returns its place in the trash. Raises NotFoundError.
+    """
+    entry = get_entry(workspace, slug)
+    trashed = workspace.to_trash(entry.folder(workspace))
+    write_page(workspace)
+    return trashed
+
+
+def restore(workspace: Workspace, trashed: Path) -> LibraryEntry:
+    """Undo `unregister`. Raises InputError when its name was taken meanwhile, NotFoundError when it left the trash."""
+    if not (trashed / "entry.json").is_file():
+        raise NotFoundError(
+            "This LoRA is not in the trash any more.",
+            "The trash was emptied, or it was brought back already.",
+            "Register it again from its run.",
+        )
+    folder = workspace.put_back(trashed)
+    write_page(workspace)
+    return get_entry(workspace, folder.name)
+
+
+def propose_good_for(project: Project, grid: Grid | None) -> str:
+    """A first text for "good for", from the intent and the verdict; the user changes it."""
+    intent = project.intent
+    text = (
+        intent.description.strip().rstrip(".")
+        or {
+            "style": f"pictures in the style of {intent.name}",
+            "character": f"scenes with {intent.name}",
+            "object": f"pictures of {intent.name}",
+        }[intent.kind]
+    )
+    verdict = grid.verdict if grid is not None else None
+    if verdict and verdict.low is not None and verdict.high is not None and verdict.low < verdict.high:
+        text += f"; best between {verdict.low:g} and {verdict.high:g}"
+    return text
+
+
+def _choose_file(
+    grid: Grid | None, run: RunLike | None, checkpoint: Path | str | int | None, advised: str | None
+) -> tuple[Path, str]:
+    """The LoRA file and its label."""
+    known = {lora.label: lora for lora in grid.spec.lora_files} if grid is not None else {}
+    if isinstance(checkpoint, Path):
+        path, label = checkpoint.expanduser(), checkpoint.stem
+        label = next((lora.label for lora in known.values() if lora.path == path.resolve()), label)
+    elif checkpoint is None and advised is not None and advised in known:
+        path, label = known[advised].path, advised
+    elif checkpoint is None and known and run is None:
+        path, label = list(known.values())[-1].path, list(known)[-1]
+    elif checkpoint is not None and str(checkpoint) in known:
+        path, label = known[str(checkpoint)].path, str(checkpoint)
+    elif run is not None:
+        lora = choose_checkpoints(run.checkpoints(), "final" if checkpoint is None else [checkpoint])[0]
+        path, label = lora.path, lora.label
+    elif checkpoint is not None and Path(str(checkpoint)).expanduser().is_file():
+        path, label = Path(str(checkpoint)).expanduser(), Path(str(checkpoint)).stem
+    elif known:
+        raise NotFoundError(
+            f"There is no checkpoint '{checkpoint}' on this grid.",
+            "Only those on the grid were looked at.",
+            f"Use one of: {', '.join(known)}.",
+        )
+    else:
+        raise InputError(
+            "There is nothing to register.",
+            "Neither a run, nor a grid, nor a LoRA file was named.",
+            "Choose a run's checkpoint or a .safetensors file.",
+        )
+    if not path.is_file():
+        raise NotFoundError(
+            f"The file of {label} is not there any more.",
+            f"Nothing lies at {path}; older checkpoints are removed to save room.",
+            "Choose another checkpoint.",
+        )
+    return path, label
+
+
+def _free_slug(workspace: Workspace, slug: str, on_clash: OnClash) -> str:
+    if not (workspace.library_dir / slug).exists():
+        return slug
+    if on_clash == "replace":
+        workspace.to_trash(workspace.library_dir / slug)
+        return slug
+    n = 2
+    while (workspace.library_dir / f"{slug}-v{n}").exists():
+        n += 1
+    if on_clash == "version":
+        return f"{slug}-v{n}"
+    raise InputError(
+        f"The library already holds a LoRA called '{slug}'.",
+        "Two LoRAs cannot share a name, and the studio overwrites nothing unasked.",
+        f"Register it as a new version ('{slug}-v{n}'), replace the old one, or choose another name.",
+    )
+
+
+def _place(workspace: Workspace, entry: LibraryEntry, source: Path, grid: Grid | None) -> LibraryEntry:
+    """Build the folder aside and move it in as a whole, so that the library never shows half an entry."""
+    workspace.library_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=workspace.library_dir) as aside:
+        folder = Path(aside) / entry.slug
+        lora = folder / f"{entry.name}.safetensors"
+        copy_with_metadata(source, lora, _modelspec(entry))
+        entry = entry.model_copy(
+            update={"sha256": files.sha256_file(lora), "size_bytes": lora.stat().st_size}
+        )
+        files.write_json(folder / f"{entry.name}.json", _sidecar(entry))
+        picture = _preview_cell(grid, entry) if grid is not None else None
+        if picture is not None and picture.path is not None:
+            files.copy_atomic(picture.path, folder / f"{entry.name}.preview.png")
+        files.write_json(folder / "entry.json", entry.model_dump(mode="json"))
+        try:
+            folder.rename(workspace.library_dir / entry.slug)
+        except OSError as e:
+            raise InputError(
+                f"The library already holds a LoRA called '{entry.slug}'.",
+                "It appeared while this one was being copied.",
+                "Try again with another name.",
+            ) from e
+    return entry
+
+
+def _modelspec(entry: LibraryEntry) -> dict[str, str]:
+    """Fields of the Stability AI model metadata standard, which model browsers read."""
+    architecture, _version = _ARCHITECTURE.get(entry.family, (f"{entry.family}/lora", "Unknown"))
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture,
+        "modelspec.title": entry.title,
+        "modelspec.trigger_phrase": entry.trigger,
+        "modelspec.description": entry.good_for,
+        "modelspec.usage_hint": f"weight {entry.weight_words}",
+        "modelspec.date": entry.trained,
+        "lora_studio.recommended_weight": f"{entry.weight:g}",
+    }
+
+
+def _sidecar(entry: LibraryEntry) -> dict[str, Any]:
+    """The JSON that A1111's and Forge's LoRA cards read (extensions-builtin/Lora)."""
+    _architecture, version = _ARCHITECTURE.get(entry.family, ("", "Unknown"))
+    return {
+        "description": entry.good_for,
+        "sd version": version,
+        "activation text": entry.trigger,
+        "preferred weight": entry.weight,
+        "negative text": "",
+        "notes": entry.notes or entry.verdict,
+    }
+
+
+def _preview_cell(grid: Grid, entry: LibraryEntry) -> Cell | None:
+    """The cell to show: a standard prompt of the checkpoint at the drawn weight nearest to the recommended one; the best
+    rated among them, if any was rated."""
+    cells = [
+        c for c in grid.cells() if c.path is not None and c.weight > 0 and c.checkpoint == entry.checkpoint
+    ]
+    shown = [c for c in cells if c.prompt.family in ("standard", "scene", "own")] or cells
+    if not shown:
+        return None
+    closest = min(abs(c.weight - entry.weight) for c in shown)
+    column = [c for c in shown if abs(c.weight - entry.weight) == closest]
+    given = grid.review.all()
+    return max(column, key=lambda c: (given[c.hash].rating or 0) if c.hash in given else 0)
+
+
+def _params(told: dict[str, str], project: Project, run: RunLike | None) -> dict[str, Any]:
+    """How it was trained, from the file's own metadata; the preset from the run, else from the project."""
+    manifest = getattr(run, "manifest", None)
+    preset = manifest.get("preset") if isinstance(manifest, dict) else None
+    params: dict[str, Any] = {"preset": preset or project.preset}
+    for key, name in (
+        ("epochs", "ss_num_epochs"),
+        ("steps", "ss_steps"),
+        ("rank", "ss_network_dim"),
+        ("alpha", "ss_network_alpha"),
+        ("learning_rate", "ss_learning_rate"),
+        ("optimizer", "ss_optimizer"),
+        ("pictures", "ss_num_train_images"),
+        ("seed", "ss_seed"),
+    ):
+        value = told.get(name)
+        if value not in (None, "", "None"):
+            params[key] = _number(str(value))
+    return {k: v for k, v in params.items() if v not in (None, "")}
+
+
+def _number(text: str) -> Any:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() and abs(number) < 1e15 else number
+
+
+def _trained(told: dict[str, str], path: Path) -> str:
+    """When training ended: the file's own word (seconds since 1970), else when the file was last written."""
+    try:
+        stamp = float(told["ss_training_finished_at"])
+    except (KeyError, ValueError):
+        stamp = path.stat().st_mtime
+    return datetime.fromtimestamp(stamp, UTC).isoformat(timespec="seconds")

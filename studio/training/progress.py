@@ -1,0 +1,133 @@
+"""A run's events as curves and figures: what pages, reports and the command line show. Pure; reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.findings import Finding
+from studio.training.anomalies import smooth
+
+
+@dataclass
+class Metrics:
+    """What a run said so far. Lists run in step order and have one entry a step.
+
+    A run that was killed repeats the steps after its last state, with the same numbers; the later word about a step counts.
+
+    steps, epochs, losses, rates: step number, its epoch, its loss, its learning rates by part ("unet", "te").
+    epoch_losses: epoch -> mean loss. total_steps, total_epochs, steps_per_epoch: 0 until the plan is known.
+    seconds_per_step: latest pace, None before the first step. memory: most bytes seen in use at a step.
+    stage: latest stage in words. findings: anomalies in the order they were noticed. done: the last event's figures.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    rates: list[dict[str, float]] = field(default_factory=list)
+    epoch_losses: dict[int, float] = field(default_factory=dict)
+    total_steps: int = 0
+    total_epochs: int = 0
+    steps_per_epoch: int = 0
+    trainable: int = 0
+    device: str = ""
+    seconds_per_step: float | None = None
+    memory: int = 0
+    stage: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    done: dict[str, Any] = field(default_factory=dict)
+    last_event_at: float | None = None
+
+    def add(self, events: Iterable[dict[str, Any]]) -> Metrics:
+        """Take in further events, in the order they were written; self. Unknown ones are passed over."""
+        for event in events:
+            at = event.get("t")
+            if isinstance(at, (int, float)):
+                self.last_event_at = float(at)
+            match event.get("type"):
+                case "plan":
+                    self.total_steps = int(event.get("total_steps", 0))
+                    self.total_epochs = int(event.get("epochs", 0))
+                    self.steps_per_epoch = int(event.get("steps_per_epoch", 0))
+                    self.trainable = int(event.get("trainable", 0))
+                    self.device = str(event.get("device", ""))
+                case "step":
+                    self._step(event)
+                case "epoch":
+                    if event.get("loss_avg") is not None:
+                        self.epoch_losses[int(event["epoch"])] = float(event["loss_avg"])
+                case "stage":
+                    self.stage = str(event.get("message", ""))
+                case "anomaly":
+                    self._finding(event)
+                case "done":
+                    self.done = {k: v for k, v in event.items() if k not in ("type", "t", "elapsed")}
+        return self
+
+    def _step(self, event: dict[str, Any]) -> None:
+        step, loss = event.get("step"), event.get("loss")
+        if not isinstance(step, int) or not isinstance(loss, (int, float)):
+            return
+        while self.steps and self.steps[-1] >= step:  # steps after the last state, trained once more
+            for column in (self.steps, self.epochs, self.losses, self.rates):
+                column.pop()
+        self.steps.append(step)
+        self.epochs.append(int(event.get("epoch", 0)))
+        self.losses.append(float(loss))
+        rates = event.get("lr")
+        self.rates.append({str(k): float(v) for k, v in rates.items()} if isinstance(rates, dict) else {})
+        pace = event.get("s_per_step")
+        if isinstance(pace, (int, float)):
+            self.seconds_per_step = float(pace)
+        memory = event.get("memory")
+        if isinstance(memory, int):
+            self.memory = max(self.memory, memory)
+
+    def _finding(self, event: dict[str, Any]) -> None:
+        try:
+            finding = Finding.model_validate(event.get("finding"))
+        except ValueError:
+            return
+        if finding.code not in {f.code for f in self.findings}:
+            self.findings.append(finding)
+
+    @property
+    def step(self) -> int:
+        """The newest finished step; 0 before the first."""
+        return self.steps[-1] if self.steps else 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the newest step; 0 before the first."""
+        return self.epochs[-1] if self.epochs else 0
+
+    @property
+    def fraction(self) -> float | None:
+        """Share of the steps done, 0 to 1; None until the plan is known."""
+        return min(1.0, self.step / self.total_steps) if self.total_steps else None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Training time left at the latest pace, samples and saving not counted; None while unknown."""
+        if self.seconds_per_step is None or not self.total_steps:
+            return None
+        return max(0, self.total_steps - self.step) * self.seconds_per_step
+
+    @property
+    def smoothed(self) -> list[float]:
+        """The moving mean over one epoch, at least ten steps: the line over the dots."""
+        return smooth(self.losses, max(10, self.steps_per_epoch))
+
+    def thinned(self, points: int = 1000) -> dict[str, list[float]]:
+        """At most about `points` points for a chart, evenly chosen, first and last kept: step, loss, smoothed, lr."""
+        n = len(self.steps)
+        stride = max(1, -(-n // points))
+        chosen = sorted({*range(0, n, stride), n - 1}) if n else []
+        line = self.smoothed
+        return {
+            "step": [float(self.steps[i]) for i in chosen],
+            "loss": [self.losses[i] for i in chosen],
+            "smoothed": [line[i] for i in chosen],
+            "lr": [self.rates[i].get("unet", 0.0) for i in chosen],
+        }

@@ -1,0 +1,149 @@
+"""Loading a base model into the parts that training needs. Reads safetensors only, and nothing from the network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from studio.errors import EnvironmentalError, InputError, StudioError
+from studio.models import tensor_header
+from studio.training.base import TrainingPlan
+from studio.workspace import shipped
+
+transformers_logging.disable_progress_bar()
+
+
+@dataclass
+class BaseModel:
+    """A base model in parts, all frozen.
+
+    unet, text_encoders: in the number format of the computation. vae: always 32 bit, because the SDXL one overflows in
+    fp16 and encoding happens once. tokenizers: one for each text encoder. alphas_cumprod: share of signal left at each of
+    the noise levels, 32 bit, shape (levels,). scheduler_config: for drawing samples with the same noise levels.
+    """
+
+    family: str
+    unet: Any
+    vae: Any
+    tokenizers: list[Any]
+    text_encoders: list[Any]
+    alphas_cumprod: torch.Tensor
+    scheduler_config: dict[str, Any]
+
+    @property
+    def pixel_factor(self) -> int:
+        """Pixels of a side for one latent."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def is_sdxl(self) -> bool:
+        return self.family == "sdxl"
+
+
+def load(plan: TrainingPlan, dtype: torch.dtype) -> BaseModel:
+    """The plan's base model on the CPU. dtype: number format of UNet and text encoders.
+
+    Raises InputError when the files are not a whole model of the stated family.
+    """
+    place = plan.model_path
+    try:
+        parts = (
+            _from_folder(place, plan.family, dtype)
+            if place.is_dir()
+            else _from_checkpoint(place, plan.family, dtype)
+        )
+    except StudioError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as e:
+        raise InputError(
+            f"The base model {plan.model_title or place.name} cannot be loaded.",
+            f"{str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__} ({place})",
+            "Get its files again, or choose another base model.",
+        ) from e
+    unet, vae, tokenizers, text_encoders, config = parts
+    config = {**config, "prediction_type": plan.effective_prediction}
+    if not place.is_dir() and "ztsnr" in tensor_header(place):
+        config["rescale_betas_zero_snr"] = True
+    for module in (unet, vae, *text_encoders):
+        module.requires_grad_(False)
+        module.eval()
+    levels = DDPMScheduler.from_config(config)
+    return BaseModel(
+        plan.family,
+        unet,
+        vae,
+        tokenizers,
+        text_encoders,
+        levels.alphas_cumprod.to(torch.float32),
+        dict(config),
+    )
+
+
+def _variant(folder: Path, stem: str) -> str | None:
+    """ "fp16" when only the half-precision files are there."""
+    whole = any(folder.glob(f"{stem}.safetensors")) or any(folder.glob(f"{stem}-0*.safetensors"))
+    return None if whole or not any(folder.glob(f"{stem}.fp16*.safetensors")) else "fp16"
+
+
+def _from_folder(
+    place: Path, family: str, dtype: torch.dtype
+) -> tuple[Any, Any, list[Any], list[Any], dict[str, Any]]:
+    def options(part: str, stem: str, number: torch.dtype) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "subfolder": part,
+            "torch_dtype" if stem.startswith("diffusion") else "dtype": number,
+            "use_safetensors": True,
+            "local_files_only": True,
+        }
+        variant = _variant(place / part, stem)
+        return {**found, "variant": variant} if variant else found
+
+    diffusion = "diffusion_pytorch_model"
+    unet = UNet2DConditionModel.from_pretrained(place, **options("unet", diffusion, dtype))
+    vae = AutoencoderKL.from_pretrained(place, **options("vae", diffusion, torch.float32))
+    tokenizers = [CLIPTokenizer.from_pretrained(place / "tokenizer", local_files_only=True)]
+    encoders = [CLIPTextModel.from_pretrained(place, **options("text_encoder", "model", dtype))]
+    if family == "sdxl":
+        tokenizers.append(CLIPTokenizer.from_pretrained(place / "tokenizer_2", local_files_only=True))
+        encoders.append(
+            CLIPTextModelWithProjection.from_pretrained(place, **options("text_encoder_2", "model", dtype))
+        )
+    config = json.loads((place / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    return unet, vae, tokenizers, encoders, config
+
+
+def _from_checkpoint(
+    place: Path, family: str, dtype: torch.dtype
+) -> tuple[Any, Any, list[Any], list[Any], dict[str, Any]]:
+    """A single file. The geometry and the tokenizer that a single file lacks come with the studio."""
+    # Pipelines import much that training never needs; a folder does without them.
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    geometry = shipped("data", "geometry", family)
+    beside = place.with_suffix("")
+    if (beside / "model_index.json").is_file():
+        geometry = beside  # a folder of the same name beside the file overrides the shipped geometry
+    if not (geometry / "model_index.json").is_file():
+        raise EnvironmentalError(
+            f"The geometry of {family} models is missing.",
+            f"{geometry} should hold it.",
+            "Install the studio again.",
+        )
+    told: dict[str, Any] = {"config": str(geometry), "local_files_only": True}
+    vae = AutoencoderKL.from_single_file(str(place), torch_dtype=torch.float32, subfolder="vae", **told)
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    extra = {} if family == "sdxl" else {"safety_checker": None}
+    pipe = kind.from_single_file(str(place), torch_dtype=dtype, vae=vae, **extra, **told)
+    tokenizers = [pipe.tokenizer]
+    encoders = [pipe.text_encoder]
+    if family == "sdxl":
+        tokenizers.append(pipe.tokenizer_2)
+        encoders.append(pipe.text_encoder_2)
+    return pipe.unet, vae, tokenizers, encoders, dict(pipe.scheduler.config)

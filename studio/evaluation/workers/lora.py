@@ -1,0 +1,259 @@
+"""Laying a LoRA file over a base model at any weight, either merged into the weights or per sample.
+
+Merged: `W = W0 + weight * up @ down * alpha / rank`, computed in 32 bit from a kept copy of W0, so that weight 0 is the base
+model bit for bit and drawing costs nothing extra. All samples of a batch share the weight.
+
+Per sample: hooks add `scale[b] * up(down(x))` to the output of each adapted layer, so one batch holds several weights.
+Slower for each sample, but fills a graphics card when a single weight has few cells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+from studio.errors import InputError
+from studio.training.lora_keys import Part, lora_name, prefix
+
+_ADAPTABLE = (nn.Linear, nn.Conv2d)
+
+
+@dataclass
+class Layer:
+    """One adapted layer. down: (rank, in[, kh, kw]); up: (out, rank[, 1, 1]); scale: alpha / rank; base: W0 once it was
+    changed."""
+
+    part: Part
+    path: str
+    module: nn.Module
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+    base: torch.Tensor | None = None
+
+    def delta(self, device: torch.device) -> torch.Tensor:
+        """up @ down * scale in the shape of the layer's weight, 32 bit."""
+        up = self.up.to(device, torch.float32).flatten(1)
+        down = self.down.to(device, torch.float32).flatten(1)
+        weight: Any = self.module.weight
+        return (up @ down).mul_(self.scale).view(weight.shape)
+
+    def low_rank(self, x: torch.Tensor) -> torch.Tensor:
+        """up(down(x)) * scale for a batch."""
+        down, up = self.down.to(x.device, x.dtype), self.up.to(x.device, x.dtype)
+        if isinstance(self.module, nn.Conv2d):
+            if down.dim() == 2:
+                down, up = down[..., None, None], up[..., None, None]
+            inner = F.conv2d(x, down, None, self.module.stride, self.module.padding)
+            return F.conv2d(inner, up) * self.scale
+        return F.linear(F.linear(x, down.flatten(1)), up.flatten(1)) * self.scale
+
+
+class Lora:
+    """A LoRA file fitted to the parts of a base model.
+
+    layers: what it adapts; unmatched: names in the file that the base model has no layer for.
+    """
+
+    def __init__(self, path: Path, models: dict[Part, nn.Module], family: str) -> None:
+        self.path = path
+        self.layers, self.unmatched = _fit(path, models, family)
+        self.weight = 0.0
+
+    @property
+    def parts(self) -> set[Part]:
+        return {layer.part for layer in self.layers}
+
+    @property
+    def touches_text(self) -> bool:
+        """Whether text embeddings depend on the weight."""
+        return any(part != "unet" for part in self.parts)
+
+    @torch.no_grad()
+    def merge(self, weight: float, part: Part | None = None) -> None:
+        """Put the layers (of one part, or all) at a weight; 0 restores the base model bit for bit."""
+        for layer in self.layers:
+            if part is not None and layer.part != part:
+                continue
+            tensor: Any = layer.module.weight
+            if layer.base is None:
+                if weight == 0:
+                    continue
+                layer.base = tensor.detach().clone()
+            if weight == 0:
+                tensor.copy_(layer.base)
+            else:
+                merged = layer.base.to(torch.float32) + weight * layer.delta(tensor.device)
+                tensor.copy_(merged.to(tensor.dtype))
+        if part is None:
+            self.weight = weight
+
+    def release(self) -> None:
+        """Restore the base model and let the copies go."""
+        self.merge(0.0)
+        for layer in self.layers:
+            layer.base = None
+
+    @contextmanager
+    def per_sample(self, scales: torch.Tensor) -> Iterator[None]:
+        """Within it each sample of a batch has its own weight in the UNet. scales: (B,), or (2B,) with guidance."""
+
+        def hook_for(layer: Layer) -> Callable[..., torch.Tensor]:
+            def hook(
+                _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+            ) -> torch.Tensor:
+                scale = scales.to(output.device, output.dtype)
+                return output + layer.low_rank(inputs[0]) * scale.view(-1, *[1] * (output.dim() - 1))
+
+            return hook
+
+        handles = [
+            layer.module.register_forward_hook(hook_for(layer))
+            for layer in self.layers
+            if layer.part == "unet"
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _fit(path: Path, models: dict[Part, nn.Module], family: str) -> tuple[list[Layer], list[str]]:
+    """Match the file's names to modules. Raises InputError when nothing fits, shapes differ or numbers are broken."""
+    tensors = load_file(str(path), device="cpu")
+    modules = _names(models, family)
+    grouped: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        stem, role = _split(name)
+        grouped.setdefault(stem, {})[role] = tensor
+    layers, unmatched, odd = [], [], []
+    for stem, found in grouped.items():
+        if "down" not in found or "up" not in found:
+            unmatched.append(stem)
+            continue
+        if stem not in modules:
+            unmatched.append(stem)
+            continue
+        if set(found) - {"down", "up", "alpha"}:
+            raise InputError(
+                f"{path.name} is a kind of LoRA that the built-in renderer does not draw.",
+                f"'{stem}' holds {', '.join(sorted(set(found) - {'down', 'up', 'alpha'}))} beside up and down.",
+                "Choose a plain LoRA or LoCon file.",
+            )
+        part, module_path, module = modules[stem]
+        down, up = found["down"], found["up"]
+        rank = down.shape[0]
+        if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
+            raise InputError(
+                f"{path.name} holds numbers that are not finite.",
+                "Training broke down: nothing drawn with this file can be a picture.",
+                "Use an earlier checkpoint, and train with a lower learning rate.",
+            )
+        weight: Any = module.weight
+        fits = up.flatten(1).shape[1] == rank and up.shape[0] * down[0].numel() == weight.numel()
+        if not fits or up.shape[0] != weight.shape[0]:
+            odd.append(stem)
+            continue
+        alpha = float(found["alpha"]) if "alpha" in found else float(rank)
+        layers.append(Layer(part, module_path, module, down, up, alpha / rank))
+    if not layers:
+        raise InputError(
+            f"{path.name} does not fit this base model.",
+            "Its layers have other names or other sizes, so it was trained on another kind of model."
+            if odd
+            else "None of its layer names exists in the base model.",
+            "Choose the base model that it was trained on.",
+        )
+    if odd:
+        raise InputError(
+            f"{path.name} does not fit this base model.",
+            f"{len(odd)} of its layers have other sizes, such as {odd[0]}.",
+            "Choose the base model that it was trained on.",
+        )
+    return layers, unmatched
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Layer name and role (down, up, alpha or another word) of a tensor's name, kohya's or peft's way."""
+    for ending, role in (
+        (".lora_down.weight", "down"),
+        (".lora_up.weight", "up"),
+        (".lora_A.weight", "down"),
+        (".lora_B.weight", "up"),
+        (".lora.down.weight", "down"),
+        (".lora.up.weight", "up"),
+        (".alpha", "alpha"),
+    ):
+        if name.endswith(ending):
+            return name.removesuffix(ending), role
+    stem, _, role = name.rpartition(".")
+    return stem, role
+
+
+def _names(models: dict[Part, nn.Module], family: str) -> dict[str, tuple[Part, str, nn.Module]]:
+    """Every name under which a file may mean a layer: kohya's, with diffusers' block names too, and peft's."""
+    names: dict[str, tuple[Part, str, nn.Module]] = {}
+    for part, model in models.items():
+        for path, module in model.named_modules():
+            if not path or not isinstance(module, _ADAPTABLE):
+                continue
+            found = (part, path, module)
+            bare = path.removeprefix("text_model.")
+            names[f"{part}.{path}"] = found
+            if part == "unet":
+                names[f"lora_unet_{path.replace('.', '_')}"] = found
+                if family == "sdxl":
+                    names[f"lora_unet_{_original(path).replace('.', '_')}"] = found
+            else:
+                names[f"{part}.text_model.{bare}"] = found
+                names[f"{prefix(part, family)}{bare.replace('.', '_')}"] = found
+    return names
+
+
+_RESNET = {
+    "conv1": "in_layers.2",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+
+
+def _original(path: str) -> str:
+    """An SDXL UNet path in the names of the original checkpoint; attention by `lora_keys`, the convolutions that LoCon files
+    adapt here (the same counting: three entries a block)."""
+    try:
+        return lora_name("unet", path, "sdxl").removeprefix("lora_unet_")
+    except ValueError:
+        pass
+    m = re.match(r"^(down|up)_blocks\.(\d+)\.resnets\.(\d+)\.(\w+)$", path)
+    if m:
+        i, j = int(m[2]), int(m[3])
+        block = f"input_blocks.{1 + 3 * i + j}.0" if m[1] == "down" else f"output_blocks.{3 * i + j}.0"
+        return f"{block}.{_RESNET.get(m[4], m[4])}"
+    m = re.match(r"^mid_block\.resnets\.(\d+)\.(\w+)$", path)
+    if m:
+        return f"middle_block.{2 * int(m[1])}.{_RESNET.get(m[2], m[2])}"
+    m = re.match(r"^down_blocks\.(\d+)\.downsamplers\.0\.conv$", path)
+    if m:
+        return f"input_blocks.{3 * (int(m[1]) + 1)}.0.op"
+    m = re.match(r"^up_blocks\.(\d+)\.upsamplers\.0\.conv$", path)
+    if m:
+        return f"output_blocks.{3 * int(m[1]) + 2}.2.conv"
+    return {
+        "conv_in": "input_blocks.0.0",
+        "conv_out": "out.2",
+        "time_embedding.linear_1": "time_embed.0",
+        "time_embedding.linear_2": "time_embed.2",
+        "add_embedding.linear_1": "label_emb.0.0",
+        "add_embedding.linear_2": "label_emb.0.2",
+    }.get(path, path)

@@ -120,17 +120,16 @@ def of_signal(name: str, out_of_memory: bool | None) -> dict[str, Any]:
     if name == "SIGKILL":
         if out_of_memory:
             return _memory("The system ended the job because no memory was left.")
-        doubt = (
-            ""
+        likely = (
+            "Most often that is the system, when memory runs out."
             if out_of_memory is None
-            else " The system did not report a lack of memory, so it may have been ended by hand."
+            else "The system reported no lack of memory, so it was probably ended by hand or by another program."
         )
         return _error(
             "The job was killed.",
-            "Something ended its process at once. Most often that is the system, when memory runs out."
-            + doubt,
-            "If it happens again, close other programs or lower the batch size or the resolution. "
-            "Training goes on from its last saved state.",
+            f"Something ended its process at once. {likely}",
+            "Start it again; what was saved before is kept. If it happens again, close other programs, or lower the "
+            "batch size or the resolution.",
             "KilledError",
         )
     reasons = {

@@ -52,6 +52,7 @@ _SECRET_TEXT = re.compile(
     rb"\b(?:hf_[A-Za-z0-9]{16,}|r8_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,})"
     rb"|(?<=Bearer )[A-Za-z0-9._~+/-]{16,}"
 )
+_MARKS = (b"hf_", b"r8_", b"sk-", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"Bearer ")
 _PRIVATE = frozenset({"STUDIO_LIFELINE"})
 
 
@@ -81,4 +82,7 @@ class Blotter:
     def clean(self, text: bytes) -> bytes:
         for value in self._values:
             text = text.replace(value, b"***")
-        return _SECRET_TEXT.sub(b"***", text)
+        # Looking for the beginnings first is a hundred times faster, which a log of a gigabyte needs.
+        if any(mark in text for mark in _MARKS):
+            text = _SECRET_TEXT.sub(b"***", text)
+        return text

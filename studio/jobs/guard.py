@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from studio.jobs import locks
 
 
@@ -80,14 +82,18 @@ def _keep_watch(reader: int, folder: Path, grace_s: float) -> int:
 
 
 def group_lives(group: int) -> bool:
-    """Whether the process group has a member (a dead one that nobody has waited for counts)."""
+    """Whether the process group has a member that is not merely waiting to be buried."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def end_group(group: int, folder: Path, grace_s: float) -> None:

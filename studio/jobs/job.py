@@ -17,7 +17,7 @@ from typing import Any
 
 from studio import files
 from studio.errors import EnvironmentalError, NotFoundError
-from studio.jobs import disk, locks
+from studio.jobs import disk, locks, reserve
 from studio.jobs.spec import ALIVE, STATE_WORDS, JobSpec, Progress, State
 from studio.workspace import Workspace
 
@@ -219,8 +219,7 @@ class Job:
             self._raise_flag("now\n" if now else "")
         except OSError:
             # The disk is full, perhaps because of this job: the room kept for its last words must do.
-            with suppress(OSError):
-                (self.folder / "reserve").unlink()
+            reserve.give_up(self.folder, reserve.STOP)
             try:
                 self._raise_flag("now\n" if now else "")
             except OSError as e:
@@ -265,7 +264,7 @@ INTERRUPTED: dict[str, Any] = {
     "error": "Interrupted",
     "what": "The job was interrupted.",
     "why": "The computer was switched off, or the job's process was ended from outside, before it could finish.",
-    "fix": "Start it again; training goes on from its last saved state.",
+    "fix": "Start it again; what was saved before is kept.",
     "findings": [],
 }
 

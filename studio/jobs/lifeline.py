@@ -11,7 +11,8 @@
 The lifeline is the worker's standard input, a pipe whose other end only the supervisor holds. A line "stop" asks the
 worker to save and end; the end of the pipe says that the supervisor is gone, however it died, and means the same.
 `accelerate launch` hands its standard input on to the trainer (measured: a trainer under it sees the end of the pipe
-at once when the supervisor is killed), so the lifeline works below it too. Nothing but the main process of a
+within a tenth of a second when the supervisor or the launcher is killed; tests/jobs/test_accelerate.py), so the lifeline
+works below it too. Nothing but the main process of a
 worker makes a `Worker`; its helpers get an empty standard input.
 
 Standard library and filelock only, so that any Python that trains can use it. Nothing in here lets a full disk end
@@ -37,11 +38,11 @@ from typing import Any
 from filelock import FileLock
 
 from studio.errors import StudioError
-from studio.jobs import causes, disk, locks
+from studio.jobs import causes, disk, locks, reserve
 from studio.jobs.environment import Blotter
 
 PROGRESS_EVERY_S = 0.25
-EVENT_LIMIT_S = 60.0
+WORKER_WAIT_S = 10.0  # an earlier worker of the job may be on its way out
 
 
 class JobStopped(BaseException):
@@ -121,7 +122,7 @@ class Worker:
             # The supervisor died while this process was still starting: there is nobody to work for.
             raise SystemExit(1)
         self._lock = locks.take(
-            self.folder / "worker.lock", 10.0, busy="A worker of this job is still running."
+            self.folder / "worker.lock", WORKER_WAIT_S, busy="A worker of this job is still running."
         )
         self._began = time.monotonic()
         if self._supervised:
@@ -326,6 +327,5 @@ def _insist(folder: Path, name: str, record: dict[str, Any]) -> bool:
             disk.write_json(folder / name, record)
             return True
         except OSError:
-            with suppress(OSError):
-                (folder / "reserve").unlink()
+            reserve.give_up(folder, reserve.LAST_WORD)
     return False

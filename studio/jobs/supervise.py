@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from studio.errors import BusyError
-from studio.jobs import causes, disk, locks
+from studio.jobs import causes, disk, locks, reserve
 from studio.jobs.environment import Blotter
 from studio.jobs.guard import Guard, term_grace
 from studio.jobs.job import JobSpec, moment
@@ -27,13 +27,13 @@ from studio.jobs.log import Log
 from studio.jobs.processes import Tree, adopt_orphans, oom_kills
 
 LOOK_EVERY_S = 0.1
-RESERVE_BYTES = 64 * 1024
+NOW_PATIENCE_S = 2.0
 RECORD_LIMIT_S = 120.0
 INTERRUPTED_FROM_OUTSIDE = {
     "error": "Interrupted",
     "what": "The job was interrupted.",
     "why": "The system, or another program, asked its supervisor to end; most often the computer is shutting down.",
-    "fix": "Start it again; training goes on from its last saved state.",
+    "fix": "Start it again; what was saved before is kept.",
     "findings": [],
 }
 
@@ -68,8 +68,7 @@ class Supervisor:
             self.log.close()
             if self.tree is None or not self.tree.lives():
                 guard.dismiss()  # else it sees the end of its pipe, and does what this one could not
-            with suppress(OSError):
-                (self.folder / "reserve").unlink()
+            reserve.give_up(self.folder, reserve.RECORD)
             with suppress(OSError):
                 said = self.folder / "supervisor.log"
                 if said.stat().st_size == 0:
@@ -83,9 +82,7 @@ class Supervisor:
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
-        with suppress(OSError):
-            # Room for the last words, should the disk be full by then.
-            (self.folder / "reserve").write_bytes(b"\0" * RESERVE_BYTES)
+        reserve.keep(self.folder)
         self.oom_before = oom_kills()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -167,35 +164,35 @@ class Supervisor:
 
     def _tell(self, event: dict[str, Any]) -> None:
         if not self.events.add(event):
-            # Only this once: what is told now is why the disk needs room.
-            with suppress(OSError):
-                (self.folder / "reserve").unlink()
+            reserve.give_up(self.folder, reserve.TROUBLE)
             self.events.flush()
 
     def _watch(self, child: subprocess.Popen[bytes], tree: Tree) -> None:
         """Until the child has ended: pass on wishes to stop, with a grace, then by force."""
-        asked_at: float | None = None
+        never = float("inf")
         grace = self.spec.stop_grace_s
-        term_at = kill_at = float("inf")
+        asked = hurried = False
+        term_at = kill_at = never
         while child.poll() is None:
             now = time.monotonic()
             wish = self._wish()
-            if asked_at is None and (wish or self.asked_by):
-                asked_at = now
+            if not asked and (wish or self.asked_by):
+                asked = True
                 self.asked_by = self.asked_by or "user"
                 self._ask()
                 # One that has not taken its lock has nothing to save, or is no worker of ours.
-                listens = locks.held(self.folder / "worker.lock")
-                term_at = now + (grace if listens else 0.0)
-            if wish == "now":
+                term_at = now + (grace if locks.held(self.folder / "worker.lock") else 0.0)
+            if wish == "now" and not hurried:
+                hurried = True
                 term_at = min(term_at, now)
-            if now >= term_at:
-                term_at, kill_at = float("inf"), now + term_grace(grace)
+                kill_at = min(kill_at, now + NOW_PATIENCE_S)
+            if now >= term_at and not self.forced:
                 self.forced = True
-                self.log.note("Asked to stop; ending it by force.")
+                kill_at = min(kill_at, now + term_grace(grace))
+                self.log.note("It was asked to stop and did not; ending it.")
                 tree.terminate()
             if now >= kill_at:
-                kill_at = now + 2.0
+                kill_at = now + 1.0
                 tree.kill()
             time.sleep(LOOK_EVERY_S)
 
@@ -282,15 +279,14 @@ class Supervisor:
         """Write the exit record, first by giving up the reserve, then by waiting for room."""
         self.log.close()
         record["log_lines_missing"] = self.log.missing
-        self._tell({"type": "exit", "state": record["state"], "t": round(time.time(), 3)})
         end = time.monotonic() + RECORD_LIMIT_S
         while True:
             try:
                 disk.write_json(self.folder / "exit.json", record)
+                self.events.add({"type": "exit", "state": record["state"], "t": round(time.time(), 3)})
                 return True
             except OSError:
-                with suppress(OSError):
-                    (self.folder / "reserve").unlink()
+                reserve.give_up(self.folder, reserve.RECORD)
                 if time.monotonic() > end:
                     return False
                 time.sleep(0.5)

@@ -1,0 +1,306 @@
+"""Jobs live, end, and tell the truth about it, whoever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from studio.errors import BusyError, EnvironmentalError
+from studio.jobs import disk
+from studio.jobs.job import Job, JobSpec
+from studio.jobs.launch import launch, relaunch
+
+from .conftest import ids, kill, processes_of, said, until
+
+Start = Callable[..., Job]
+
+
+def none_left(job: Job, seconds: float = 3.0) -> None:
+    until(lambda: not processes_of(job.folder), seconds)
+
+
+def test_a_job_runs_and_ends(start: Start) -> None:
+    job = start("short", ready=False)
+    assert job.is_alive
+    assert job.wait(20) == "finished"
+    ended = job.exit
+    assert ended is not None
+    assert (ended["code"], ended["result"], ended["error"]) == (0, {"steps": 10}, None)
+    assert job.progress.fraction == 1.0
+    assert [e["step"] for e in job.events()[0] if e["type"] == "step"] == list(range(1, 11))
+    assert not job.stop()
+    none_left(job)
+    assert not (job.folder / "supervisor.log").exists()
+
+
+def test_a_program_that_is_no_worker_is_a_job_too(tmp_path: Path) -> None:
+    job = launch(tmp_path / "a", JobSpec("x", "X", [sys.executable, "-c", "print('hello')"]))
+    assert job.wait(20) == "finished"
+    assert job.log_tail() == "hello\n"
+
+
+def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
+    job = launch(tmp_path / "a", JobSpec("x", "X", ["/no/such/program"]))
+    assert job.wait(20) == "failed"
+    assert job.error is not None
+    assert "/no/such/program" in job.error["what"]
+
+
+def test_a_job_outlives_the_process_that_launched_it(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    fake = Path(__file__).with_name("fake_worker.py")
+    code = f"""
+        import sys, time
+        from pathlib import Path
+        from studio.jobs.job import JobSpec
+        from studio.jobs.launch import launch
+        folder = Path({str(folder)!r})
+        launch(folder, JobSpec("x", "X", [sys.executable, {str(fake)!r}, "steps", str(folder)]))
+        print("up", flush=True)
+        time.sleep(60)
+    """
+    server = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, start_new_session=True
+    )
+    with server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"up\n"
+        os.killpg(server.pid, signal.SIGKILL)
+    job = Job(folder)
+    until(lambda: said(job, "step"))
+    before = job.progress.done
+    until(lambda: job.progress.done > before)
+    assert job.state == "running"
+    job.stop()
+    assert job.wait(10) == "stopped"
+    none_left(job)
+
+
+def test_a_second_launch_is_refused(start: Start) -> None:
+    job = start("steps")
+    with pytest.raises(BusyError):
+        launch(job.folder, job.spec)
+    with pytest.raises(BusyError):
+        relaunch(job)
+    job.stop()
+    assert job.wait(10) == "stopped"
+    with pytest.raises(BusyError):
+        launch(job.folder, job.spec)
+
+
+def test_of_those_who_launch_at_once_one_wins(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    code = f"""
+        import sys, time
+        from pathlib import Path
+        from studio.errors import BusyError
+        from studio.jobs.job import JobSpec
+        from studio.jobs.launch import launch
+        spec = JobSpec("x", "X", [sys.executable, "-c", "import time; time.sleep(1)"])
+        print("up", flush=True)
+        sys.stdin.read(1)
+        try:
+            launch(Path({str(folder)!r}), spec)
+        except BusyError:
+            sys.exit(5)
+    """
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    for r in racers:
+        assert r.stdout is not None
+        assert r.stdout.readline() == b"up\n"
+    for r in racers:
+        r.communicate(b"x", timeout=20)
+    assert sorted(r.returncode for r in racers) == [0, 5, 5]
+    assert Job(folder).wait(10) == "finished"
+    assert Job(folder).attempt == 1
+
+
+def test_stopping_gives_time_to_save(start: Start) -> None:
+    job = start("steps")
+    assert job.stop()
+    assert job.state == "stopping"
+    assert job.wait(10) == "stopped"
+    ended = job.exit
+    assert ended is not None
+    assert (ended["code"], ended["forced"], ended["error"]) == (0, False, None)
+    assert (job.folder / "saved.txt").exists()
+    none_left(job)
+
+
+def test_work_that_was_complete_before_the_stop_counts_as_finished(start: Start) -> None:
+    job = start("last-step")
+    job.stop()
+    assert job.wait(10) == "finished"
+    assert job.result == {"steps": 7}
+
+
+def test_deep_code_can_leave_by_an_exception(start: Start) -> None:
+    job = start("deep")
+    job.stop()
+    assert job.wait(10) == "stopped"
+    assert "Traceback" not in job.log_tail()
+
+
+def test_a_deaf_worker_is_ended_by_force(start: Start) -> None:
+    job = start("deaf", stop_grace_s=0.5)
+    job.stop()
+    assert job.wait(10) == "stopped"
+    ended = job.exit
+    assert ended is not None
+    assert (ended["forced"], ended["signal"]) == (True, "SIGKILL")
+    none_left(job)
+
+
+def test_stopping_now_skips_the_grace(start: Start) -> None:
+    job = start("deaf", stop_grace_s=30)
+    job.stop()
+    began = time.monotonic()
+    job.stop(now=True)
+    assert job.wait(10) == "stopped"
+    assert time.monotonic() - began < 5.0  # asked to end, and killed two seconds later
+
+
+def test_a_foreign_program_is_ended_at_once(tmp_path: Path) -> None:
+    job = launch(tmp_path / "a", JobSpec("x", "X", ["sleep", "300"]))
+    job.stop()
+    assert job.wait(5) == "stopped"
+
+
+def test_killing_the_supervisor_lets_the_worker_save(start: Start) -> None:
+    job = start("steps")
+    pid = ids(job)
+    kill(pid["supervisor"])
+    until(lambda: job.state != "running", 1.0)
+    assert job.state == "stopping"
+    with pytest.raises(BusyError):
+        relaunch(job)
+    assert until(lambda: job.state == "interrupted", 3.0) < 2.0
+    assert (job.folder / "saved.txt").exists()
+    assert job.exit is not None
+    assert job.error is not None
+    assert job.error["fix"]
+    none_left(job)
+
+    (job.folder / "saved.txt").unlink()
+    relaunch(job)
+    assert job.state in ("starting", "running")
+    assert job.attempt == 2
+    assert [a["state"] for a in job.attempts] == ["interrupted"]
+    until(lambda: job.progress.done > 0)
+    job.stop()
+    assert job.wait(10) == "stopped"
+    relaunch(job, [sys.executable, "-c", "print('third')"])
+    assert job.wait(10) == "finished"
+    assert [a["state"] for a in job.attempts] == ["interrupted", "stopped"]
+    assert job.log_tail().endswith("third\n")
+
+
+def test_work_that_was_completed_without_a_supervisor_counts(start: Start) -> None:
+    job = start("last-step")
+    kill(ids(job)["supervisor"])
+    until(lambda: not job.is_alive, 5.0)
+    assert job.state == "finished"
+    assert job.result == {"steps": 7}
+
+
+def test_killing_the_supervisor_leaves_no_deaf_orphan(start: Start) -> None:
+    job = start("deaf", stop_grace_s=0.5)
+    kill(ids(job)["supervisor"])
+    assert job.is_alive
+    none_left(job, 5.0)
+    assert job.state == "interrupted"
+
+
+def test_killing_the_supervisor_leaves_no_foreign_orphan(tmp_path: Path) -> None:
+    job = launch(tmp_path / "a", JobSpec("x", "X", ["sleep", "300"]))
+    until(lambda: job.state == "running")
+    pid = ids(job)
+    worker = psutil.Process(pid["worker"])
+    kill(pid["supervisor"])
+    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 3.0)
+    assert job.state == "interrupted"
+
+
+def test_killing_the_worker_is_a_failure_with_a_cause(start: Start) -> None:
+    job = start("steps")
+    kill(ids(job)["worker"])
+    assert job.wait(5) == "failed"
+    ended = job.exit
+    assert ended is not None
+    assert ended["signal"] == "SIGKILL"
+    assert ended["error"]["what"] == "The job was killed."
+    none_left(job)
+
+
+def test_killing_everything_is_an_interruption(start: Start) -> None:
+    """The same as a power cut."""
+    job = start("steps")
+    for process in processes_of(job.folder):
+        process.kill()
+    until(lambda: job.state == "interrupted", 2.0)
+    assert not job.is_alive
+    assert job.exit is not None
+    relaunch(job)
+    until(lambda: job.state == "running")
+    job.stop()
+    assert job.wait(10) == "stopped"
+
+
+def test_a_dead_process_that_nobody_waited_for_does_not_count_as_alive(start: Start) -> None:
+    job = start("short")
+    assert job.wait(10) == "finished"
+    raw = {**job.raw, "attempt": 2}
+    (job.folder / "exit.json").unlink()
+    (job.folder / "result.json").unlink()
+    disk.write_json(job.folder / "job.json", {**raw, "command": ["sleep", "300"]})
+    supervisor = subprocess.Popen([sys.executable, "-m", "studio.jobs.supervise", str(job.folder)])
+    until(lambda: job.state == "running")
+    kill(supervisor.pid)
+    until(lambda: psutil.Process(supervisor.pid).status() == psutil.STATUS_ZOMBIE, 2.0)
+    os.kill(supervisor.pid, 0)  # still answers
+    assert job.state == "interrupted"
+    supervisor.wait()
+    none_left(job)
+
+
+def test_the_system_ending_the_supervisor_is_an_interruption_that_saved(start: Start) -> None:
+    job = start("steps")
+    os.kill(ids(job)["supervisor"], signal.SIGTERM)
+    assert job.wait(10) == "interrupted"
+    assert (job.folder / "saved.txt").exists()
+    assert (job.folder / "exit.json").exists()
+
+
+def test_nothing_that_a_worker_started_stays_behind(start: Start) -> None:
+    job = start("strays", ready=False)
+    assert job.wait(10) == "finished"
+    for pid in map(int, (job.folder / "strays.txt").read_text().split()):
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_supervisor_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(EnvironmentalError) as caught:
+        launch(tmp_path / "a", JobSpec("x", "A title", ["true"]))
+    assert "A title" in caught.value.what
+    assert Job(tmp_path / "a").state == "failed"
+
+
+def test_launching_leaves_no_zombie(start: Start) -> None:
+    job = start("short", ready=False)
+    assert job.wait(10) == "finished"
+    until(lambda: not [c for c in psutil.Process().children() if c.status() == psutil.STATUS_ZOMBIE], 2.0)

@@ -12,9 +12,9 @@ STUDIO = ROOT / "studio"
 
 # Lower numbers know nothing of higher ones. A folder counts for all its files unless a file is named itself.
 LEVELS = [
-    {"errors", "findings", "files", "workspace", "guides"},
+    {"errors", "findings", "files", "workspace"},
     {"settings", "machine", "models", "project"},
-    {"presets", "estimate", "jobs"},
+    {"presets", "estimate", "jobs", "guides"},
     {"dataset", "captions"},
     {"training"},
     {"evaluation"},
@@ -22,7 +22,7 @@ LEVELS = [
     {"environment", "records"},
     {"gates"},
     {"launch"},
-    {"guidance", "demo"},
+    {"choices", "compare", "guidance", "demo"},
     {"cli", "__main__"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

@@ -180,6 +180,6 @@ def of_start(command: list[str], error: OSError) -> dict[str, Any]:
     """Why a program could not even be started."""
     return EnvironmentalError(
         f"'{command[0]}' could not be started.",
-        f"The computer answered: {error.strerror or error}.",
+        f"The computer answered: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.",
         "Check that it is installed and may be run, then start again.",
     ).as_dict()

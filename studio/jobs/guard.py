@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,7 @@ class Guard:
     def __init__(self, folder: Path, grace_s: float) -> None:
         self._fd: int | None = None
         self.pid = 0
-        if os.name == "nt":
+        if sys.platform == "win32":
             return
         reader, writer = os.pipe()
         pid = os.fork()
@@ -66,6 +67,8 @@ class Guard:
 
 def _keep_watch(reader: int, folder: Path, grace_s: float) -> int:
     """The guard's whole life: wait for the end of the pipe, then see that the group ends."""
+    if sys.platform == "win32":
+        return 0
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     said = b""
@@ -83,6 +86,8 @@ def _keep_watch(reader: int, folder: Path, grace_s: float) -> int:
 
 def group_lives(group: int) -> bool:
     """Whether the process group has a member that is not merely waiting to be buried."""
+    if sys.platform == "win32":
+        return False
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -98,6 +103,8 @@ def group_lives(group: int) -> bool:
 
 def end_group(group: int, folder: Path, grace_s: float) -> None:
     """Wait while a worker saves, at most `grace_s`; then ask the group to end, then end it."""
+    if sys.platform == "win32":
+        return
     _wait(lambda: group_lives(group) and locks.held(folder / "worker.lock"), grace_s)
     for number, patience in ((signal.SIGTERM, term_grace(grace_s)), (signal.SIGKILL, 1.0)):
         if not group_lives(group):

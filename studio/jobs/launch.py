@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,7 @@ def launch(folder: Path, spec: JobSpec) -> Job:
     has a job, EnvironmentalError when it cannot be started.
     """
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = locks.take(folder / "launch.lock", busy="This job is being started right now.")
-    try:
+    with _launching(folder):
         if (folder / "job.json").exists():
             raise BusyError(
                 f"'{folder.name}' already has a job.",
@@ -39,8 +38,6 @@ def launch(folder: Path, spec: JobSpec) -> Job:
                 "Resume that job, or start a new one.",
             )
         return _start(folder, {**spec.as_dict(), "attempt": 1, "created": moment()})
-    finally:
-        lock.release()
 
 
 def relaunch(job: Job, command: list[str] | None = None, env: dict[str, str] | None = None) -> Job:
@@ -48,8 +45,8 @@ def relaunch(job: Job, command: list[str] | None = None, env: dict[str, str] | N
 
     command, env: replace those of the spec when given. Raises BusyError while the job lives.
     """
-    lock = locks.take(job.folder / "launch.lock", busy="This job is being started right now.")
-    try:
+    _ = job.raw  # a folder without a job is none to launch in
+    with _launching(job.folder):
         alive = _living_besides_launcher(job)
         if alive:
             raise BusyError(
@@ -70,8 +67,24 @@ def relaunch(job: Job, command: list[str] | None = None, env: dict[str, str] | N
         for name in ("exit.json", "error.json", "result.json", "progress.json", "process.json", "stop"):
             (job.folder / name).unlink(missing_ok=True)
         return _start(job.folder, {**raw, **spec.as_dict(), "attempt": job.attempt + 1})
-    finally:
-        lock.release()
+
+
+@contextmanager
+def _launching(folder: Path) -> Iterator[None]:
+    """Only one at a time launches in a folder; what the computer refuses meanwhile becomes an EnvironmentalError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = locks.take(folder / "launch.lock", busy="This job is being started right now.")
+        try:
+            yield
+        finally:
+            lock.release()
+    except OSError as e:
+        raise EnvironmentalError(
+            f"The job in '{folder.name}' could not be started.",
+            f"The computer answered: {e.strerror or e}.",
+            f"Free some room on the disk of {folder.parent}, or check that you may write there, then try again.",
+        ) from e
 
 
 def _living_besides_launcher(job: Job) -> str:

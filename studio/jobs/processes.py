@@ -18,11 +18,11 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 def adopt_orphans() -> bool:
     """Let processes below this one come to it when their parent dies, so that none gets out of sight (Linux)."""
-    if sys.platform != "linux":
-        return False
-    with suppress(OSError, AttributeError):
-        return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    return False
+    adopted = False
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            adopted = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    return adopted
 
 
 def oom_kills() -> int | None:
@@ -33,6 +33,14 @@ def oom_kills() -> int | None:
             if name == "oom_kill":
                 return int(count)
     return None
+
+
+def _group(pid: int) -> int:
+    """The process group of a process; 0 when it has just gone."""
+    if sys.platform != "win32":
+        with suppress(OSError):
+            return os.getpgid(pid)
+    return 0
 
 
 class Tree:
@@ -68,21 +76,22 @@ class Tree:
 
     def kill(self) -> None:
         """End all of it at once."""
-        self._signal(signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+        if sys.platform == "win32":
+            self.terminate()  # which is the same there
+        else:
+            self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
+        """Once to the child's group, once to each member outside of it: twice would mean something else."""
         members = self._members()
-        if os.name != "nt" and self._child.returncode is None:
+        whole_group = sys.platform != "win32" and self._child.returncode is None
+        outside = [m for m in members if not (whole_group and _group(m.pid) == self._child.pid)]
+        if sys.platform != "win32" and whole_group:
             with suppress(OSError):
                 os.killpg(self._child.pid, number)
-        for process in members:
+        for process in outside:
             with suppress(psutil.Error, OSError):
-                if (
-                    os.name == "nt"
-                    or os.getpgid(process.pid) != self._child.pid
-                    or self._child.returncode is not None
-                ):
-                    process.send_signal(number)
+                process.send_signal(number)
 
     def end(self, patience_s: float = 3.0) -> None:
         """Ask, wait a little, then end whatever is left. The child itself has ended already."""
@@ -100,7 +109,7 @@ class Tree:
 
     def _bury(self) -> None:
         """Wait for adopted processes that have ended; only after the child itself was waited for."""
-        if os.name == "nt" or self._child.returncode is None:
+        if sys.platform == "win32" or self._child.returncode is None:
             return
         for pid in list(self._seen):
             with suppress(OSError):

@@ -201,7 +201,8 @@ class Supervisor:
         try:
             said = (self.folder / "stop").read_text("utf-8", "replace")
         except FileNotFoundError:
-            return ""
+            # A folder that was moved or removed takes its job with it.
+            return "" if self.folder.is_dir() else "now"
         except OSError:
             said = ""
         return "now" if "now" in said else "please"
@@ -287,7 +288,7 @@ class Supervisor:
                 return True
             except OSError:
                 reserve.give_up(self.folder, reserve.RECORD)
-                if time.monotonic() > end:
+                if time.monotonic() > end or not self.folder.is_dir():
                     return False
                 time.sleep(0.5)
 

@@ -31,7 +31,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> float:
+def until(condition: Callable[[], object], seconds: float = 30.0) -> float:
     """Wait for something to become true; how long it took. Fails when it does not."""
     began = time.monotonic()
     while not condition():

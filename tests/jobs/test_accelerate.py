@@ -25,7 +25,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
         str(FAKE), "steps", str(folder),
     ]  # fmt: skip
     made = launch(folder, JobSpec("x", "X", command, stop_grace_s=20))
-    until(lambda: said(made, "ready") or not made.is_alive, 60)
+    until(lambda: said(made, "ready") or not made.is_alive, 120)
     assert made.is_alive, made.log_tail()
     yield made
     for process in processes_of(folder):
@@ -34,19 +34,19 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 def test_stop(job: Job) -> None:
     job.stop()
-    assert job.wait(15) == "stopped"
+    assert job.wait(60) == "stopped"
     assert (job.folder / "saved.txt").exists()
 
 
 def test_supervisor_killed(job: Job) -> None:
     kill(ids(job)["supervisor"])
-    assert until(lambda: (job.folder / "saved.txt").exists(), 5) < 2.0
-    until(lambda: not processes_of(job.folder), 10)
+    assert until(lambda: (job.folder / "saved.txt").exists()) < 15
+    until(lambda: not processes_of(job.folder))
     assert job.state == "interrupted"
 
 
 def test_accelerate_killed(job: Job) -> None:
     kill(ids(job)["worker"])
-    assert job.wait(15) == "failed"
+    assert job.wait(60) == "failed"
     assert (job.folder / "saved.txt").exists()
-    until(lambda: not processes_of(job.folder), 10)
+    until(lambda: not processes_of(job.folder))

@@ -24,14 +24,14 @@ from .conftest import ids, kill, processes_of, said, until
 Start = Callable[..., Job]
 
 
-def none_left(job: Job, seconds: float = 3.0) -> None:
+def none_left(job: Job, seconds: float = 30.0) -> None:
     until(lambda: not processes_of(job.folder), seconds)
 
 
 def test_a_job_runs_and_ends(start: Start) -> None:
     job = start("short", ready=False)
     assert job.is_alive
-    assert job.wait(20) == "finished"
+    assert job.wait(60) == "finished"
     ended = job.exit
     assert ended is not None
     assert (ended["code"], ended["result"], ended["error"]) == (0, {"steps": 10}, None)
@@ -44,13 +44,13 @@ def test_a_job_runs_and_ends(start: Start) -> None:
 
 def test_a_program_that_is_no_worker_is_a_job_too(tmp_path: Path) -> None:
     job = launch(tmp_path / "a", JobSpec("x", "X", [sys.executable, "-c", "print('hello')"]))
-    assert job.wait(20) == "finished"
+    assert job.wait(60) == "finished"
     assert job.log_tail() == "hello\n"
 
 
 def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
     job = launch(tmp_path / "a", JobSpec("x", "X", ["/no/such/program"]))
-    assert job.wait(20) == "failed"
+    assert job.wait(60) == "failed"
     assert job.error is not None
     assert "/no/such/program" in job.error["what"]
 
@@ -81,7 +81,7 @@ def test_a_job_outlives_the_process_that_launched_it(tmp_path: Path) -> None:
     until(lambda: job.progress.done > before)
     assert job.state == "running"
     job.stop()
-    assert job.wait(10) == "stopped"
+    assert job.wait(60) == "stopped"
     none_left(job)
 
 
@@ -92,7 +92,7 @@ def test_a_second_launch_is_refused(start: Start) -> None:
     with pytest.raises(BusyError):
         relaunch(job)
     job.stop()
-    assert job.wait(10) == "stopped"
+    assert job.wait(60) == "stopped"
     with pytest.raises(BusyError):
         launch(job.folder, job.spec)
 
@@ -125,7 +125,7 @@ def test_of_those_who_launch_at_once_one_wins(tmp_path: Path) -> None:
     for r in racers:
         r.communicate(b"x", timeout=20)
     assert sorted(r.returncode for r in racers) == [0, 5, 5]
-    assert Job(folder).wait(10) == "finished"
+    assert Job(folder).wait(60) == "finished"
     assert Job(folder).attempt == 1
 
 
@@ -133,7 +133,7 @@ def test_stopping_gives_time_to_save(start: Start) -> None:
     job = start("steps")
     assert job.stop()
     assert job.state == "stopping"
-    assert job.wait(10) == "stopped"
+    assert job.wait(60) == "stopped"
     ended = job.exit
     assert ended is not None
     assert (ended["code"], ended["forced"], ended["error"]) == (0, False, None)
@@ -144,21 +144,21 @@ def test_stopping_gives_time_to_save(start: Start) -> None:
 def test_work_that_was_complete_before_the_stop_counts_as_finished(start: Start) -> None:
     job = start("last-step")
     job.stop()
-    assert job.wait(10) == "finished"
+    assert job.wait(60) == "finished"
     assert job.result == {"steps": 7}
 
 
 def test_deep_code_can_leave_by_an_exception(start: Start) -> None:
     job = start("deep")
     job.stop()
-    assert job.wait(10) == "stopped"
+    assert job.wait(60) == "stopped"
     assert "Traceback" not in job.log_tail()
 
 
 def test_a_deaf_worker_is_ended_by_force(start: Start) -> None:
     job = start("deaf", stop_grace_s=0.5)
     job.stop()
-    assert job.wait(10) == "stopped"
+    assert job.wait(60) == "stopped"
     ended = job.exit
     assert ended is not None
     assert (ended["forced"], ended["signal"]) == (True, "SIGKILL")
@@ -170,25 +170,26 @@ def test_stopping_now_skips_the_grace(start: Start) -> None:
     job.stop()
     began = time.monotonic()
     job.stop(now=True)
-    assert job.wait(10) == "stopped"
-    assert time.monotonic() - began < 5.0  # asked to end, and killed two seconds later
+    assert job.wait(60) == "stopped"
+    assert time.monotonic() - began < 20  # asked to end, and killed two seconds later
 
 
 def test_a_foreign_program_is_ended_at_once(tmp_path: Path) -> None:
     job = launch(tmp_path / "a", JobSpec("x", "X", ["sleep", "300"]))
     job.stop()
-    assert job.wait(5) == "stopped"
+    assert job.wait(60) == "stopped"
 
 
 def test_killing_the_supervisor_lets_the_worker_save(start: Start) -> None:
     job = start("steps")
     pid = ids(job)
     kill(pid["supervisor"])
-    until(lambda: job.state != "running", 1.0)
+    until(lambda: job.state != "running")
     assert job.state == "stopping"
     with pytest.raises(BusyError):
         relaunch(job)
-    assert until(lambda: job.state == "interrupted", 3.0) < 2.0
+    # It takes 0.4 s to save, and nothing like its grace of a minute; measured 0.5 s.
+    assert until(lambda: job.state == "interrupted") < 15
     assert (job.folder / "saved.txt").exists()
     assert job.exit is not None
     assert job.error is not None
@@ -202,9 +203,9 @@ def test_killing_the_supervisor_lets_the_worker_save(start: Start) -> None:
     assert [a["state"] for a in job.attempts] == ["interrupted"]
     until(lambda: job.progress.done > 0)
     job.stop()
-    assert job.wait(10) == "stopped"
+    assert job.wait(60) == "stopped"
     relaunch(job, [sys.executable, "-c", "print('third')"])
-    assert job.wait(10) == "finished"
+    assert job.wait(60) == "finished"
     assert [a["state"] for a in job.attempts] == ["interrupted", "stopped"]
     assert job.log_tail().endswith("third\n")
 
@@ -212,7 +213,7 @@ def test_killing_the_supervisor_lets_the_worker_save(start: Start) -> None:
 def test_work_that_was_completed_without_a_supervisor_counts(start: Start) -> None:
     job = start("last-step")
     kill(ids(job)["supervisor"])
-    until(lambda: not job.is_alive, 5.0)
+    until(lambda: not job.is_alive)
     assert job.state == "finished"
     assert job.result == {"steps": 7}
 
@@ -221,8 +222,8 @@ def test_killing_the_supervisor_leaves_no_deaf_orphan(start: Start) -> None:
     job = start("deaf", stop_grace_s=0.5)
     kill(ids(job)["supervisor"])
     assert job.is_alive
-    none_left(job, 5.0)
-    assert job.state == "interrupted"
+    none_left(job)
+    until(lambda: job.state == "interrupted")
 
 
 def test_killing_the_supervisor_leaves_no_foreign_orphan(tmp_path: Path) -> None:
@@ -231,14 +232,14 @@ def test_killing_the_supervisor_leaves_no_foreign_orphan(tmp_path: Path) -> None
     pid = ids(job)
     worker = psutil.Process(pid["worker"])
     kill(pid["supervisor"])
-    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 3.0)
+    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     assert job.state == "interrupted"
 
 
 def test_killing_the_worker_is_a_failure_with_a_cause(start: Start) -> None:
     job = start("steps")
     kill(ids(job)["worker"])
-    assert job.wait(5) == "failed"
+    assert job.wait(60) == "failed"
     ended = job.exit
     assert ended is not None
     assert ended["signal"] == "SIGKILL"
@@ -251,18 +252,18 @@ def test_killing_everything_is_an_interruption(start: Start) -> None:
     job = start("steps")
     for process in processes_of(job.folder):
         process.kill()
-    until(lambda: job.state == "interrupted", 2.0)
+    until(lambda: job.state == "interrupted")
     assert not job.is_alive
     assert job.exit is not None
     relaunch(job)
     until(lambda: job.state == "running")
     job.stop()
-    assert job.wait(10) == "stopped"
+    assert job.wait(60) == "stopped"
 
 
 def test_a_dead_process_that_nobody_waited_for_does_not_count_as_alive(start: Start) -> None:
     job = start("short")
-    assert job.wait(10) == "finished"
+    assert job.wait(60) == "finished"
     raw = {**job.raw, "attempt": 2}
     (job.folder / "exit.json").unlink()
     (job.folder / "result.json").unlink()
@@ -270,7 +271,7 @@ def test_a_dead_process_that_nobody_waited_for_does_not_count_as_alive(start: St
     supervisor = subprocess.Popen([sys.executable, "-m", "studio.jobs.supervise", str(job.folder)])
     until(lambda: job.state == "running")
     kill(supervisor.pid)
-    until(lambda: psutil.Process(supervisor.pid).status() == psutil.STATUS_ZOMBIE, 2.0)
+    until(lambda: psutil.Process(supervisor.pid).status() == psutil.STATUS_ZOMBIE)
     os.kill(supervisor.pid, 0)  # still answers
     assert job.state == "interrupted"
     supervisor.wait()
@@ -280,14 +281,14 @@ def test_a_dead_process_that_nobody_waited_for_does_not_count_as_alive(start: St
 def test_the_system_ending_the_supervisor_is_an_interruption_that_saved(start: Start) -> None:
     job = start("steps")
     os.kill(ids(job)["supervisor"], signal.SIGTERM)
-    assert job.wait(10) == "interrupted"
+    assert job.wait(60) == "interrupted"
     assert (job.folder / "saved.txt").exists()
     assert (job.folder / "exit.json").exists()
 
 
 def test_nothing_that_a_worker_started_stays_behind(start: Start) -> None:
     job = start("strays", ready=False)
-    assert job.wait(10) == "finished"
+    assert job.wait(60) == "finished"
     for pid in map(int, (job.folder / "strays.txt").read_text().split()):
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
@@ -302,5 +303,26 @@ def test_a_supervisor_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pyt
 
 def test_launching_leaves_no_zombie(start: Start) -> None:
     job = start("short", ready=False)
-    assert job.wait(10) == "finished"
-    until(lambda: not [c for c in psutil.Process().children() if c.status() == psutil.STATUS_ZOMBIE], 2.0)
+    assert job.wait(60) == "finished"
+    until(lambda: not [c for c in psutil.Process().children() if c.status() == psutil.STATUS_ZOMBIE])
+
+
+def test_stopping_before_the_worker_is_up(start: Start) -> None:
+    job = start("steps", ready=False)
+    job.stop()
+    assert job.wait(60) == "stopped"
+    none_left(job)
+
+
+def test_removing_the_folder_ends_the_job(start: Start, tmp_path: Path) -> None:
+    job = start("steps", stop_grace_s=2)
+    job.folder.rename(tmp_path / "elsewhere")
+    none_left(job)
+    assert not job.folder.exists()
+    assert not Job(tmp_path / "elsewhere").is_alive
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentalError):
+        launch(tmp_path / "file" / "job", JobSpec("x", "X", ["true"]))

@@ -36,16 +36,17 @@ class LiveLine:
     def __init__(self, out: Out, live: Live | None) -> None:
         self._out = out
         self._live = live
-        self._last = 0.0
-        self._text = ""
+        self._last = time.monotonic()
+        self._said = ""
 
     def update(self, text: str, important: bool = False) -> None:
         """Show `text`. Piped output gets it at most every 15 seconds, or at once when it is important."""
-        self._text = text
         if self._live is not None:
             self._live.update(Text(text, style="dim", overflow="ellipsis", no_wrap=True))
-        elif not self._out.json and (important or time.monotonic() - self._last > PLAIN_EVERY):
-            self._last = time.monotonic()
+            return
+        due = important or time.monotonic() - self._last > PLAIN_EVERY
+        if not self._out.json and due and text != self._said:
+            self._last, self._said = time.monotonic(), text
             self._out.say(text)
 
     def above(self, text: str, style: str = "") -> None:

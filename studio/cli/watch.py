@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,8 @@ def progress_words(job: Job) -> str:
     """Where a job is, in one line; empty before it said anything."""
     p = job.progress
     parts = []
-    if p.message and not (p.total and p.unit and p.message.lower().startswith(p.unit[:4].lower())):
+    repeated = ("epoch",) if p.epoch else (p.unit[:4].lower(),) if p.total and p.unit else ()
+    if p.message and not p.message.lower().startswith(repeated):
         parts.append(p.message.rstrip("."))
     if p.total:
         parts.append(f"{p.done:g} of {p.total:g} {p.unit}".rstrip())
@@ -41,10 +41,10 @@ def progress_words(job: Job) -> str:
     return " · ".join(parts)
 
 
-def event_words(event: dict[str, Any]) -> tuple[str, str]:
+def event_words(event: dict[str, Any], dry: bool = False) -> tuple[str, str]:
     """What an event says to someone who reads along, and its style; ("", "") for the many that only move the line."""
     kind = event.get("type")
-    if kind == "plan":
+    if kind == "plan" and not dry:
         return (
             f"{event.get('total_steps')} steps in {event.get('epochs')} epochs, "
             f"{int(event.get('trainable', 0)):,} numbers to learn",
@@ -59,14 +59,14 @@ def event_words(event: dict[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def watch(out: Out, job: Job, on_event: Callable[[dict[str, Any]], None] | None = None) -> Watched:
-    """Show a job until it ends. on_event sees every event once."""
-    offset = 0
+def watch(out: Out, job: Job, since: int = 0) -> Watched:
+    """Show a job until it ends. since: offset into its events; what was said before is not said again."""
+    offset, dry = since, job.spec.kind == "dry-run"
     try:
         with out.live() as line:
             while True:
                 alive = job.is_alive
-                offset = _tell(line, job, offset, on_event)
+                offset = _tell(line, job, offset, dry)
                 words = progress_words(job)
                 if words:
                     line.update(words)
@@ -77,12 +77,10 @@ def watch(out: Out, job: Job, on_event: Callable[[dict[str, Any]], None] | None 
         return Watched(job.state, left=True)
 
 
-def _tell(line: LiveLine, job: Job, offset: int, on_event: Callable[[dict[str, Any]], None] | None) -> int:
+def _tell(line: LiveLine, job: Job, offset: int, dry: bool) -> int:
     events, offset = job.events(offset)
     for event in events:
-        if on_event is not None:
-            on_event(event)
-        words, style = event_words(event)
+        words, style = event_words(event, dry)
         if words:
             line.above(words, style)
     return offset

@@ -7,6 +7,7 @@ from studio.cli.commands import (
     captions,
     config,
     dataset,
+    demo,
     doctor,
     evaluate,
     gates,
@@ -27,6 +28,7 @@ COMMANDS: tuple[Command, ...] = (
     *status.COMMANDS,
     *evaluate.COMMANDS,
     *library.COMMANDS,
+    *demo.COMMANDS,
     *doctor.COMMANDS,
     *app.COMMANDS,
 )

@@ -47,15 +47,15 @@ def _train(ctx: Context, args: Namespace) -> Reply:
     return follow_run(ctx, project, run, args.detach)
 
 
-def follow_run(ctx: Context, project: Project, run: Any, detach: bool) -> Reply:
-    """Watch a run unless it is left alone, and say what came of it."""
+def follow_run(ctx: Context, project: Project, run: Any, detach: bool, since: int = 0) -> Reply:
+    """Watch a run unless it is left alone, and say what came of it. since: offset into its events."""
     from studio import launch
 
     if detach:
         ctx.out.say("It runs by itself now.")
         ctx.out.next(f"lora-studio status {run.id} --follow")
         return Reply({"project": project.slug, "run": as_data(run.job)})
-    seen: Watched = watch(ctx.out, run.job)
+    seen: Watched = watch(ctx.out, run.job, since)
     if seen.left:
         say_left(ctx.out, run.job)
         return Reply({"project": project.slug, "run": as_data(run.job), "left": True}, code=130)
@@ -127,7 +127,7 @@ def _stop(ctx: Context, args: Namespace) -> Reply:
 
 def _resume(ctx: Context, args: Namespace) -> Reply:
     from studio import launch
-    from studio.training.runs import list_runs
+    from studio.training.runs import get_run, list_runs
 
     project = ctx.project()
     if args.run is None:
@@ -156,9 +156,10 @@ def _resume(ctx: Context, args: Namespace) -> Reply:
                 "Start it again.",
             )
         run_id = job.id
+    since = get_run(project, run_id).job.events()[1]
     run = launch.resume_run(project, run_id)
     ctx.out.heading(f"Going on with {run.id}")
-    return follow_run(ctx, project, run, args.detach)
+    return follow_run(ctx, project, run, args.detach, since)
 
 
 def _log(ctx: Context, args: Namespace) -> Reply:

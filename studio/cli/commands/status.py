@@ -86,7 +86,7 @@ def _status(ctx: Context, args: Namespace) -> Reply:
         job = alive[0]
     left = False
     if args.follow and job.is_alive:
-        left = watch(ctx.out, job).left
+        left = watch(ctx.out, job, since=job.events()[1]).left
     data = as_data(job)
     ctx.out.facts(
         [

@@ -10,8 +10,11 @@ Files of a job folder (a run, a grid or any other job; other files may lie besid
     worker.lock    held by the worker as long as it lives
     launch.lock    held by whoever is launching
     process.json   process ids of this attempt, for people; never used to decide whether something lives
+    supervisor.log what went wrong with the supervisor itself; not there when nothing did
+    payload.json   input of a job that is a function of the studio (studio.jobs.call)
     stop           present when someone asked the job to stop
     result.json, error.json   the worker's last word
     exit.json      how the attempt ended; written last
+    reserve        room on disk kept for last words, gone when the attempt is over
     attempts.jsonl how the earlier attempts ended
 """

@@ -10,10 +10,9 @@
 
 The lifeline is the worker's standard input, a pipe whose other end only the supervisor holds. A line "stop" asks the
 worker to save and end; the end of the pipe says that the supervisor is gone, however it died, and means the same.
-`accelerate launch` hands its standard input on to the trainer (measured: a trainer under it sees the end of the pipe
-within a tenth of a second when the supervisor or the launcher is killed; tests/jobs/test_accelerate.py), so the lifeline
-works below it too. Nothing but the main process of a
-worker makes a `Worker`; its helpers get an empty standard input.
+`accelerate launch` hands its standard input on to the trainer, so the lifeline works below it too: measured, a trainer
+below it knows within a tenth of a second that the supervisor or accelerate was killed (tests/jobs/test_accelerate.py).
+Only the main process of a worker makes a `Worker`; its helpers get an empty standard input.
 
 Standard library and filelock only, so that any Python that trains can use it. Nothing in here lets a full disk end
 the work: what cannot be written waits, and the log says so.

@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 FAULT_NAMES = ("black", "white", "flatness", "contrast", "saturation")
-MIN_SEPARATION = 1.0
-"""Base and training set count as different when their means lie further apart than this many standard errors' worth of
-their own spread (in units of the pooled spread of single pictures)."""
+MIN_SEPARATION = 1.5
+"""Base and training set count as different when their means lie this many times further apart than chance would put the means
+of two samples of one set."""
 _TINY = 1e-9
 
 
@@ -74,8 +74,9 @@ def unit(rows: Floats) -> Floats:
 
 
 def pooled_spread(*groups: Floats) -> Floats:
-    """Standard deviation of each column within the groups, averaged over them; the floor is 5 % of the middle column."""
-    deviation = np.sqrt(np.mean([g.var(axis=0) for g in groups if len(g)], axis=0))
+    """Pooled standard deviation of each column within the groups; the floor is 5 % of the middle column."""
+    squares = np.sum([((g - g.mean(axis=0)) ** 2).sum(axis=0) for g in groups], axis=0)
+    deviation = np.sqrt(squares / max(1, sum(len(g) - 1 for g in groups)))
     floor = max(float(np.median(deviation)) * 0.05, _TINY)
     return np.asarray(np.maximum(deviation, floor))
 

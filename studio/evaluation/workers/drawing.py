@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ class Drawer:
         self.base = base_model.load(plan, self.dtype)
         self.pipe: Any = _pipeline(self.base, spec)
         self.pipe.to(self.device)
-        self.base.vae.to(self.device, torch.float32)
+        self.base.vae.to(self.device)
         self.base.unet.to(
             memory_format=torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         )
@@ -215,17 +216,21 @@ class Drawer:
             words["pooled_prompt_embeds"] = stack([t.pooled for t in told])
             if self._guided:
                 words["negative_pooled_prompt_embeds"] = stack([t.pooled_unsaid for t in told])
-        drawn = self.pipe(
-            **words,
-            latents=latents.to(self.device, self.dtype),
-            num_inference_steps=spec.steps,
-            guidance_scale=spec.guidance,
-            height=spec.height,
-            width=spec.width,
-            output_type="latent",
-            callback_on_step_end=after,
-            callback_on_step_end_tensor_inputs=["latents"],
-        ).images
+        with warnings.catch_warnings():
+            # What the library wants to change in itself later is nothing that a user can act on.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            drawn = self.pipe(
+                **words,
+                latents=latents.to(self.device, self.dtype),
+                num_inference_steps=spec.steps,
+                guidance_scale=spec.guidance,
+                height=spec.height,
+                width=spec.width,
+                output_type="latent",
+                callback_on_step_end=after,
+                callback_on_step_end_tensor_inputs=["latents"],
+            ).images
         pictures: list[Image.Image | NotFinite] = []
         # Decoding one by one keeps the peak of memory low; it is a small part of the time.
         chunk = 16 if spec.family == "pocket" else 1

@@ -1,0 +1,174 @@
+"""The built-in renderer: a grid's pictures are those that diffusers draws one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from studio.errors import InputError
+from studio.evaluation.plan import plan_grid
+from studio.evaluation.spec import GridSpec, plan_cells
+from studio.evaluation.workers.drawing import Drawer, NotFinite
+from studio.evaluation.workers.lora import Lora
+from studio.evaluation.workers.render import batches
+from studio.workspace import Workspace
+from tests.evaluation.conftest import SIDE, make_project, write_lora
+from tests.training.conftest import write_model
+
+Plan = Callable[..., GridSpec]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Pictures this small are slower on several threads."""
+    torch.set_num_threads(1)
+
+
+def _array(picture: Image.Image | NotFinite) -> np.ndarray:
+    assert isinstance(picture, Image.Image)
+    return np.asarray(picture, dtype=np.int16)
+
+
+def _difference(one: Image.Image | NotFinite, other: Image.Image | NotFinite) -> int:
+    return int(np.abs(_array(one) - _array(other)).max())
+
+
+def _drawn(
+    drawer: Drawer, spec: GridSpec, together: int, lora: Path
+) -> dict[tuple[float, str], Image.Image | NotFinite]:
+    cells = plan_cells(spec)
+    drawer.use(Lora(lora, drawer.models, spec.family), "x")
+    found = {}
+    for batch in batches(cells, together, mixed=False):
+        for cell, picture in zip(batch, drawer.draw(batch), strict=True):
+            found[cell.weight, cell.prompt.id] = picture
+    drawer.use(None)
+    return found
+
+
+def test_equal_to_diffusers_one_by_one(plan: Plan, pocket_model: Path, pocket_lora: Path) -> None:
+    """Against the pipeline's own loader and its own scale, cell by cell."""
+    from diffusers import StableDiffusionPipeline
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    spec = plan()
+    ours = _drawn(Drawer(spec, torch.device("cpu")), spec, 12, pocket_lora)
+    pipe = StableDiffusionPipeline.from_pretrained(pocket_model, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_lora_weights(str(pocket_lora), adapter_name="x")
+    changed = 0
+    for cell in plan_cells(spec):
+        pipe.set_adapters(["x"], [cell.weight])
+        theirs = pipe(
+            cell.prompt.text,
+            num_inference_steps=spec.steps,
+            guidance_scale=spec.guidance,
+            width=SIDE,
+            height=SIDE,
+            generator=torch.Generator().manual_seed(cell.seed),
+        ).images[0]
+        assert _difference(ours[cell.weight, cell.prompt.id], theirs) <= 1
+        changed += _difference(ours[cell.weight, cell.prompt.id], ours[0, cell.prompt.id]) > 1
+    assert changed == 8, "every cell above weight 0 differs from its base"
+
+
+def test_batches_equal_single_cells(plan: Plan, pocket_lora: Path) -> None:
+    spec = plan(weights=(0, 1.0))
+    drawer = Drawer(spec, torch.device("cpu"))
+    one, many = _drawn(drawer, spec, 1, pocket_lora), _drawn(drawer, spec, 8, pocket_lora)
+    assert max(_difference(one[key], many[key]) for key in one) <= 1
+
+
+def test_a_scale_per_sample_equals_merged_weights(plan: Plan, pocket_lora: Path) -> None:
+    """Cells of three weights in one batch, as a graphics card draws them."""
+    spec = plan()
+    drawer = Drawer(spec, torch.device("cpu"))
+    merged = _drawn(drawer, spec, 12, pocket_lora)
+    cells = plan_cells(spec)
+    drawer.use(Lora(pocket_lora, drawer.models, spec.family), "x")
+    mixed = drawer.draw(cells)
+    assert max(_difference(merged[c.weight, c.prompt.id], p) for c, p in zip(cells, mixed, strict=True)) <= 1
+
+
+def test_weight_zero_is_the_base_model_to_the_bit(plan: Plan, pocket_lora: Path) -> None:
+    spec = plan()
+    drawer = Drawer(spec, torch.device("cpu"))
+    base = [c for c in plan_cells(spec) if c.weight == 0]
+    before = {n: p.clone() for n, p in drawer.base.unet.named_parameters()}
+    untouched = drawer.draw(base)
+    drawer.use(Lora(pocket_lora, drawer.models, spec.family), "x")
+    drawer.draw([c for c in plan_cells(spec) if c.weight == 1])
+    again = drawer.draw(base)
+    drawer.use(None)
+    assert all(_difference(a, b) == 0 for a, b in zip(untouched, again, strict=True))
+    assert all(torch.equal(before[n], p) for n, p in drawer.base.unet.named_parameters())
+
+
+def test_noise_of_a_seed_is_the_same_for_every_weight(plan: Plan) -> None:
+    drawer = Drawer(plan(), torch.device("cpu"))
+    assert torch.equal(drawer.noise(5), drawer.noise(5))
+    assert not torch.equal(drawer.noise(5), drawer.noise(6))
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_other_families(family: str, workspace: Workspace, tmp_path: Path) -> None:
+    """The same renderer draws SD1.5 and SDXL geometry, kohya's SDXL block names included."""
+    model = write_model(tmp_path / "model", family)
+    lora = write_lora(tmp_path / "lora.safetensors", model, family, text=family == "sd15")
+    project = make_project(workspace, model, family)
+    spec = plan_grid(
+        project, lora_files=[lora], weights=(1.0,), prompts=["bluprnt, dog"], steps=2, width=64, height=64
+    )
+    drawer = Drawer(spec, torch.device("cpu"))
+    fitted = Lora(lora, drawer.models, family)
+    assert fitted.unmatched == []
+    cells = plan_cells(spec)
+    drawer.use(fitted, "x")
+    base, full = drawer.draw(cells[:1]) + drawer.draw(cells[1:])
+    assert _array(base).shape == (64, 64, 3)
+    assert _difference(base, full) > 1
+
+
+def test_a_lora_for_another_model_is_named_as_such(pocket_model: Path, plan: Plan, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "other", "sd15")
+    wrong = write_lora(tmp_path / "wrong.safetensors", other, "sd15")
+    drawer = Drawer(plan(), torch.device("cpu"))
+    with pytest.raises(InputError, match="does not fit this base model"):
+        Lora(wrong, drawer.models, "pocket")
+
+
+def test_broken_numbers_are_told(plan: Plan, pocket_model: Path, pocket_lora: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(str(pocket_lora))
+    name = next(n for n in tensors if n.endswith("lora_up.weight"))
+    tensors[name][0] = float("nan")
+    broken = tmp_path / "broken.safetensors"
+    save_file(tensors, str(broken))
+    drawer = Drawer(plan(), torch.device("cpu"))
+    with pytest.raises(InputError, match="not finite"):
+        Lora(broken, drawer.models, "pocket")
+
+
+def test_a_cell_that_overflows_fails_alone(plan: Plan, pocket_lora: Path) -> None:
+    """A weight so high that numbers overflow gives that cell a reason, not a black picture."""
+    spec = plan()
+    drawer = Drawer(spec, torch.device("cpu"))
+    drawer.use(Lora(pocket_lora, drawer.models, spec.family), "x")
+    cell = replace(plan_cells(spec)[2], weight=1e30)
+    assert isinstance(drawer.draw([cell])[0], NotFinite)
+
+
+def test_batches_are_even_and_of_one_weight(plan: Plan) -> None:
+    cells = plan_cells(plan(seeds=(1, 2)))
+    plain = list(batches(cells, 5, mixed=False))
+    assert [len(b) for b in plain] == [4, 4] * 3
+    assert all(len({c.weight for c in b}) == 1 for b in plain)
+    assert [len(b) for b in batches(cells, 20, mixed=True)] == [12, 12]

@@ -1,0 +1,171 @@
+"""Grids as jobs: real processes on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from studio import files
+from studio.errors import BusyError, InputError, NotFoundError
+from studio.evaluation.grid import (
+    Grid,
+    GridSpec,
+    get_grid,
+    grid_cost,
+    list_grids,
+    plan_grid,
+    resume_grid,
+    start_grid,
+)
+from studio.evaluation.store import CellStore, cell_text
+from studio.project import Project
+
+Plan = Callable[..., GridSpec]
+LIMIT = 240
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_a_grid_from_start_to_verdict(
+    project: Project, plan: Plan, pocket_lora: Path, tmp_path: Path
+) -> None:
+    """Drawn, measured, judged, on a sheet; a second grid draws only what is new; a third draws nothing."""
+    spec = plan()
+    assert grid_cost(project, spec).to_render == 12
+    job = start_grid(project, spec)
+    assert job.wait(LIMIT) == "finished", job.log_tail()
+    grid = get_grid(project)
+    assert job.result["drawn"] == 12
+    cells = grid.cells()
+    assert len(cells) == 12 and all(c.path is not None and c.error is None for c in cells)
+    assert grid.done
+
+    first = cells[1]
+    assert first.path is not None
+    note = cell_text(first.path)
+    assert (note["prompt"], note["weight"], note["seed"]) == ("bluprnt, dog", "0.5", "1")
+    assert note["lora"] == pocket_lora.name
+    with Image.open(first.path) as picture:
+        assert picture.size == (32, 32)
+
+    assert grid.metrics is not None
+    rows = {w["weight"]: w for w in grid.metrics["weights"]}
+    assert rows[0.0]["pixels"] == 0 and rows[0.0]["kept"] == pytest.approx(1)
+    assert 0 < rows[0.5]["pixels"] < rows[1.0]["pixels"]
+    assert grid.metrics["reference"]["training_pictures"] == 4
+    assert grid.metrics["cells"][first.hash]["nearest"] in {"dog.png", "car.png", "tree.png", "ball.png"}
+    assert grid.verdict is not None and grid.verdict.headline
+    assert files.read_json(grid.folder / "verdict.json")["headline"] == grid.verdict.headline
+    assert grid.sheet is not None
+    with Image.open(grid.sheet) as sheet:
+        assert sheet.width > 3 * 192 and sheet.height > 4 * 192
+
+    events = job.events()[0]
+    assert [e["type"] for e in events].count("cell") == 12
+    assert events[-1]["type"] in ("verdict", "ended", "exit", "cell") or events[-1]
+
+    # The base column and the old weight are there already; only weight 0.8 is new, and the file's name does not matter.
+    renamed = tmp_path / "renamed.safetensors"
+    save_file(load_file(str(pocket_lora)), str(renamed), metadata={"ss_output_name": "other"})
+    wider = plan(lora_files=[renamed], weights=(0, 0.5, 0.8))
+    assert grid_cost(project, wider).to_render == 4
+    again = start_grid(project, wider)
+    assert again.wait(LIMIT) == "finished", again.log_tail()
+    assert again.result["drawn"] == 4
+    assert grid_cost(project, plan()).to_render == 0
+    assert grid_cost(project, plan()).seconds == 0
+    assert [g.id for g in list_grids(project)] == [wider.id, spec.id]
+    assert grid_cost(project, plan(seeds=(9,))).basis == "measured on this computer"
+
+
+def test_one_broken_lora_fails_its_cells_only(
+    project: Project, plan: Plan, pocket_lora: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(str(pocket_lora))
+    tensors[next(n for n in tensors if n.endswith("up.weight"))][0] = float("nan")
+    broken = tmp_path / "broken.safetensors"
+    save_file(tensors, str(broken))
+    spec = plan(lora_files=[broken, pocket_lora], weights=(1.0,), prompts=["bluprnt, dog", "bluprnt, car"])
+    job = start_grid(project, spec)
+    assert job.wait(LIMIT) == "finished", job.log_tail()
+    cells = get_grid(project).cells()
+    bad = [c for c in cells if c.error]
+    assert [(c.checkpoint, c.weight) for c in bad] == [("broken", 1.0)] * 2
+    assert "not finite" in str(bad[0].error)
+    assert job.result["failed"] == 2 and sum(c.path is not None for c in cells) == 6
+
+
+def test_stopped_and_resumed_draws_nothing_twice(project: Project, plan: Plan) -> None:
+    spec = plan(weights=(0, 0.2, 0.4, 0.6, 0.8, 1.0), steps=40)
+    job = start_grid(project, spec)
+    store = CellStore(project)
+    while not store.known() and job.is_alive:
+        pass
+    with pytest.raises(BusyError):
+        resume_grid(get_grid(project))
+    job.stop()
+    assert job.wait(LIMIT) in ("stopped", "finished")
+    known = {h: store.path(h).stat().st_mtime_ns for h in store.known()}
+    assert 0 < len(known) < 24
+    assert not get_grid(project).done
+    job = resume_grid(get_grid(project))
+    assert job.wait(LIMIT) == "finished", job.log_tail()
+    assert job.result["drawn"] == 24 - len(known)
+    assert all(store.path(h).stat().st_mtime_ns == at for h, at in known.items())
+
+
+def test_what_cannot_be_drawn_is_refused_at_once(project: Project, plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no renderer called"):
+        start_grid(project, plan(renderer="other"))
+    with pytest.raises(InputError, match="not a size"):
+        start_grid(project, plan(width=33))
+    wrong = tmp_path / "plain.safetensors"
+    save_file({"weight": np_tensor()}, str(wrong))
+    with pytest.raises(InputError, match="not a LoRA"):
+        start_grid(project, plan(lora_files=[wrong]))
+    assert list_grids(project) == []
+    for bad, said in (
+        ({"weights": (9,)}, "between -2 and 4"),
+        ({"seeds": ()}, "seed"),
+        ({"prompts": []}, "prompt"),
+    ):
+        with pytest.raises(InputError, match=said):
+            plan(**bad)
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        plan_grid(project)
+    with pytest.raises(InputError, match="no LoRA file at"):
+        plan(lora_files=[tmp_path / "none.safetensors"])
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(wrong.read_bytes()[:-2])
+    with pytest.raises(InputError, match="not whole"):
+        plan(lora_files=[half])
+
+
+def test_names_of_grids(project: Project, plan: Plan) -> None:
+    with pytest.raises(NotFoundError, match="no grid yet"):
+        get_grid(project)
+    spec = plan()
+    folder = project.grids_dir / spec.id
+    files.write_text(folder / "grid.json", spec.model_dump_json())
+    assert get_grid(project, spec.id).spec == spec
+    assert get_grid(project).project == project
+    with pytest.raises(NotFoundError, match=spec.id):
+        get_grid(project, "grid-x")
+    with pytest.raises(NotFoundError):
+        _ = Grid(project.grids_dir / "cells").spec
+    assert json.loads((folder / "grid.json").read_text())["trigger"] == "bluprnt"
+
+
+def np_tensor() -> object:
+    import torch
+
+    return torch.from_numpy(np.ones(4, dtype=np.float32))

@@ -1,0 +1,158 @@
+"""Measurements on made-up features whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from studio.evaluation.metrics import Axis, MeasuredCell, Pictures, fault_score, kept, measure, nearest
+
+PROMPTS = ("dog", "car", "house", "robot")
+WEIGHTS = (0.0, 0.5, 1.0)
+
+
+def synthetic(
+    style_at: dict[float, float],
+    content_left: dict[float, float],
+    bare: float = 0.0,
+    faults_at: dict[float, float] | None = None,
+    sideways: float = 0.0,
+) -> tuple[list[MeasuredCell], dict[str, int], Pictures, np.ndarray, Pictures]:
+    """A grid in which, at each weight, style went the given share of the way to the training set and subjects kept the given
+    share of what tells them apart. bare: style share of the prompt without the trigger word."""
+    chance = np.random.default_rng(0)
+    subject = chance.normal(size=(len(PROMPTS), 32))
+    common = chance.normal(size=32) * 3
+    way, other = np.zeros(16), np.zeros(16)
+    way[:4], other[8:12] = 2.0, 2.0
+    cells, content, style, faults = [], [], [], []
+    for weight in WEIGHTS:
+        for i, name in enumerate((*PROMPTS, "bare")):
+            is_bare = name == "bare"
+            share = style_at[weight] * (bare if is_bare else 1)
+            jitter = np.random.default_rng(i).normal(size=16) * 0.1
+            cells.append(
+                MeasuredCell(
+                    f"{name}-{weight}",
+                    "final",
+                    weight,
+                    name,
+                    "no_trigger" if is_bare else "standard",
+                    1,
+                    "dog",
+                )
+            )
+            content.append(common + subject[i % len(PROMPTS)] * content_left[weight])
+            style.append(jitter + share * way + sideways * weight * other)
+            faults.append([0, 0.1 + (faults_at or {}).get(weight, 0.0), 0.2, 0.3, 0.3])
+    train = Pictures(
+        chance.normal(size=(6, 32)) + common,
+        way + chance.normal(size=(6, 16)) * 0.1,
+        np.tile([0, 0.1, 0.2, 0.3, 0.3], (6, 1)),
+    )
+    pictures = Pictures(np.array(content), np.array(style), np.array(faults, dtype=float))
+    rows = {c.hash: i for i, c in enumerate(cells)}
+    return cells, rows, pictures, np.array([c.weight * 0.2 for c in cells]), train
+
+
+def by_weight(metrics: dict) -> dict[float, dict]:
+    return {w["weight"]: w for w in metrics["weights"]}
+
+
+def test_nearness_is_the_share_of_the_way() -> None:
+    data = synthetic({0: 0, 0.5: 0.6, 1.0: 1.0}, {0: 1, 0.5: 1, 1.0: 1})
+    found = by_weight(measure("style", *data))
+    assert found[0.0]["nearness"] == pytest.approx(0, abs=1e-6)
+    assert found[0.5]["nearness"] == pytest.approx(0.6, abs=0.05)
+    assert found[1.0]["nearness"] == pytest.approx(1.0, abs=0.08)
+    assert found[0.5]["effect"] == pytest.approx(0.6, abs=0.05)
+    assert found[1.0]["pixels"] == pytest.approx(0.2)
+
+
+def test_moving_elsewhere_is_effect_but_not_nearness() -> None:
+    data = synthetic({0: 0, 0.5: 0, 1.0: 0}, {0: 1, 0.5: 1, 1.0: 1}, sideways=1.0)
+    found = by_weight(measure("style", *data))
+    assert abs(found[1.0]["nearness"]) < 0.15
+    assert found[1.0]["effect"] > 0.5
+
+
+def test_kept_falls_when_subjects_are_lost() -> None:
+    data = synthetic({0: 0, 0.5: 0.5, 1.0: 1}, {0: 1, 0.5: 1, 1.0: 0.2})
+    found = by_weight(measure("style", *data))
+    assert found[0.0]["kept"] == pytest.approx(1)
+    assert found[0.5]["kept"] == pytest.approx(1)
+    assert found[1.0]["kept"] < 0.5
+    assert found[1.0]["damage"] == pytest.approx(1 - found[1.0]["kept"], abs=1e-3)
+
+
+def test_kept_ignores_a_shift_that_all_pictures_share() -> None:
+    base = np.random.default_rng(1).normal(size=(5, 64))
+    assert kept(base, base).min() == pytest.approx(1)
+    shifted = base + 0.5
+    assert kept(shifted, base).min() > 0.9
+    swapped = base[[1, 2, 3, 4, 0]]
+    assert kept(swapped, base).max() < 0.3
+    assert np.isnan(kept(base[:2], base[:2])).all()
+
+
+def test_leak_is_measured_against_the_prompt_with_the_trigger() -> None:
+    data = synthetic({0: 0, 0.5: 0.5, 1.0: 1}, {0: 1, 0.5: 1, 1.0: 1}, bare=0.8)
+    found = by_weight(measure("style", *data))
+    assert found[1.0]["leak"] == pytest.approx(0.8, abs=0.1)
+    assert found[0.0]["leak"] is None
+    tight = by_weight(
+        measure("style", *synthetic({0: 0, 0.5: 0.5, 1.0: 1}, {0: 1, 0.5: 1, 1.0: 1}, bare=0.0))
+    )
+    assert tight[1.0]["leak"] == pytest.approx(0, abs=0.1)
+
+
+def test_faults_count_only_beyond_base_and_training_pictures() -> None:
+    reference = np.array([[0, 0.6, 0.2, 0.5, 0.3], [0.1, 0.1, 0.5, 0.4, 0.6]])
+    fine = np.array([[0.05, 0.5, 0.4, 0.45, 0.5]])
+    burnt = np.array([[0.1, 0.95, 0.5, 0.5, 0.6]])
+    assert fault_score(fine, reference)[0] == 0
+    assert fault_score(burnt, reference)[0] == 1
+    data = synthetic({0: 0, 0.5: 0.5, 1.0: 1}, {0: 1, 0.5: 1, 1.0: 1}, faults_at={1.0: 0.8})
+    found = by_weight(measure("style", *data))
+    assert found[0.5]["fault"] == 0
+    assert found[1.0]["fault"] > 0.9
+    assert found[1.0]["damage"] > 0.9
+
+
+def test_without_training_pictures_nearness_is_not_available() -> None:
+    cells, rows, pictures, change, _train = synthetic({0: 0, 0.5: 0.5, 1.0: 1}, {0: 1, 0.5: 1, 1.0: 1})
+    metrics = measure("style", cells, rows, pictures, change, None)
+    assert metrics["reference"]["training_pictures"] == 0
+    assert all(w["nearness"] is None for w in metrics["weights"])
+    assert all(w["kept"] is not None for w in metrics["weights"])
+
+
+def test_a_training_set_like_the_base_is_not_separable() -> None:
+    chance = np.random.default_rng(3)
+    alike = []
+    for _ in range(200):
+        a, b = chance.normal(size=(7, 200)), chance.normal(size=(20, 200))
+        alike.append(Axis.between(a, b).separable)
+    apart = Axis.between(chance.normal(size=(7, 200)), chance.normal(size=(20, 200)) + 2)
+    assert apart.separable
+    assert np.mean(alike) < 0.05
+
+
+def test_the_nearest_training_picture_counts_mirror_images() -> None:
+    train = np.eye(4)
+    doubled = np.concatenate([train, np.roll(train, 1, axis=1)])
+    at, similarity = nearest(np.array([[0, 1.0, 0, 0]]), doubled, 4)
+    assert at[0] in (0, 1)
+    assert similarity[0] == pytest.approx(1)
+    data = synthetic({0: 0, 0.5: 0.5, 1.0: 1}, {0: 1, 0.5: 1, 1.0: 1})
+    names = [f"{i}.png" for i in range(6)]
+    metrics = measure("style", *data, train_names=names)
+    assert all(c["nearest"] in names for c in metrics["cells"].values())
+
+
+def test_checkpoints_share_their_base_cells() -> None:
+    cells, rows, pictures, change, train = synthetic({0: 0, 0.5: 0.5, 1.0: 1}, {0: 1, 0.5: 1, 1.0: 1})
+    early = [MeasuredCell(c.hash, "epoch 1", c.weight, c.prompt, c.family, c.seed, c.pair) for c in cells]
+    metrics = measure("style", [*early, *cells], rows, pictures, change, train)
+    assert [w["checkpoint"] for w in metrics["weights"]] == ["epoch 1"] * 3 + ["final"] * 3
+    assert metrics["weights"][0]["nearness"] == metrics["weights"][3]["nearness"] == 0

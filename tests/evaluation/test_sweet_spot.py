@@ -1,0 +1,145 @@
+"""The verdict, on measurements whose right answer is plain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from studio.evaluation.sweet_spot import find_sweet_spot
+
+WEIGHTS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+
+def metrics(
+    near: tuple[float | None, ...],
+    keep: tuple[float | None, ...],
+    *,
+    fault: tuple[float, ...] = (0,) * 6,
+    leak: float | None = None,
+    checkpoint: str = "final",
+    **reference: Any,
+) -> dict[str, Any]:
+    """A grid's measurements for the six default weights."""
+    return {
+        "kind": "style",
+        "reference": {"training_pictures": 20, "separable": True, "prompts": 6, "seeds": 1, **reference},
+        "weights": [
+            {
+                "checkpoint": checkpoint,
+                "weight": w,
+                "pixels": (near[i] or 0) * 0.3,
+                "effect": near[i],
+                "nearness": near[i],
+                "kept": keep[i],
+                "fault": fault[i],
+                "damage": None if keep[i] is None else round(1 - keep[i], 3),  # type: ignore[operator]
+                "leak": leak if w else None,
+            }
+            for i, w in enumerate(WEIGHTS)
+        ],
+    }
+
+
+RIGHT = metrics((0, 0.2, 0.55, 0.8, 0.95, 1.0), (1, 0.95, 0.85, 0.7, 0.4, 0.3))
+LITTLE = metrics((0, 0.01, 0.03, 0.05, 0.07, 0.08), (1, 1, 1, 0.99, 0.98, 0.98))
+MUCH = metrics((0, 0.3, 0.9, 1.1, 1.2, 1.2), (1, 0.3, 0.2, 0.1, 0.05, 0.05))
+
+
+def test_a_right_one_is_found_between_weak_and_damaged() -> None:
+    verdict = find_sweet_spot(RIGHT)
+    assert verdict.state == "found"
+    assert verdict.weight is not None and 0.6 <= verdict.weight <= 0.75
+    assert verdict.low is not None and verdict.high is not None
+    assert 0.5 <= verdict.low <= verdict.weight <= verdict.high <= 0.85
+    assert verdict.checkpoint == "final"
+    assert verdict.confidence == "high"
+    assert "Use 0." in verdict.headline
+    assert verdict.reasons[0].startswith("At 0.")
+
+
+def test_words_for_each_weight() -> None:
+    words = {p["weight"]: p["words"] for p in find_sweet_spot(RIGHT).per_weight}
+    assert words[0.3] == "Style begins to show, subjects clear"
+    assert words[0.7] == "Style clearly present, subjects clear: sweet spot"
+    assert words[0.9] == "Strong style, subjects suffer"
+    assert list(words) == [0.3, 0.5, 0.7, 0.9, 1.0]
+
+
+def test_the_three_are_told_apart() -> None:
+    assert [find_sweet_spot(m).state for m in (LITTLE, RIGHT, MUCH)] == ["undertrained", "found", "overdone"]
+    assert "longer" in " ".join(find_sweet_spot(LITTLE).reasons)
+    assert "earlier checkpoint" in " ".join(find_sweet_spot(MUCH).reasons)
+    assert find_sweet_spot(LITTLE).low is None
+
+
+def test_one_that_never_breaks_is_used_high() -> None:
+    verdict = find_sweet_spot(metrics((0, 0.2, 0.4, 0.6, 0.75, 0.8), (1, 1, 0.98, 0.96, 0.95, 0.94)))
+    assert verdict.weight is not None and verdict.weight >= 0.85
+    assert verdict.high == 1.0
+    assert any("nothing breaks" in r for r in verdict.reasons)
+
+
+def test_picture_faults_move_the_weight_down() -> None:
+    clean = metrics((0, 0.3, 0.6, 0.8, 0.9, 0.95), (1, 0.95, 0.9, 0.85, 0.8, 0.75))
+    burnt = metrics(
+        (0, 0.3, 0.6, 0.8, 0.9, 0.95), (1, 0.95, 0.9, 0.85, 0.8, 0.75), fault=(0, 0, 0, 0.6, 0.9, 1.0)
+    )
+    high, low = find_sweet_spot(clean).weight, find_sweet_spot(burnt).weight
+    assert high is not None and low is not None and low < high - 0.1
+    assert any("picture faults" in p["words"] for p in find_sweet_spot(burnt).per_weight)
+
+
+def test_it_says_when_it_does_not_know() -> None:
+    for bad in (
+        metrics((None,) * 6, (1,) * 6, training_pictures=0),
+        metrics((None,) * 6, (1,) * 6, separable=False),
+        metrics((0, 0.2, 0.5, 0.7, 0.9, 1.0), (None,) * 6),
+        {"kind": "style", "weights": []},
+    ):
+        verdict = find_sweet_spot(bad)
+        assert (verdict.state, verdict.weight, verdict.confidence) == ("unknown", None, "low")
+        assert verdict.headline
+
+
+def test_leaking_is_said() -> None:
+    leaky = metrics((0, 0.2, 0.55, 0.8, 0.95, 1.0), (1, 0.95, 0.85, 0.7, 0.4, 0.3), leak=0.9)
+    assert any("without the trigger word (90 %" in r for r in find_sweet_spot(leaky).reasons)
+    assert not any("without the trigger" in r for r in find_sweet_spot(RIGHT).reasons)
+
+
+def test_the_earlier_of_two_equal_checkpoints_is_taken() -> None:
+    early = metrics((0, 0.2, 0.55, 0.8, 0.95, 1.0), (1, 0.95, 0.85, 0.7, 0.4, 0.3), checkpoint="epoch 5")
+    both = {**RIGHT, "weights": [*early["weights"], *RIGHT["weights"]]}
+    assert find_sweet_spot(both).checkpoint == "epoch 5"
+    weak = metrics((0, 0.05, 0.1, 0.15, 0.2, 0.25), (1,) * 6, checkpoint="epoch 5")
+    both = {**RIGHT, "weights": [*weak["weights"], *RIGHT["weights"]]}
+    verdict = find_sweet_spot(both)
+    assert verdict.checkpoint == "final"
+    assert "with final" in verdict.headline
+
+
+def test_ratings_win() -> None:
+    verdict = find_sweet_spot(RIGHT, {("final", 0.9): [5, 5, 4, 5], ("final", 0.7): [3, 3, 2, 3]})
+    assert verdict.weight == 0.9
+    assert verdict.by == "your ratings"
+    assert verdict.confidence == "high"
+    assert [p["sweet"] for p in verdict.per_weight] == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize("ratings", [{}, {("final", 0.9): [5]}, {("final", 0.0): [5], ("final", 0.9): [4]}])
+def test_too_few_ratings_leave_it_to_the_measurements(ratings: dict[tuple[str, float], list[int]]) -> None:
+    assert find_sweet_spot(RIGHT, ratings).by == "measurements"
+
+
+def test_ratings_help_where_nothing_can_be_measured() -> None:
+    blind = metrics((None,) * 6, (None,) * 6, training_pictures=0)
+    verdict = find_sweet_spot(blind, {("final", 0.5): [4], ("final", 0.7): [2]})
+    assert (verdict.state, verdict.weight) == ("found", 0.5)
+
+
+@pytest.mark.parametrize(("kind", "word"), [("character", "likeness"), ("object", "object")])
+def test_words_follow_the_kind(kind: str, word: str) -> None:
+    verdict = find_sweet_spot({**RIGHT, "kind": kind})
+    assert word in verdict.headline
+    assert word.capitalize() in verdict.per_weight[0]["words"]

@@ -79,6 +79,11 @@ class Journal:
     _offset: int = 0
     _inode: int = 0
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Changes whenever something was added."""
+        return self._inode, self._offset
+
     def refresh(self) -> None:
         """Read what was added since the last call, by whichever process."""
         try:

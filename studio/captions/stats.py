@@ -50,16 +50,17 @@ def terms(text: str, trigger: str = "") -> set[str]:
     return found - {trigger.casefold()}
 
 
-def term_shares(captions: Mapping[str, Caption] | Mapping[str, str] | Iterable[str], trigger: str = "") -> dict[str, float]:
-    """Share (0 to 1) of non-empty captions that speak of each term, most frequent first.
-
-    A term that is a part of an equally frequent longer one is left out.
-    """
+def term_shares(
+    captions: Mapping[str, Caption] | Mapping[str, str] | Iterable[str], trigger: str = "", at_least: float = 0.6
+) -> dict[str, float]:
+    """Share (0 to 1) of non-empty captions that speak of each term, most frequent first; rarer terms than `at_least`
+    are left out, and so is a term that is a part of an equally frequent longer one."""
     texts = [t for t in _texts(captions) if t]
     counts = Counter(term for t in texts for term in terms(t, trigger))
+    frequent = [(t, n) for t, n in counts.items() if n >= at_least * len(texts)]
     kept: dict[str, float] = {}
-    for term, n in sorted(counts.items(), key=lambda c: (-c[1], -len(c[0]), c[0])):
-        if not any(counts[k] == n and re.search(rf"\b{re.escape(term)}\b", k) for k in kept if k != term):
+    for term, n in sorted(frequent, key=lambda c: (-c[1], -len(c[0]), c[0])):
+        if not any(counts[k] == n and re.search(rf"\b{re.escape(term)}\b", k) for k in kept):
             kept[term] = n / len(texts)
     return kept
 

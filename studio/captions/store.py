@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from studio import files
 from studio.captions import text as words
 from studio.captions.journal import Entry, Journal, Note, Status, Step, Way, mark_of
-from studio.dataset.folder import Stamp, caption_path, captions_lock, look, stem_of
+from studio.dataset.folder import Listing, Stamp, caption_path, captions_lock, look, stem_of
 from studio.errors import BusyError, EnvironmentalError, NotFoundError, StudioError
 from studio.findings import Finding
 
@@ -71,6 +72,7 @@ class _Cache:
 
     journal: Journal
     texts: dict[str, tuple[Stamp, str, bool]] = field(default_factory=dict)
+    answer: tuple[Listing, object, dict[str, Caption]] | None = None
     guard: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -109,12 +111,20 @@ class CaptionStore:
 
         Only files that changed since the last call of this process are read again.
         """
-        listing = look(self.folder)
+        return dict(self.of(look(self.folder)))
+
+    def of(self, listing: Listing) -> Mapping[str, Caption]:
+        """`all` for a listing of the dataset folder that was just taken. The same object while nothing changes."""
         with self._cache.guard:
-            self._cache.journal.refresh()
+            journal = self._cache.journal
+            journal.refresh()
+            known = self._cache.answer
+            if known is not None and known[1] == journal.version and known[0] == listing:
+                return known[2]
             texts = self._texts(listing.captions)
-            notes = self._cache.journal.notes
-            return {n: _caption(texts.get(stem_of(n)), notes.get(n)) for n in listing.pictures}
+            found = {n: _caption(texts.get(stem_of(n)), journal.notes.get(n)) for n in listing.pictures}
+            self._cache.answer = (listing, journal.version, found) if listing.settled else None
+            return found
 
     def get(self, name: str) -> Caption:
         """One picture's caption. Raises NotFoundError when there is no such picture."""
@@ -299,7 +309,7 @@ class CaptionStore:
                 have = (stamp, *words.decode(raw))
             fresh[stem] = have
         # A file written within the clock's grain could change again without its stamp showing it: read it next time.
-        newest = datetime.now(UTC).timestamp() * 1e9 - 50e6
+        newest = time.time_ns() - 50_000_000
         self._cache.texts = {s: t for s, t in fresh.items() if t[0][1] < newest}
         return fresh
 

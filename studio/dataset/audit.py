@@ -55,10 +55,11 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
     store = CaptionStore(project)
     captions = store.all()
     intent = project.intent
+    damaged = {p.name for p in scan if p.error is not None}  # they have to go, with or without a caption
     found = [
         *_pictures(scan),
         *_count(len(scan.readable), len(scan), intent.kind),
-        *_captions(captions, intent.trigger, store.orphans()),
+        *_captions({n: c for n, c in captions.items() if n not in damaged}, intent.trigger, store.orphans()),
         *_duplicates(find_duplicates(scan)),
         *(_against(scan, entry) if entry is not None else []),
         *_oddities(scan),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,11 +38,18 @@ class Listing:
     pictures:   stamp of each picture, by file name, in name order.
     captions:   stamp of each `.txt`, by stem.
     subfolders: names of folders inside; their content is not part of the dataset.
+    newest:     the latest change of any of the files, ns since the epoch.
     """
 
     pictures: dict[str, Stamp] = field(default_factory=dict)
     captions: dict[str, Stamp] = field(default_factory=dict)
     subfolders: tuple[str, ...] = ()
+    newest: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether equal stamps can be trusted: a file changed within the clock's grain could change again unseen."""
+        return self.newest < time.time_ns() - 50_000_000
 
 
 def look(folder: Path) -> Listing:
@@ -49,15 +57,15 @@ def look(folder: Path) -> Listing:
     pictures: dict[str, Stamp] = {}
     captions: dict[str, Stamp] = {}
     subfolders = []
+    newest = 0
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                stem, suffix = os.path.splitext(entry.name)
-                suffix = suffix.lower()
-                is_caption = suffix == CAPTION_SUFFIX
-                if not is_caption and suffix not in PICTURE_SUFFIXES:
+                stem, dot, suffix = entry.name.rpartition(".")
+                is_caption = suffix == "txt" and dot == "."
+                if not is_caption and (not dot or f".{suffix.lower()}" not in PICTURE_SUFFIXES):
                     if entry.is_dir(follow_symlinks=False):
                         subfolders.append(entry.name)
                     continue
@@ -68,13 +76,14 @@ def look(folder: Path) -> Listing:
                 except OSError:
                     continue
                 stamp = (st.st_size, st.st_mtime_ns, st.st_ino)
+                newest = max(newest, st.st_mtime_ns)
                 if is_caption:
                     captions[stem] = stamp
                 else:
                     pictures[entry.name] = stamp
     except FileNotFoundError:
         pass
-    return Listing(dict(sorted(pictures.items())), captions, tuple(sorted(subfolders)))
+    return Listing(dict(sorted(pictures.items())), captions, tuple(sorted(subfolders)), newest)
 
 
 def stem_of(name: str) -> str:

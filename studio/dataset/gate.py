@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import files
-from studio.captions.store import CaptionStore
+from studio.captions.store import Caption, CaptionStore
 from studio.dataset.audit import audit
 from studio.dataset.buckets import bucket_preview
 from studio.dataset.duplicates import find_duplicates, resolve
-from studio.dataset.folder import Stamp, caption_path, captions_lock, dataset_lock, look, stem_of
+from studio.dataset.folder import Listing, Stamp, caption_path, captions_lock, dataset_lock, look, stem_of
 from studio.dataset.formats import same_stem
 from studio.dataset.origins import picture_repeats
 from studio.dataset.scan import known_looks, scan
@@ -67,6 +67,7 @@ def dataset_findings(project: Project, entry: BaseModelEntry | None = None) -> t
 
 
 _hashed: dict[tuple[Path, Stamp], str] = {}
+_fingerprints: dict[Path, tuple[Mapping[str, Caption], Listing, str, dict[str, int], str]] = {}
 
 
 def dataset_fingerprint(project: Project) -> str:
@@ -75,18 +76,25 @@ def dataset_fingerprint(project: Project) -> str:
     Cheap at 10,000 pictures: a file is read only when its size, time or inode changed. The same before and after a
     scan, and on another computer with the same files.
     """
-    known = known_looks(project)
-    digest = hashlib.sha256(f"trigger {project.intent.trigger}\n".encode())
-    repeats = picture_repeats(project)
-    captions = CaptionStore(project).all()
-    for name, stamp in look(project.dataset_dir).pictures.items():
-        have = known.get(name)
-        sha = have[1].sha256 if have is not None and have[0] == stamp else ""
+    trigger, repeats = project.intent.trigger, picture_repeats(project)
+    listing = look(project.dataset_dir)
+    captions, known = CaptionStore(project).of(listing), known_looks(project)
+    have = _fingerprints.get(project.folder)
+    if have is not None and have[0] is captions and have[1:4] == (listing, trigger, repeats):
+        return have[4]
+    digest = hashlib.sha256(f"trigger {trigger}\n".encode())
+    for name, stamp in listing.pictures.items():
+        seen = known.get(name)
+        sha = seen[1].sha256 if seen is not None and seen[0] == stamp else ""
         caption = captions.get(name)
         text = hashlib.sha256(caption.text.encode("utf-8", "replace")).hexdigest() if caption and caption.exists else "-"
         line = f"{name}\0{sha or _content(project.dataset_dir / name, stamp)}\0{text}\0{repeats.get(name, 1)}\n"
         digest.update(line.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
+    answer = digest.hexdigest()[:16]
+    if len(_fingerprints) > 16:
+        _fingerprints.clear()
+    _fingerprints[project.folder] = (captions, listing, trigger, repeats, answer)
+    return answer
 
 
 def _content(path: Path, stamp: Stamp) -> str:

@@ -8,8 +8,10 @@ same import started again adds what is missing.
 from __future__ import annotations
 
 import hashlib
+import time
 import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from studio import files
 from studio.captions import text as words
 from studio.dataset import origins
-from studio.dataset.folder import CAPTION_SUFFIX, caption_path, captions_lock, dataset_lock, look, stem_of
+from studio.dataset.batch import Batch
+from studio.dataset.folder import CAPTION_SUFFIX, caption_path, dataset_lock, look, stem_of
 from studio.dataset.formats import TooManyPixels, open_picture, refusal, safe_name, same_stem, sniff
 from studio.dataset.scan import known_looks
 from studio.dataset.set_aside import free_name, set_aside_list
@@ -119,22 +122,33 @@ def _import(
     _need_room(project.dataset_dir, items)
     with dataset_lock(project):
         project.dataset_dir.mkdir(parents=True, exist_ok=True)
+        _sweep(project.dataset_dir)
         target = _Target(project)
         notes: dict[str, origins.Origin] = {}
         try:
-            for done, item in enumerate(items):
-                if should_stop is not None and should_stop():
-                    report.stopped = True
-                    break
-                name = _take(target, item, report)
-                if name:
-                    notes[name] = origins.Origin(item.label, files.now(), item.repeats)
-                if progress is not None:
-                    progress(done + 1, len(items), item.label)
+            with Batch(project.dataset_dir) as batch:
+                for done, item in enumerate(items):
+                    if should_stop is not None and should_stop():
+                        report.stopped = True
+                        break
+                    name = _take(target, item, report, batch)
+                    if name:
+                        notes[name] = origins.Origin(item.label, files.now(), item.repeats)
+                    if progress is not None:
+                        progress(done + 1, len(items), item.label)
         finally:
-            origins.add(project, notes)
+            there = look(project.dataset_dir).pictures
+            origins.add(project, {n: o for n, o in notes.items() if n in there})
     project.decided("pictures imported", sources=sources[:50], result=report.words)
     return report
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files that a killed process left an hour ago or earlier."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if path.is_file() and path.stat().st_mtime < time.time() - 3600:
+                path.unlink()
 
 
 def _need_room(folder: Path, items: list[Item]) -> None:
@@ -156,12 +170,15 @@ class _Target:
         listing = look(self.folder)
         known = known_looks(project)
         self.names: dict[str, str] = {}  # content hash -> name
+        self.captioned: set[str] = set()  # pictures that got a caption in this import
         for name, stamp in listing.pictures.items():
             have = known.get(name)
             sha = have[1].sha256 if have is not None and have[0] == stamp else files.sha256_file(self.folder / name)
             self.names[sha] = name
-        self.aside = {files.sha256_file(s.path): s.name for s in set_aside_list(project)}
-        self.taken = {same_stem(stem_of(n)) for n in listing.pictures}
+        aside = set_aside_list(project)
+        self.aside = {files.sha256_file(s.path): s.name for s in aside}
+        # Names of pictures set aside stay theirs, so that they can come back under them.
+        self.taken = {same_stem(stem_of(n)) for n in (*listing.pictures, *(s.name for s in aside))}
         self.stray = {same_stem(s): s for s in listing.captions if same_stem(s) not in self.taken}
 
     def free(self, wanted: str, caption: str | None) -> str:
@@ -175,7 +192,7 @@ class _Target:
         return free_name(wanted, self.taken | set(self.stray))
 
 
-def _take(target: _Target, item: Item, report: ImportReport) -> str | None:
+def _take(target: _Target, item: Item, report: ImportReport, batch: Batch) -> str | None:
     """Take in one item; the name it has in the dataset, or None when nothing came in or was there."""
     problem = refusal(item.label, item.size, b"\xff\xd8\xff") if item.size == 0 else None
     if problem is None:
@@ -197,15 +214,15 @@ def _take(target: _Target, item: Item, report: ImportReport) -> str | None:
     there = target.names.get(sha)
     if there is not None or sha in target.aside:
         report.already_there[item.label] = there or target.aside[sha]
-        if there is not None and caption and not caption_path(target.folder, there).exists():
-            _write_caption(target, there, caption, report)
+        if there is not None and caption and there not in target.captioned and not caption_path(target.folder, there).exists():
+            _take_caption(target, there, caption, report, batch)
         _note_repeats(there, item, report)
         return there
     wanted = safe_name(item.name, sniff(raw[:32]))
     name = target.free(wanted, caption)
     if caption is not None:  # first, so that a picture is never there without the words that came with it
-        _write_caption(target, name, caption, report)
-    files.write_bytes(target.folder / name, raw)
+        _take_caption(target, name, caption, report, batch)
+    batch.put(name, raw)
     target.names[sha] = name
     target.taken.add(same_stem(stem_of(name)))
     report.added.append(name)
@@ -225,9 +242,9 @@ def _too_many_pixels(raw: bytes) -> tuple[str, str, str] | None:
     return None
 
 
-def _write_caption(target: _Target, name: str, caption: str, report: ImportReport) -> None:
-    with captions_lock(target.project):
-        files.write_text(caption_path(target.folder, name), caption)
+def _take_caption(target: _Target, name: str, caption: str, report: ImportReport, batch: Batch) -> None:
+    batch.put(stem_of(name) + CAPTION_SUFFIX, caption.encode("utf-8", "replace"))
+    target.captioned.add(name)
     report.captions_taken += bool(caption)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio import files
@@ -25,10 +26,25 @@ class Origin:
     repeats: int = 0
 
 
+_read: dict[Path, tuple[tuple[int, int, int], dict[str, Origin]]] = {}
+
+
 def all_origins(project: Project) -> dict[str, Origin]:
-    """What is known, by picture name."""
-    raw = files.read_json(project.folder / "pictures.json") or {}
-    return {n: Origin(str(o.get("source", "")), str(o.get("added", "")), int(o.get("repeats", 0))) for n, o in raw.items()}
+    """What is known, by picture name. The file is read again only when it changed."""
+    path = project.folder / "pictures.json"
+    try:
+        st = path.stat()
+    except FileNotFoundError:
+        return {}
+    stamp = (st.st_size, st.st_mtime_ns, st.st_ino)
+    have = _read.get(path)
+    if have is None or have[0] != stamp:
+        raw = files.read_json(path) or {}
+        found = {n: Origin(str(o.get("source", "")), str(o.get("added", "")), int(o.get("repeats", 0))) for n, o in raw.items()}
+        if len(_read) > 16:
+            _read.clear()
+        have = _read[path] = (stamp, found)
+    return dict(have[1])
 
 
 def add(project: Project, new: Mapping[str, Origin]) -> None:
@@ -45,5 +61,8 @@ def add(project: Project, new: Mapping[str, Origin]) -> None:
 
 def picture_repeats(project: Project) -> dict[str, int]:
     """Repeats of the pictures in the dataset that came from an `N_name` folder; others are not in it."""
+    found = {n: o.repeats for n, o in all_origins(project).items() if o.repeats > 0}
+    if not found:
+        return {}
     there = look(project.dataset_dir).pictures
-    return {n: o.repeats for n, o in all_origins(project).items() if o.repeats > 0 and n in there}
+    return {n: r for n, r in found.items() if n in there}

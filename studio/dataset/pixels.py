@@ -40,7 +40,7 @@ class Look:
 
     width, height: pixels as shown, that is after EXIF rotation.
     mode:    Pillow's colour mode of the file, such as RGB, RGBA, P, L, CMYK, I;16.
-    frames:  pictures in the file; more than 1 for an animation.
+    frames:  2 for an animation of any length, otherwise 1.
     phash:   perceptual hash, 256 bits (imagehash.phash with hash_size 16); phash_flip: of the mirrored picture.
     sharpness: variance of the Laplacian over the variance of brightness, both on the work copy; low means blurred.
     light:   mean brightness, 0 (black) to 1 (white).
@@ -91,16 +91,14 @@ def measure(raw: bytes) -> Look:
 
 def _measured(image: Image.Image, sha: str) -> Look:
     width, height, mode, kind = image.width, image.height, image.mode, image.format or ""
-    turn = int(image.getexif().get(0x0112, 1) or 1)
-    frames = int(getattr(image, "n_frames", 1))
+    turn = orientation(image)
+    animated = kind in ("GIF", "WEBP", "PNG", "AVIF") and bool(getattr(image, "is_animated", False))
     if kind in ("JPEG", "MPO"):
         image.draft(None, (WORK_SIDE, WORK_SIDE))
-        frames, kind = 1, "JPEG"
-    elif kind == "TIFF":
-        frames = 1  # pages, not an animation
+        kind = "JPEG"
     image.load()
     small = shrink(image)
-    if turn in range(2, 9):
+    if turn in _TURNS:
         small = _turned(small, turn)
     if turn in (5, 6, 7, 8):
         width, height = height, width
@@ -109,7 +107,7 @@ def _measured(image: Image.Image, sha: str) -> Look:
     square = grey.resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS)
     pixels = np.asarray(grey, dtype=np.float32)
     return Look(
-        sha256=sha, width=width, height=height, mode=mode, format=kind, frames=frames, exif_rotated=turn in range(2, 9),
+        sha256=sha, width=width, height=height, mode=mode, format=kind, frames=2 if animated else 1, exif_rotated=turn in _TURNS,
         has_alpha=see_through, phash=_phash(square), phash_flip=_phash(ImageOps.mirror(square)), sharpness=_sharpness(pixels),
         light=float(pixels.mean() / 255), grey=square.tobytes(), thumb=_thumb(small),
     )  # fmt: skip
@@ -119,6 +117,15 @@ _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) to 8; 1 when there is none or it is damaged."""
+    try:
+        turn = image.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001  a damaged EXIF block raises whatever its bytes lead to; the picture is fine
+        return 1
+    return turn if isinstance(turn, int) and turn in _TURNS else 1
 
 
 def _turned(image: Image.Image, turn: int) -> Image.Image:
@@ -210,7 +217,7 @@ def full_pixels(path: Path) -> NDArray[np.uint8]:
     Shape (height, width, 3). Raises OSError and others when it cannot be decoded.
     """
     image = open_picture(path.read_bytes())
-    turn = int(image.getexif().get(0x0112, 1) or 1)
+    turn = orientation(image)
     image.load()
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)

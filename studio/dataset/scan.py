@@ -6,21 +6,23 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studio.captions.store import CaptionStore
-from studio.dataset.folder import Stamp, look
+from studio.captions.store import Caption, CaptionStore
+from studio.dataset.folder import Listing, Stamp, look
 from studio.dataset.index import Index
 from studio.dataset.pixels import Look, cpu_threads, look_at
 from studio.dataset.set_aside import SetAside as SetAside
 from studio.dataset.set_aside import remove_pictures as remove_pictures
 from studio.dataset.set_aside import restore_pictures as restore_pictures
 from studio.dataset.set_aside import set_aside_list as set_aside_list
+from studio.dataset.set_aside import settle
 
 if TYPE_CHECKING:
     from studio.project import Project
@@ -107,6 +109,7 @@ class _Known:
 
     token: tuple[int, int, int] = (0, 0, 0)
     rows: dict[str, tuple[Stamp, Look]] = field(default_factory=dict)
+    answer: tuple[Listing, Mapping[str, Caption], Scan] | None = None
 
 
 _known: dict[Path, _Known] = {}
@@ -121,12 +124,16 @@ def thumb_path(cache: Path, sha256: str) -> Path:
 def known_looks(project: Project) -> dict[str, tuple[Stamp, Look]]:
     """What the index says, without looking at any picture. Read again only when the index changed."""
     index = Index(project.cache_dir)
+    return _known_of(index).rows
+
+
+def _known_of(index: Index) -> _Known:
     with _guard:
         try:
             st = index.path.stat()
         except FileNotFoundError:
             _known.pop(index.path, None)
-            return {}
+            return _Known()
         token = (st.st_size, st.st_mtime_ns, st.st_ino)
         have = _known.get(index.path)
         if have is None or have.token != token:
@@ -134,7 +141,7 @@ def known_looks(project: Project) -> dict[str, tuple[Stamp, Look]]:
             while len(_known) >= 16:
                 _known.pop(next(iter(_known)))
             _known[index.path] = have
-        return have.rows
+        return have
 
 
 def scan(project: Project, progress: Progress | None = None, should_stop: Callable[[], bool] | None = None) -> Scan:
@@ -143,25 +150,30 @@ def scan(project: Project, progress: Progress | None = None, should_stop: Callab
     Interrupted at any moment it goes on where it was. With `should_stop` answering True it ends early, and pictures
     not yet looked at are missing in the answer. Uses one thread a core.
     """
+    settle(project)
     listing = look(project.dataset_dir)
-    rows = known_looks(project)
+    captions = CaptionStore(project).of(listing)
+    known = _known_of(Index(project.cache_dir))
+    if known.answer is not None and known.answer[1] is captions and known.answer[0] == listing:
+        return replace(known.answer[2], pictures=list(known.answer[2].pictures))
     cache = project.cache_dir
+    thumbs = _thumbs(cache)
     fresh: dict[str, tuple[Stamp, Look]] = {}
     todo: list[tuple[str, Stamp]] = []
     for name, stamp in listing.pictures.items():
-        have = rows.get(name)
-        if have is not None and have[0] == stamp and (have[1].error or thumb_path(cache, have[1].sha256).exists()):
+        have = known.rows.get(name)
+        if have is not None and have[0] == stamp and (have[1].error or have[1].sha256 in thumbs):
             fresh[name] = have
         else:
             todo.append((name, stamp))
     if todo:
         fresh |= _look_at_all(project, todo, progress, should_stop)
-    gone = [n for n in rows if n not in listing.pictures]
+    gone = [n for n in known.rows if n not in listing.pictures]
     if gone:
         with suppress(sqlite3.DatabaseError):
             Index(cache).drop(gone)
-    captions = CaptionStore(project).all()
     pictures = []
+    folder = cache / "thumbs"
     for name, stamp in listing.pictures.items():
         found = fresh.get(name)
         if found is None:
@@ -171,18 +183,27 @@ def scan(project: Project, progress: Progress | None = None, should_stop: Callab
             Picture(
                 name, seen.width, seen.height, seen.mode, seen.format, stamp[0], seen.sha256, seen.error or None, seen.phash,
                 seen.phash_flip, seen.sharpness, seen.light, seen.frames, seen.exif_rotated, seen.has_alpha,
-                caption.text if caption else "", thumb_path(cache, seen.sha256),
+                caption.text if caption else "", folder / f"{seen.sha256}.webp",
             )
         )  # fmt: skip
-    return Scan(project.dataset_dir, cache, pictures, len(todo), listing.subfolders)
+    answer = Scan(project.dataset_dir, cache, pictures, len(todo), listing.subfolders)
+    if not todo and not gone:
+        known.answer = (listing, captions, answer)
+    return replace(answer, pictures=list(pictures))
+
+
+def _thumbs(cache: Path) -> set[str]:
+    """Content hashes of the thumbnails that are there."""
+    try:
+        return {n[:-5] for n in os.listdir(cache / "thumbs") if n.endswith(".webp")}
+    except FileNotFoundError:
+        return set()
 
 
 def _look_at_all(
     project: Project, todo: list[tuple[str, Stamp]], progress: Progress | None, should_stop: Callable[[], bool] | None
 ) -> dict[str, tuple[Stamp, Look]]:
     """Look at files in parallel; store the results in batches as they come."""
-    import time
-
     index = Index(project.cache_dir)
     thumbs = project.cache_dir / "thumbs"
     thumbs.mkdir(parents=True, exist_ok=True)
@@ -230,9 +251,7 @@ def _look_at_all(
 
 def _without_bulk(seen: Look) -> Look:
     """A look without the bytes that are only needed on disk."""
-    import dataclasses
-
-    return dataclasses.replace(seen, thumb=b"", grey=b"")
+    return replace(seen, thumb=b"", grey=b"")
 
 
 def _put_thumb(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from studio import files
 from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of
 from studio.dataset.formats import same_stem
-from studio.errors import EnvironmentalError, NotFoundError
+from studio.errors import BusyError, EnvironmentalError, NotFoundError
 
 if TYPE_CHECKING:
     from studio.project import Project
@@ -111,6 +112,15 @@ def restore_pictures(project: Project, names: Iterable[str]) -> dict[str, str]:
         _save(project, [n for n in _notes(project) if n["file"] not in gone])
     project.decided("pictures restored", pictures=list(back.values()))
     return back
+
+
+def settle(project: Project) -> None:
+    """Finish what a killed process left half-moved, unless somebody is moving pictures right now. Costs one small
+    file when there is nothing to do."""
+    if all((project.set_aside_dir / n["file"]).is_file() for n in _notes(project)):
+        return
+    with suppress(BusyError), dataset_lock(project, 0.05), captions_lock(project, 0.05):
+        _settle(project)
 
 
 def free_name(name: str, taken: set[str]) -> str:

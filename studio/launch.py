@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from studio import files, gates, records
 from studio.dataset.gate import dataset_fingerprint
-from studio.errors import BusyError, InputError
+from studio.errors import BusyError, GateError, InputError
+from studio.jobs import locks
 from studio.jobs.job import JobSpec, active_jobs
 from studio.jobs.launch import launch, relaunch
 from studio.machine import detect
@@ -20,14 +24,26 @@ from studio.training.runs import MANIFEST, Run, get_run
 KIND = "training"
 
 
-def _refuse_second(project: Project) -> None:
-    for job in active_jobs(project.workspace):
-        if job.spec.kind == KIND:
-            raise BusyError(
-                f"Another training is going on: {job.spec.title}.",
-                "Two at once share this computer and both become slower, or run out of memory.",
-                "Wait until it has ended, or stop it.",
-            )
+@contextmanager
+def _only_training(project: Project) -> Iterator[None]:
+    """Hold the workspace's training lock while a run is being started, so that two callers cannot both find it free.
+
+    Raises BusyError when another training runs or is being started.
+    """
+    workspace = project.workspace
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    lock = locks.take(workspace.root / "training.lock", busy="Another training is being started.")
+    try:
+        for job in active_jobs(workspace):
+            if job.spec.kind == KIND:
+                raise BusyError(
+                    f"Another training is going on: {job.spec.title}.",
+                    "Two at once share this computer and both become slower, or run out of memory.",
+                    "Wait until it has ended, or stop it.",
+                )
+        yield
+    finally:
+        lock.release()
 
 
 def start_training(project: Project) -> Run:
@@ -37,11 +53,23 @@ def start_training(project: Project) -> Run:
     EnvironmentalError when the disk is too full.
     """
     gates.require_gates(project)
-    _refuse_second(project)
+    with _only_training(project):
+        return _start(project)
+
+
+def _start(project: Project) -> Run:
     intent, settings = project.intent, project.settings
     entry = get_model(project.workspace, intent.base_model)
     folder = project.runs_dir / files.new_id("run")
+    judged = dataset_fingerprint(project)
     plan = freeze(project, entry, folder, output_name=files.slug(f"{intent.name}-{folder.name[-4:]}"))
+    if dataset_fingerprint(project) != judged:
+        shutil.rmtree(folder)
+        raise GateError(
+            "Training was not started.",
+            "Pictures or captions were changed at this very moment, and the gates have not seen the change.",
+            "Run the gates again, then start.",
+        )
     command = get_backend(settings.backend).command(plan)
     forecast = gates.forecast(project)
     machine = detect()
@@ -91,10 +119,10 @@ def resume_run(project: Project, run_id: str = "") -> Run:
             "Only a stopped, failed or interrupted run has something left to do.",
             "Start a new run." if state == "finished" else "Wait until it has ended.",
         )
-    _refuse_second(project)
     gates.require_environment(project)
     plan = TrainingPlan.load(run.folder)
-    relaunch(run.job, get_backend(plan.settings.backend).command(plan))
+    with _only_training(project):
+        relaunch(run.job, get_backend(plan.settings.backend).command(plan))
     project.decided("run resumed", run=run.id)
     return Run(run.folder)
 

@@ -1,0 +1,382 @@
+"""Choose how to train: few questions in Easy, every setting in Advanced; what it takes stands beside it all the time."""
+
+import html
+from typing import Any
+
+import streamlit as st
+
+from pages.parts.context import advanced, require_project
+from pages.parts.findings import show_findings
+from pages.parts.form import knob_widget, shown
+from pages.parts.gates_view import gate_badge
+from pages.parts.nav import PAGES, go, link
+from pages.parts.next import primary, what_next
+from pages.parts.page import caught, page, show_error
+from studio import choices, gates, models, presets
+from studio.errors import InputError, StudioError
+from studio.estimate import MARGIN, Estimate
+from studio.files import human_size, human_time
+from studio.machine import detect
+from studio.project import Project
+from studio.settings import GROUPS, Knob, TrainingSettings
+
+VIEWS = {"choose": "Choose", "review": "Review and confirm", "files": "Generated files"}
+ORIGINS = {"default": ":gray-badge[default]", "preset": ":blue-badge[preset]", "yours": ":green-badge[yours]"}
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a help text; the rest is in the tooltip."""
+    return text.partition(". ")[0].rstrip(".") + "."
+
+
+# --- choosing
+
+
+def base_model(project: Project) -> None:
+    """Which base model, with one sentence on it; a family change takes its preset along."""
+    entries = {m.id: m for m in models.list_models(project.workspace)}
+    here = {i: m.location(project.workspace) is not None for i, m in entries.items()}
+    now = project.intent.base_model
+    options = [i for i in entries if here[i] or i == now]
+    key = f"base_{project.slug}"
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = now if now in options else options[0]
+
+    def chosen() -> None:
+        with caught():
+            applied = choices.choose_base_model(project, st.session_state[key])
+            if applied:
+                st.toast(
+                    f"The preset {applied.title} for {entries[st.session_state[key]].title} was applied with it."
+                )
+
+    st.selectbox("Base model", options, key=key, on_change=chosen, format_func=lambda i: entries[i].title
+                 + ("" if here[i] else " (not on this computer)"),
+                 help="The picture model that your LoRA is made for. It is never changed.")  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            entries[now].summary if now in entries else "This base model is not listed any more.",
+            width="stretch",
+        )
+        link("setup", "Add another", icon=":material/add:")
+
+
+def preset_cards(project: Project, settings: TrainingSettings) -> None:
+    """The presets as cards, with memory and time on this computer."""
+    offered = presets.list_presets(project.workspace, choices.entry_of(project).family)
+    st.markdown("**Preset**", help="A preset fills all settings. You can change anything afterwards.")
+    with st.grid(min(3, max(1, len(offered))), min_column_width=180):
+        for preset in offered:
+            chosen = preset.id == project.preset
+            with st.container(border=True, height="stretch", gap="xsmall", key=f"preset_{preset.id}"):
+                untouched = chosen and choices.reference(project) == settings
+                mark = f" :green-badge[{'chosen' if untouched else 'chosen, then changed'}]" if chosen else ""
+                st.markdown(f"**{preset.title}**{mark}")
+                st.markdown(f":small[{preset.summary}]")
+                with caught():
+                    told = gates.forecast(
+                        project, settings if chosen else choices.preset_settings(project, preset)
+                    )
+                    st.caption(f":material/timer: {time_words(told, preset)}  \n"
+                               f":material/memory: about {human_size(told.memory_bytes)}  \n"
+                               f":material/steps: {told.steps.total_steps} steps")  # fmt: skip
+                st.space("stretch")
+                if untouched:
+                    st.button("In use", key=f"use_{preset.id}", disabled=True, width="stretch")
+                else:
+                    st.button("Fill in again" if chosen else "Use this", key=f"use_{preset.id}", width="stretch",
+                              on_click=choices.choose_preset, args=(project, preset.id))  # fmt: skip
+
+
+def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
+    """How long it takes: measured where a dry run fits, else what the preset says."""
+    if told.seconds is not None:
+        return f"about {human_time(told.seconds)}, measured here"
+    return preset.time if preset else "the dry run will measure it"
+
+
+def store(project: Project, values: dict[str, Any]) -> None:
+    """Keep what was changed, say what followed, and draw the page anew."""
+    followed = choices.change(project, values, follow_rank=not advanced())
+    for f in followed:
+        knob = next(c.knob for c in choices.listed(project) if c.knob.name == f.name)
+        st.toast(f"{knob.title} is now {shown(knob, f.after)}. {f.why}")
+    st.rerun()
+
+
+def field(project: Project, knob: Knob, value: Any, changed: dict[str, Any], *, sentence: bool) -> None:
+    """One setting; what was typed goes into `changed` when it differs from the disk."""
+    label = knob.title if knob.unit and knob.unit in knob.title.lower() else None
+    typed = knob_widget(knob, value, key=f"set_{project.slug}_{knob.name}", label=label)
+    if sentence:
+        meaning = knob.choices.get(str(value), "")
+        st.caption(first_sentence(f"{meaning[0].upper()}{meaning[1:]}" if meaning else knob.help))
+    if typed is not None and typed != value:
+        changed[knob.name] = typed
+
+
+def easy(project: Project, settings: TrainingSettings) -> None:
+    """Six questions; all else follows from them."""
+    base_model(project)
+    st.space("small")
+    preset_cards(project, settings)
+    st.space("small")
+    changed: dict[str, Any] = {}
+    with st.grid(2, min_column_width=260):
+        for knob in choices.easy_knobs():
+            with st.container(gap="xsmall"):
+                field(project, knob, getattr(settings, knob.name), changed, sentence=True)
+    apply(project, changed)
+
+
+def every_setting(project: Project, settings: TrainingSettings) -> None:
+    """All settings in groups; changed ones marked, each with its way back."""
+    base_model(project)
+    preset_cards(project, settings)
+    st.space("small")
+    listed = choices.listed(project, settings)
+    mine = [c for c in listed if c.origin == "yours"]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        query = st.text_input("Find a setting", type="search", live=True, key="config_query",
+                              placeholder="Such as: rate, memory, seed")  # fmt: skip
+        only = st.toggle(f"Only changed ({len(mine)})", key="config_only")
+        st.button("Undo all changes", key="reset_all", icon=":material/restart_alt:", disabled=not mine,
+                  on_click=choices.reset, args=(project, [c.knob.name for c in mine]))  # fmt: skip
+    words = (query or "").lower().split()
+    changed: dict[str, Any] = {}
+    found = 0
+    for group in GROUPS:
+        fields = [
+            c for c in listed
+            if c.knob.group == group and (not only or c.origin == "yours")
+            and all(w in f"{c.knob.title} {c.knob.name} {c.knob.help}".lower() for w in words)
+        ]  # fmt: skip
+        if not fields:
+            continue
+        found += len(fields)
+        count = sum(c.origin == "yours" for c in fields)
+        title = f"{group} :green-badge[{count} changed]" if count else group
+        with st.expander(
+            title, expanded=bool(words) or only or group in ("Network", "Length"), key=f"group_{group}"
+        ):
+            for c in fields:
+                advanced_row(project, c, changed)
+    if not found:
+        st.caption("No setting fits." if words else "Nothing was changed from the preset.")
+    apply(project, changed)
+
+
+def advanced_row(project: Project, choice: choices.Choice, changed: dict[str, Any]) -> None:
+    """A setting in Advanced: the field, what it does, and the way back."""
+    knob = choice.knob
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        with st.container(width=280):
+            field(project, knob, choice.value, changed, sentence=False)
+        with st.container(width="stretch", gap="xxsmall"):
+            st.caption(
+                knob.help + (f" Usually {knob.range_words.rpartition('usually ')[2]}." if knob.safe else "")
+            )
+        if choice.origin == "yours":
+            st.button(f"Back to {shown(knob, choice.usual).partition(':')[0]}", key=f"reset_{knob.name}",
+                      icon=":material/undo:", type="tertiary", on_click=choices.reset, args=(project, [knob.name]))  # fmt: skip
+
+
+def apply(project: Project, changed: dict[str, Any]) -> None:
+    """Store what was typed, or say why it cannot be."""
+    if not changed:
+        return
+    try:
+        store(project, changed)
+    except InputError as e:
+        show_error(e)
+
+
+# --- beside: what it takes
+
+
+def memory_bar(told: Estimate, available: int) -> None:
+    """The memory as a bar: what is needed, what stays free, and the line that must not be crossed."""
+    need, limit = told.memory_bytes / available, 1 - MARGIN
+    mode = st.context.theme.type or "light"
+    good, bad = st.get_option(f"theme.{mode}.primaryColor"), st.get_option(f"theme.{mode}.redColor")
+    colour = good if need <= limit else bad
+    words = f"{human_size(told.memory_bytes)} of {human_size(available)}"
+    st.html(
+        f'<div role="img" aria-label="{html.escape(words)}; {MARGIN:.0%} is kept free" style="position:relative;height:14px;'
+        'border-radius:7px;overflow:hidden;background:color-mix(in srgb, currentColor 13%, transparent)">'
+        f'<div style="width:{min(100, max(1.5, need * 100)):.1f}%;height:100%;background:{colour}"></div>'
+        f'<div style="position:absolute;left:{limit * 100:.0f}%;top:0;bottom:0;right:0;background:repeating-linear-gradient('
+        '45deg, transparent 0 4px, color-mix(in srgb, currentColor 25%, transparent) 4px 6px)"></div></div>'
+    )
+    st.caption(f"{words}. The hatched {MARGIN:.0%} stay free.")
+
+
+def beside(project: Project, settings: TrainingSettings) -> None:
+    """The estimate; it moves as choices move."""
+    machine = detect()
+    told = gates.forecast(project, settings)
+    st.markdown(
+        "**What it takes**",
+        help="Estimates say so. Once the dry run has measured real steps, its figures count.",
+    )
+    if not told.steps.total_steps:
+        st.caption("Add pictures first: steps, time and memory depend on them.")
+        link("dataset", "Add pictures", icon=":material/add_photo_alternate:")
+        return
+    preset = choices.current_preset(project)
+    untouched = preset is not None and choices.reference(project) == settings
+    st.markdown(
+        f":material/timer: **Time**  \n{time_words(told, preset if untouched else None).capitalize()}"
+    )
+    plan = told.steps
+    st.markdown(
+        f":material/steps: **Steps**  \n{plan.total_steps} in {plan.epochs} epochs of {plan.steps_per_epoch}"
+    )
+    where = "Graphics memory" if machine.gpus else "Memory"
+    st.markdown(f":material/memory: **{where}** :small[:gray[{told.basis}]]")
+    memory_bar(told, machine.memory_bytes)
+    if not told.fits(machine.memory_bytes):
+        st.markdown(":red[:material/block: Too much for this computer.] Lower the batch size or the resolution, or turn on "
+                    "gradient checkpointing.")  # fmt: skip
+    with st.expander("Where the memory goes"):
+        st.table({part: human_size(size) for part, size in told.terms.items()}, border="horizontal")
+    st.markdown(f":material/hard_drive: **Disk**  \nabout {human_size(told.disk_bytes)}; each LoRA file "
+                f"{human_size(told.lora_bytes)}")  # fmt: skip
+    st.markdown(":material/payments: **Cost**  \nNothing: it runs on this computer.")
+    gate_badge(project, "config")
+
+
+# --- review
+
+
+def review(project: Project, settings: TrainingSettings) -> None:
+    """Every choice in one list, each marked with who decided it; then gate 2."""
+    intent, entry = project.intent, choices.entry_of(project)
+    preset = choices.current_preset(project)
+    st.table(
+        {
+            "Base model": entry.title,
+            "Preset": preset.title if preset else "none: the built-in defaults",
+            "Trigger word": f"`{intent.trigger}`",
+            "Kind": intent.kind,
+        },
+        border="horizontal",
+    )
+    listed = choices.listed(project, settings)
+    counts = {o: sum(c.origin == o for c in listed) for o in ORIGINS}
+    st.markdown(" ".join((f"{counts['yours']} of {len(listed)} settings are yours,", f"{counts['preset']} come from the preset,",
+                          f"{counts['default']} are defaults.")))  # fmt: skip
+    order = {"yours": 0, "preset": 1, "default": 2}
+    for group in GROUPS:
+        fields = sorted((c for c in listed if c.knob.group == group), key=lambda c: order[c.origin])
+        if not fields:
+            continue
+        st.markdown(f"**{group}**")
+        rows = [
+            {"Setting": c.knob.title, "Value": shown(c.knob, c.value),
+             "": ORIGINS[c.origin] + (f" :small[:gray[instead of {shown(c.knob, c.usual).partition(':')[0]}]]"
+                                      if c.origin == "yours" else "")}
+            for c in fields
+        ]  # fmt: skip
+        st.table(rows, border="horizontal", hide_index=True, hide_header=True)
+
+
+def confirm(project: Project) -> None:
+    """Run gate 2 on what was reviewed, and go on when it passes."""
+    status = gates.state(project, "config")
+    if status.state in ("passed", "blocked") and status.verdict:
+        show_findings(status.verdict.findings, key="config_findings", labels={"set-learning-rate": "Set it to 1"},
+                      on_action=lambda _f: choices.change(project, {"learning_rate": 1.0}))  # fmt: skip
+    if primary("Confirm and check these settings", key="confirm", icon=":material/task_alt:"):
+        with st.spinner("Checking"):
+            said = gates.run_gate(project, "config")
+        if said.passed:
+            go("run")
+        st.rerun()
+
+
+def generated(project: Project) -> None:
+    """The backend's own files, to read or copy."""
+    found = choices.native_files(project)
+    if not found:
+        st.info("They name your pictures, so add some first.", title="No files yet")
+        link("dataset", "Add pictures")
+        return
+    st.markdown(
+        "This is what the engine will be given. You never have to touch it; copy it if you want to train elsewhere."
+    )
+    for name, text in found.items():
+        st.markdown(f"**{name}**")
+        if name.endswith(".md"):
+            with st.container(border=True, height=420):
+                st.markdown(text)
+        else:
+            st.code(text, language=name.rpartition(".")[2], height=360)
+        st.download_button(
+            f"Save {name}", text, file_name=name, key=f"save_{name}", icon=":material/download:"
+        )
+
+
+@st.dialog("Save as preset")
+def save_preset(project: Project) -> None:
+    """Keep these settings for other projects."""
+    title = st.text_input("Name", max_chars=60, required=True, key="preset_name")
+    if st.button("Save", type="primary", disabled=not (title or "").strip()):
+        try:
+            made = presets.save_as_preset(
+                project.workspace, title, choices.entry_of(project).family, project.settings
+            )
+        except StudioError as e:
+            show_error(e)
+            return
+        project.save_settings(project.settings, made.id)
+        st.rerun()
+
+
+project = require_project()
+with page(PAGES["config"].title, PAGES["config"].about, project=project, step="config"):
+    settings = project.settings
+    if not project.preset and not (project.folder / "settings.yaml").exists():
+        settings = choices.choose_preset(
+            project, presets.default_preset(project.workspace, choices.entry_of(project).family).id
+        )
+    st.session_state.setdefault("config_view", "choose")
+    view = st.segmented_control("View", list(VIEWS), key="config_view", format_func=VIEWS.__getitem__, required=True,
+                                label_visibility="collapsed", persist_state="page")  # fmt: skip
+    st.space("xsmall")
+    left, right = st.columns([2.4, 1], gap="large")
+    # Beside long lists the estimate has to stay in sight; Streamlit has no element for that.
+    st.html("<style>.st-key-what_it_takes { position: sticky; top: 4.5rem; }</style>")
+    with right, st.container(border=True, key="what_it_takes"), caught():
+        beside(project, settings)
+    with left, caught():
+        if view == "review":
+            review(project, settings)
+        elif view == "files":
+            generated(project)
+        elif advanced():
+            every_setting(project, settings)
+        else:
+            easy(project, settings)
+    st.space("small")
+    if view == "review":
+        confirm(project)
+        what_next(
+            "Gate 2 checks that the settings fit together and fit this computer.",
+            "Then the run page: four gates, and start.",
+        )
+    else:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.button("Review and confirm", key="to_review", type="primary", icon=":material/fact_check:",
+                      on_click=st.session_state.__setitem__, args=("config_view", "review"))  # fmt: skip
+            st.button(
+                "Save as preset",
+                key="save_preset",
+                icon=":material/bookmark_add:",
+                on_click=save_preset,
+                args=(project,),
+            )
+        what_next(
+            "You see every choice in one list before anything starts.",
+            "Everything here is saved as you change it.",
+        )

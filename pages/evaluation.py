@@ -1,0 +1,346 @@
+"""The grid: weights across, prompts down; what it says, your ratings, and registration."""
+
+import streamlit as st
+
+from pages.parts.context import advanced, require_project
+from pages.parts.form import synced
+from pages.parts.grid_view import curves, grid_table, large, side_by_side, verdict_card
+from pages.parts.live_job import is_running, live_job
+from pages.parts.nav import PAGES, go, link
+from pages.parts.next import primary, what_next
+from pages.parts.page import caught, page, show_error
+from studio.errors import InputError, NotFoundError, StudioError
+from studio.evaluation.grid import (
+    DEFAULT_WEIGHTS,
+    FAMILY_WORDS,
+    Grid,
+    get_grid,
+    grid_cost,
+    list_grids,
+    plan_grid,
+    resume_grid,
+    start_grid,
+)
+from studio.evaluation.prompts import own_prompts
+from studio.files import human_time
+from studio.guidance import count_words
+from studio.jobs.job import Job
+from studio.library.register import propose_good_for, register
+from studio.project import Project
+from studio.training.runs import Run, get_run, list_runs
+
+WIDTH = 1480
+WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+VIEWS = {"grid": "Grid", "compare": "Side by side", "curves": "Curves", "register": "Register"}
+
+
+def open_grid(grid_id: str, run_id: str = "") -> None:
+    """Show a grid, or, for "", plan a new one: the address says which."""
+    st.query_params["grid"] = grid_id or "new"
+    if run_id:
+        st.query_params["run"] = run_id
+    st.session_state["grid_view"] = "grid"
+
+
+# --- planning
+
+
+def plan(project: Project, run: Run) -> None:
+    """What the grid shall show, and what that costs."""
+    st.markdown(f"**A new grid** :gray[for {run.id}]")
+    intent, found = project.intent, run.checkpoints()
+    names = {"final": "The last", "spread": "Early, middle, last", "all": f"All {len(found)}"}
+    offered = ["final", *(["spread"] if len(found) > 2 else []), *(["all"] if len(found) > 1 else [])]
+    left, right = st.columns(2, gap="large")
+    with left:
+        chosen = st.segmented_control("Checkpoints", offered, default="spread" if "spread" in offered else offered[-1],
+                                      format_func=names.__getitem__, required=True, key="plan_checkpoints",
+                                      help="An earlier checkpoint is often better than the last one.")  # fmt: skip
+        weights = st.pills("Weights", WEIGHTS, selection_mode="multi", default=[w for w in DEFAULT_WEIGHTS if w],
+                           format_func=lambda w: f"{w:g}", key="plan_weights",
+                           help="Weight 0, the base model alone, is always on the grid.")  # fmt: skip
+        seeds, steps, guidance = 1, None, None
+        if advanced():
+            with st.container(horizontal=True):
+                seeds = st.number_input(
+                    "Seeds",
+                    1,
+                    4,
+                    1,
+                    key="plan_seeds",
+                    help="Pictures of each kind. More are surer, and slower.",
+                )
+                defaults = plan_grid(project, run)
+                steps = st.number_input("Drawing steps", 1, 200, defaults.steps, key="plan_steps")
+                guidance = st.number_input("Guidance", 1.0, 30.0, defaults.guidance, 0.5, key="plan_guidance",
+                                           help="How strictly pictures follow their prompt.")  # fmt: skip
+    with right:
+        st.markdown("Prompts", help="What each row shows. Each kind answers another question.")
+        kept = []
+        with st.container(gap="xxsmall"):
+            for prompt in plan_grid(project, run).prompts:
+                if st.checkbox(
+                    f"{prompt.text} :small[:gray[{FAMILY_WORDS[prompt.family]}]]",
+                    True,
+                    key=f"plan_{prompt.id}",
+                ):
+                    kept.append(prompt)
+        own = st.text_area("Your own prompts, one a line", key="plan_own", height=90,
+                           placeholder=f"{intent.trigger}, a lighthouse at night")  # fmt: skip
+    extra = own_prompts((own or "").splitlines(), intent.trigger)
+    spec = plan_grid(
+        project, run, checkpoints=chosen or "final", weights=weights, prompts=[*kept, *extra],
+        seeds=range(1, int(seeds) + 1), steps=steps, guidance=guidance,
+    )  # fmt: skip
+    cost = grid_cost(project, spec)
+    takes = f", about {human_time(cost.seconds)}" if cost.seconds is not None else ""
+    there = f" {cost.there} of its {cost.cells} pictures are there already." if cost.there else ""
+    st.space("small")
+    blocked = "" if weights else "Choose at least one weight above 0."
+    label = (
+        f"Draw {count_words(cost.to_render, 'picture')}{takes}"
+        if cost.to_render
+        else "Put this grid together · seconds"
+    )
+    if primary(label, key="draw", icon=":material/grid_view:", blocked=blocked):
+        start_grid(project, spec)
+        open_grid(spec.id, run.id)
+        st.rerun()
+    st.caption(f"{count_words(len(spec.lora_files), 'checkpoint')} × {len(spec.weights)} weights × "
+               f"{count_words(len(spec.prompts), 'prompt')}.{there} Time: {cost.basis}.")  # fmt: skip
+    what_next("The pictures are drawn by a job of its own; finished ones appear at once.",
+              "Then the studio measures them and proposes a weight; your ratings can overrule it.")  # fmt: skip
+
+
+# --- looking
+
+
+def switches(grid: Grid) -> tuple[str, int]:
+    """Which checkpoint and seed are on the table."""
+    spec, verdict = grid.spec, grid.verdict
+    labels = [x.label for x in spec.lora_files]
+    advised = verdict.checkpoint if verdict and verdict.checkpoint in labels else labels[-1]
+    label, seed = advised, spec.seeds[0]
+    if len(labels) > 1:
+        label = (
+            st.segmented_control(
+                "Checkpoint", labels, default=advised, required=True, key=f"checkpoint_{grid.id}"
+            )
+            or advised
+        )
+    if len(spec.seeds) > 1:
+        seed = (
+            st.segmented_control("Seed", list(spec.seeds), default=seed, required=True, key=f"seed_{grid.id}")
+            or seed
+        )
+    return label, seed
+
+
+def drawing(grid: Grid) -> None:
+    """A grid that is being drawn: how far it is, and what is there already."""
+    labels = [x.label for x in grid.spec.lora_files]
+
+    def table(_job: Job) -> None:
+        cells = grid.cells()
+        there = [c for c in cells if c.path is not None]
+        newest = there[-1].checkpoint if there else labels[0]
+        st.caption(f"{newest} · {sum(c.path is not None for c in cells)} of {len(cells)} pictures")
+        grid_table(grid, cells, newest, grid.spec.seeds[0], rate=False, live=True)
+
+    live_job(grid.job, key="grid", draw=table, every=2.0, stop_label="Stop drawing")
+    what_next("Pictures that are drawn stay. You can close this page meanwhile.")
+
+
+def unfinished(grid: Grid) -> None:
+    """A grid that ended before all was drawn."""
+    job, cells = grid.job, grid.cells()
+    missing = len({c.hash for c in cells if c.path is None})
+    error = job.error
+    if missing:
+        fix = f"\n\n**What to do:** {error['fix']}" if error and error.get("fix") else ""
+        st.warning(f"{(error or {}).get('why', '')}{fix}" or "What is there already stays.", icon=":material/grid_off:",
+                   title=f"{count_words(missing, 'picture')} of this grid "
+                         f"{'is' if missing == 1 else 'are'} missing")  # fmt: skip
+    else:
+        st.info("All pictures are there; only the measurements are missing.", title="Nearly done")
+    if primary("Go on drawing" if missing else "Measure now", key="go_on", icon=":material/resume:"):
+        resume_grid(grid)
+        st.rerun()
+
+
+def show(project: Project, grid: Grid) -> None:
+    """A grid: verdict, pictures, comparison, curves, registration."""
+    if is_running(grid.job):
+        drawing(grid)
+        return
+    verdict = grid.verdict
+    if not grid.done:
+        unfinished(grid)
+    if verdict is not None:
+        verdict_card(verdict)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.session_state.setdefault("grid_view", "grid")
+        view = st.segmented_control("Show", list(VIEWS), key="grid_view", format_func=VIEWS.__getitem__, required=True,
+                                    persist_state="page")  # fmt: skip
+        label, seed = switches(grid) if view in ("grid", "curves") else ("", 0)
+        rate = st.toggle("Rate on the grid", key="rate_on_grid") if view == "grid" else False
+    cells = grid.cells()
+    if view == "compare":
+        side_by_side(grid, cells)
+    elif view == "curves":
+        curves(grid, label)
+    elif view == "register":
+        registration(project, grid)
+        return
+    else:
+        grid_table(grid, cells, label, seed, rate=rate)
+        if st.session_state.get("look_at"):
+            large(grid)
+        below(grid)
+    if verdict is not None and verdict.weight is not None:
+        st.button(f"Register at {verdict.weight:g}", key="to_register", type="primary", icon=":material/bookmark_add:",
+                  on_click=st.session_state.__setitem__, args=("grid_view", "register"))  # fmt: skip
+    elif verdict is not None:
+        st.button("Register", key="to_register", icon=":material/bookmark_add:",
+                  on_click=st.session_state.__setitem__, args=("grid_view", "register"))  # fmt: skip
+    what_next("Registering copies the LoRA into your library, with its trigger word and weight.",
+              "Ratings of at least two columns decide the verdict; until then the measurements do.")  # fmt: skip
+
+
+def below(grid: Grid) -> None:
+    """The person's own words on the grid, and the sheet to keep."""
+    key = f"own_words_{grid.id}"
+    synced(key, grid.review.verdict_note)
+
+    def keep() -> None:
+        with caught():
+            grid.review.set_verdict_note(st.session_state[key] or "")
+
+    st.text_area(
+        "Your own verdict", key=key, on_change=keep, height=80, placeholder="What you see, in your words"
+    )
+    if grid.sheet is not None:
+        st.download_button("Save the contact sheet", grid.sheet.read_bytes, file_name=f"{grid.id}.png", mime="image/png",
+                           on_click="ignore", icon=":material/download:")  # fmt: skip
+
+
+# --- registering
+
+
+def registration(project: Project, grid: Grid) -> None:
+    """Put the LoRA into the library."""
+    verdict, labels = grid.verdict, [x.label for x in grid.spec.lora_files]
+    advised = verdict.checkpoint if verdict and verdict.checkpoint in labels else labels[-1]
+    with st.form("register", width=720):
+        st.markdown("**Register in the library**")
+        name = st.text_input("Name", project.intent.name, max_chars=80, required=True)
+        left, right = st.columns(2)
+        label = left.selectbox("Checkpoint", labels, index=labels.index(advised), key="register_checkpoint")
+        weight = right.number_input("Recommended weight", 0.05, 2.0, (verdict.weight if verdict else None) or 0.8, 0.05,
+                                    key="register_weight")  # fmt: skip
+        good_for = st.text_input(
+            "Good for", propose_good_for(project, grid), max_chars=300, key="register_good_for"
+        )
+        notes = st.text_area("Notes", key="register_notes", height=90)
+        clash = st.radio("If the library has this name already", ["version", "replace"], horizontal=True, key="register_clash",
+                         format_func={"version": "Add as a new version", "replace": "Replace it (the old one goes to the trash)"}.get)  # fmt: skip
+        sent = st.form_submit_button("Register", type="primary", icon=":material/bookmark_added:")
+    if not sent:
+        return
+    run = next((r for r in list_runs(project) if r.id == grid.spec.run), None)
+    try:
+        entry = register(
+            project,
+            grid,
+            run,
+            label,
+            float(weight),
+            good_for or "",
+            notes or "",
+            name=name or "",
+            on_clash=clash,
+        )
+    except StudioError as e:
+        show_error(e)
+        return
+    st.toast(f"{entry.title} is in the library.", icon=":material/bookmark_added:")
+    go("library", entry=entry.slug)
+
+
+# --- which run, which grid
+
+
+def chosen(project: Project, runs: list[Run], grids: list[Grid]) -> tuple[Run, Grid | None]:
+    """The run and grid of the address; else the newest grid of the newest run that has a checkpoint."""
+    asked, wanted = st.query_params.get("run", ""), st.query_params.get("grid", "")
+    run = runs[0]
+    try:
+        if wanted and wanted != "new":
+            grid = get_grid(project, wanted)
+            return next((r for r in runs if r.id == grid.spec.run), run), grid
+        if asked:
+            run = get_run(project, asked)
+    except NotFoundError as e:
+        st.warning(f"{e.why} {e.fix}", title=e.what)
+    own = [g for g in grids if g.spec.run == run.id]
+    return run, own[0] if own and wanted != "new" else None
+
+
+def chooser(runs: list[Run], grids: list[Grid], run: Run, grid: Grid | None) -> None:
+    """Switch to another run's grid, or plan a new one."""
+    if not grids:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        ids = [g.id for g in grids]
+        names = {
+            g.id: f"{g.id.removeprefix('grid-')[:13]} · {', '.join(x.label for x in g.spec.lora_files)}"
+            for g in grids
+        }
+        if grid is not None and len(ids) > 1:
+            synced("which_grid", grid.id)
+            st.selectbox("Grid", ids, key="which_grid", format_func=names.__getitem__, width=420,
+                         on_change=lambda: open_grid(st.session_state["which_grid"]))  # fmt: skip
+        if grid is not None:
+            st.button(
+                "Draw another grid",
+                key="another",
+                icon=":material/add:",
+                on_click=open_grid,
+                args=("", run.id),
+            )
+        else:
+            st.button(
+                "Back to the last grid",
+                key="back",
+                icon=":material/arrow_back:",
+                on_click=open_grid,
+                args=(ids[0],),
+            )
+            if len(runs) > 1:
+                synced("which_run", run.id)
+                st.selectbox("Run", [r.id for r in runs], key="which_run", width=320,
+                             on_change=lambda: open_grid("", st.session_state["which_run"]))  # fmt: skip
+
+
+project = require_project()
+with page(
+    PAGES["evaluation"].title, PAGES["evaluation"].about, project=project, step="evaluation", width=WIDTH
+):
+    runs = [r for r in list_runs(project) if r.checkpoints()]
+    grids = list_grids(project)
+    if not runs and not grids:
+        st.info("A grid is drawn with a LoRA, and none was trained yet. A run gives its first one after its first checkpoint.",
+                title="Nothing to evaluate yet", icon=":material/grid_off:")  # fmt: skip
+        link("run", "Go to the run page", icon=":material/arrow_forward:")
+    elif not runs:
+        show(project, grids[0])
+    else:
+        run, grid = chosen(project, runs, grids)
+        chooser(runs, grids, run, grid)
+        if grid is None:
+            try:
+                plan(project, run)
+            except InputError as e:
+                show_error(e)
+        else:
+            show(project, grid)

@@ -1,0 +1,1 @@
+"""What the pages share: the frame, the step bar, findings, form fields, galleries, live jobs."""

@@ -1,0 +1,114 @@
+"""The charts: the loss of a run, and what a LoRA does over its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from studio.training.base import Checkpoint, Sample
+from studio.training.progress import Metrics
+
+CONFIG = {"displayModeBar": False, "scrollZoom": False}
+
+
+def colours() -> dict[str, str]:
+    """The theme's own colours, so that charts look the same in light and dark."""
+    mode = st.context.theme.type or "light"
+
+    def told(name: str) -> str:
+        return str(st.get_option(f"theme.{mode}.{name}"))
+
+    return {
+        "line": told("primaryColor"),
+        "second": told("orangeColor"),
+        "third": told("blueColor"),
+        "text": told("grayTextColor"),
+        "grid": told("borderColor"),
+        "red": told("redColor"),
+    }
+
+
+def _bare(height: int) -> go.Figure:
+    tone = colours()
+    figure = go.Figure()
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 26, "b": 8},
+        hovermode="x unified",
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "font": {"size": 12}},
+        xaxis={"showgrid": False, "zeroline": False, "fixedrange": True, "linecolor": tone["grid"]},
+        yaxis={"gridcolor": tone["grid"], "zeroline": False, "fixedrange": True},
+        uirevision="keep",
+    )
+    return figure
+
+
+def loss_figure(metrics: Metrics, checkpoints: Sequence[Checkpoint], samples: Sequence[Sample]) -> go.Figure:
+    """The loss over the steps: a dot a step, the moving mean as the line to read; epochs as fine lines, checkpoints and
+    samples on the same axis."""
+    tone, points = colours(), metrics.thinned(800)
+    figure = _bare(320)
+    figure.add_scatter(
+        x=points["step"], y=points["loss"], mode="markers", name="each step", hoverinfo="skip",
+        marker={"size": 4, "color": tone["text"], "opacity": 0.35},
+    )  # fmt: skip
+    figure.add_scatter(
+        x=points["step"], y=points["smoothed"], mode="lines", name="mean over an epoch",
+        line={"width": 3, "color": tone["line"]}, hovertemplate="%{y:.3f}<extra>mean</extra>",
+    )  # fmt: skip
+    low = min(points["loss"], default=0.0)
+    height = max(points["loss"], default=1.0) - low
+    foot = low - 0.08 * (height or 1.0)
+    below = foot - 0.1 * (height or 1.0)
+    if checkpoints:
+        figure.add_scatter(
+            x=[c.step for c in checkpoints], y=[foot] * len(checkpoints), mode="markers", name="checkpoint",
+            marker={"symbol": "diamond", "size": 10, "color": tone["second"]},
+            text=[c.label for c in checkpoints], hovertemplate="%{text}<extra>checkpoint</extra>",
+        )  # fmt: skip
+    drawn = sorted({s.step for s in samples})
+    if drawn:
+        figure.add_scatter(
+            x=drawn, y=[below] * len(drawn), mode="markers", name="samples", hoverinfo="skip",
+            marker={"symbol": "square", "size": 8, "color": tone["third"]},
+        )  # fmt: skip
+    per, total = metrics.steps_per_epoch, metrics.total_steps
+    every = max(1, -(-metrics.total_epochs // 20))  # at most about twenty lines
+    for epoch in range(every, metrics.total_epochs, every):
+        if per:
+            figure.add_vline(x=epoch * per, line={"width": 1, "color": tone["grid"]})
+    figure.update_xaxes(title="Step", range=[-0.01 * total, max(total, 1) * 1.015])
+    figure.update_yaxes(title="Loss")
+    return figure
+
+
+def loss_words(metrics: Metrics) -> str:
+    """The chart in words, for those who do not see it."""
+    line = metrics.smoothed
+    if not line:
+        return "No step was made yet"
+    return f"Loss over {metrics.step} of {metrics.total_steps} steps; its mean went from {line[0]:.2f} to {line[-1]:.2f}"
+
+
+def weight_figure(per_weight: Sequence[dict[str, Any]], low: float | None, high: float | None) -> go.Figure:
+    """What a LoRA does over its weights: how near to the pictures, and what is damaged; the usable range shaded."""
+    tone = colours()
+    figure = _bare(300)
+    weights = [r["weight"] for r in per_weight]
+    for key, name, colour in (
+        ("nearness", "nearness to your pictures", tone["line"]),
+        ("damage", "damage", tone["red"]),
+    ):
+        figure.add_scatter(
+            x=weights, y=[r[key] for r in per_weight], mode="lines+markers", name=name,
+            line={"width": 3, "color": colour}, marker={"size": 8}, hovertemplate="%{y:.2f}",
+        )  # fmt: skip
+    if low is not None and high is not None:
+        pad = 0.015 if low == high else 0
+        figure.add_vrect(x0=low - pad, x1=high + pad, fillcolor=tone["line"], opacity=0.12, line_width=0)
+    figure.update_xaxes(title="Weight", tickvals=weights)
+    figure.update_yaxes(range=[min(0, *(r["nearness"] or 0 for r in per_weight)), 1.1], tickformat=".0%")
+    return figure

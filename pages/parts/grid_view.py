@@ -1,0 +1,290 @@
+"""A grid on the page: the verdict, the pictures with their ratings, one cell large, two columns side by side, the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages.parts.charts import CONFIG, weight_figure
+from pages.parts.page import caught
+from studio.evaluation.grid import FAMILY_WORDS, Grid
+from studio.evaluation.review import FAULTS, CellReview, Review
+from studio.evaluation.spec import Cell, GridPrompt
+from studio.evaluation.sweet_spot import SweetSpot
+from studio.evaluation.thumbs import cell_thumb
+
+STATES = {
+    "found": (":material/check_circle:", "green"),
+    "undertrained": (":material/trending_down:", "orange"),
+    "overdone": (":material/local_fire_department:", "orange"),
+    "unknown": (":material/help:", "gray"),
+}
+SURE = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
+
+
+def verdict_card(verdict: SweetSpot) -> None:
+    """The verdict in one sentence; its reasons one click away."""
+    icon, colour = STATES[verdict.state]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"### :{colour}[{icon}] {verdict.headline}", width="stretch")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f":{colour}-badge[{SURE[verdict.confidence]}] :gray-badge[from {verdict.by}]", width="content"
+        )
+        if verdict.low is not None and verdict.high is not None and verdict.low != verdict.high:
+            st.markdown(f":gray-badge[works from {verdict.low:g} to {verdict.high:g}]", width="content")
+    with st.expander("Why", icon=":material/psychology_alt:", key="why"):
+        st.markdown("\n".join(f"- {r}" for r in verdict.reasons))
+
+
+def rating_words(review: CellReview) -> str:
+    """What was said about a cell, as short as possible."""
+    stars = "★" * review.rating if review.rating else ""
+    mark = "  :material/flag:" if review.tags else ""
+    note = "  :material/edit_note:" if review.note else ""
+    return f"{stars}{mark}{note}".strip()
+
+
+def by_place(cells: Sequence[Cell], checkpoint: str, seed: int) -> dict[tuple[str, float], Cell]:
+    """(prompt id, weight) -> cell, for one checkpoint and seed."""
+    return {(c.prompt.id, c.weight): c for c in cells if c.checkpoint == checkpoint and c.seed == seed}
+
+
+def grid_table(
+    grid: Grid, cells: Sequence[Cell], checkpoint: str, seed: int, *, rate: bool, live: bool = False
+) -> None:
+    """Weights across, 0 first; prompts down. Under each picture its rating; a click shows it large.
+
+    rate: stars under each picture. live: while it is being drawn: pictures only.
+    """
+    spec, verdict = grid.spec, None if live else grid.verdict
+    said = {} if live else grid.review.all()
+    placed = by_place(cells, checkpoint, seed)
+    words = (
+        {r["weight"]: r for r in verdict.per_weight} if verdict and verdict.checkpoint == checkpoint else {}
+    )
+    best = next((w for w, r in words.items() if r.get("sweet")), None)
+    shape = [1.15, *[1.0] * len(spec.weights)]
+    with st.container(key="grid_head"):
+        for column, weight in zip(st.columns(shape, gap="small", vertical_alignment="bottom", wrap=False), [None, *spec.weights],
+                                  strict=True):  # fmt: skip
+            if weight is None:
+                column.markdown(":gray[Prompt]")
+            elif weight == 0:
+                column.markdown("**0** :small[:gray[without the LoRA]]")
+            else:
+                column.markdown(f"**{weight:g}**" + (" :green-badge[best]" if weight == best else ""))
+    for prompt in spec.prompts:
+        columns = st.columns(shape, gap="small", vertical_alignment="top", wrap=False)
+        _prompt(columns[0], prompt)
+        for column, weight in zip(columns[1:], spec.weights, strict=True):
+            with column, st.container(gap="xxsmall"):
+                cell = placed.get((prompt.id, weight))
+                if cell is not None:
+                    _cell(grid, cell, said.get(cell.hash, CellReview()), rate=rate, live=live)
+    if words:
+        with st.container(key="grid_foot"):
+            columns = st.columns(shape, gap="small", wrap=False)
+            columns[0].caption("In words")
+            for column, weight in zip(columns[1:], spec.weights, strict=True):
+                column.caption(words[weight]["words"].replace(": sweet spot", "") if weight in words else "")
+
+
+def _prompt(column: st.delta_generator.DeltaGenerator, prompt: GridPrompt) -> None:
+    column.markdown(f"{prompt.text}  \n:small[:gray[{FAMILY_WORDS[prompt.family]}]]")
+
+
+def _cell(grid: Grid, cell: Cell, said: CellReview, *, rate: bool, live: bool) -> None:
+    label = f"{cell.prompt.text} at {cell.weight:g}"
+    if cell.path is None:
+        if cell.error:
+            st.markdown(":orange[:material/broken_image:] :small[not drawn]", help=cell.error)
+        else:
+            st.skeleton(height=96)
+        return
+    st.image(str(cell_thumb(grid.project, cell.path)), width="stretch", alt=label)
+    if live:
+        return
+    key = f"{cell.checkpoint}_{cell.hash}"
+    if rate and cell.weight != 0:
+        st.session_state[f"stars_{key}"] = said.rating - 1 if said.rating else None
+        st.feedback(
+            "stars", key=f"stars_{key}", on_change=_rated, args=(grid.review, cell.hash, f"stars_{key}")
+        )
+    else:
+        st.button(rating_words(said) or ":material/zoom_in:", key=f"look_{key}", type="tertiary", help="See it large, rate it",
+                  on_click=look_at, args=(cell,))  # fmt: skip
+
+
+def _rated(review: Review, cell_hash: str, key: str) -> None:
+    stars = st.session_state.get(key)
+    with caught():
+        review.rate(cell_hash, None if stars is None else stars + 1)
+
+
+def look_at(cell: Cell) -> None:
+    """Ask for a cell to be shown large."""
+    st.session_state["look_at"] = (cell.checkpoint, cell.seed, cell.prompt.id, cell.weight)
+
+
+def stop_looking() -> None:
+    """The large view was closed."""
+    st.session_state.pop("look_at", None)
+
+
+@st.dialog("One picture", width="large", on_dismiss=stop_looking)
+def large(grid: Grid) -> None:
+    """A cell large beside the base model's picture, with its rating, faults and note; arrow keys walk over the grid."""
+    asked = st.session_state.get("look_at")
+    if asked is None:
+        return
+    checkpoint, seed, prompt_id, weight = asked
+    cells = grid.cells()
+    placed = by_place(cells, checkpoint, seed)
+    cell, base = placed.get((prompt_id, weight)), placed.get((prompt_id, 0.0))
+    if cell is None:
+        stop_looking()
+        return
+    st.markdown(f"**{cell.prompt.text}** :gray[{checkpoint} · weight {weight:g} · seed {seed}]")
+    left, right = st.columns(2)
+    _large(left, base, "Without the LoRA")
+    _large(right, cell, f"Weight {weight:g}")
+    _walk(grid, cell)
+    if cell.path is not None and weight != 0:
+        _review(grid, cell)
+    _measured(grid, cell)
+
+
+def _large(column: st.delta_generator.DeltaGenerator, cell: Cell | None, caption: str) -> None:
+    if cell is not None and cell.path is not None:
+        column.image(
+            str(cell.path), width="stretch", caption=caption, alt=f"{cell.prompt.text}, {caption.lower()}"
+        )
+    else:
+        column.caption(f"{caption}: not drawn yet")
+
+
+def _walk(grid: Grid, cell: Cell) -> None:
+    """Four buttons, also on the arrow keys."""
+    prompts, weights = [p.id for p in grid.spec.prompts], list(grid.spec.weights)
+    row, place = prompts.index(cell.prompt.id), weights.index(cell.weight)
+
+    def go(down: int, across: int) -> None:
+        st.session_state["look_at"] = (
+            cell.checkpoint, cell.seed, prompts[(row + down) % len(prompts)], weights[(place + across) % len(weights)],
+        )  # fmt: skip
+
+    with st.container(horizontal=True, horizontal_alignment="center"):
+        for label, icon, key, down, across in (
+            ("Weaker", "arrow_back", "Left", 0, -1), ("Prompt before", "arrow_upward", "Up", -1, 0),
+            ("Next prompt", "arrow_downward", "Down", 1, 0), ("Stronger", "arrow_forward", "Right", 0, 1),
+        ):  # fmt: skip
+            st.button(
+                label,
+                key=f"walk_{key}",
+                icon=f":material/{icon}:",
+                shortcut=key,
+                on_click=go,
+                args=(down, across),
+            )
+
+
+def _review(grid: Grid, cell: Cell) -> None:
+    """Stars, fault tags and a note, stored at once."""
+    review, said = grid.review, grid.review.get(cell.hash)
+    keys = {k: f"{k}_{cell.hash}" for k in ("big", "tags", "note")}
+    st.session_state[keys["big"]] = said.rating - 1 if said.rating else None
+    st.session_state[keys["tags"]] = list(said.tags)
+    st.session_state.setdefault(keys["note"], said.note)
+
+    def tagged() -> None:
+        wanted = set(st.session_state[keys["tags"]])
+        with caught():
+            for tag in FAULTS:
+                if (tag in wanted) != (tag in said.tags):
+                    review.tag(cell.hash, tag, tag in wanted)
+
+    def noted() -> None:
+        with caught():
+            review.note(cell.hash, st.session_state[keys["note"]] or "")
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("How good is it?", width="content")
+        st.feedback("stars", key=keys["big"], on_change=_rated, args=(review, cell.hash, keys["big"]))
+    st.pills("What is wrong with it", list(FAULTS), selection_mode="multi", format_func=FAULTS.__getitem__, key=keys["tags"],
+             on_change=tagged)  # fmt: skip
+    st.text_input("Note", key=keys["note"], on_change=noted, max_chars=2000)
+
+
+def _measured(grid: Grid, cell: Cell) -> None:
+    """What was measured about one cell, in words."""
+    found = ((grid.metrics or {}).get("cells") or {}).get(cell.hash)
+    if not found or cell.weight == 0:
+        return
+    parts = []
+    if found.get("nearness") is not None:
+        parts.append(f"{found['nearness']:.0%} of the way to your pictures")
+    if found.get("kept") is not None:
+        parts.append(f"{max(0, found['kept']):.0%} of its subject kept")
+    if found.get("fault"):
+        parts.append(f"picture faults {found['fault']:.0%}")
+    if found.get("nearest"):
+        parts.append(f"most like `{found['nearest']}`")
+    if parts:
+        st.caption("Measured: " + ", ".join(parts) + ".")
+
+
+def side_by_side(grid: Grid, cells: Sequence[Cell]) -> None:
+    """Two columns of the grid next to each other, prompt by prompt."""
+    spec, verdict = grid.spec, grid.verdict
+    options = [(lora.label, w) for lora in spec.lora_files for w in spec.weights if w != 0]
+
+    def name(option: tuple[str, float]) -> str:
+        return f"{option[1]:g}" if len(spec.lora_files) == 1 else f"{option[0]}, {option[1]:g}"
+
+    start = options[0]
+    if verdict and verdict.weight is not None:
+        near = [o for o in options if o[0] == verdict.checkpoint]
+        start = min(near or options, key=lambda o: abs(o[1] - (verdict.weight or 0)))
+    with st.container(horizontal=True):
+        left = st.selectbox("Left", options, format_func=name, key="compare_left", index=options.index(start))
+        right = st.selectbox("Right", options, format_func=name, key="compare_right", index=len(options) - 1)
+    seed = spec.seeds[0]
+    with st.grid(2, min_column_width=340, gap="medium"):
+        for prompt in spec.prompts:
+            with st.container(border=True, gap="xsmall"):
+                st.markdown(f"{prompt.text} :small[:gray[{FAMILY_WORDS[prompt.family]}]]")
+                for column, option in zip(st.columns(2, wrap=False), (left, right), strict=True):
+                    cell = by_place(cells, option[0], seed).get((prompt.id, option[1]))
+                    _large(column, cell, name(option))
+
+
+def curves(grid: Grid, checkpoint: str) -> None:
+    """What the LoRA does over its weights, measured; and the same in words."""
+    metrics, verdict = grid.metrics, grid.verdict
+    rows = [r for r in (metrics or {}).get("weights", ()) if r["checkpoint"] == checkpoint]
+    if not rows or verdict is None:
+        st.caption("The measurements come when every picture is drawn.")
+        return
+    own = verdict.checkpoint == checkpoint
+    st.plotly_chart(
+        weight_figure(rows, verdict.low if own else None, verdict.high if own else None), key="weight_curve", config=CONFIG,
+        alt="Nearness to your pictures and damage, over the weight",
+    )  # fmt: skip
+    st.caption("Nearness: how much of the way from the base model to your pictures was gone. Damage: what was lost of the subjects, "
+               "or broken. Both compare the columns of one grid; they are no grades.")  # fmt: skip
+    words = {r["weight"]: r["words"] for r in verdict.per_weight} if own else {}
+    st.table(
+        [
+            {"Weight": f"{r['weight']:g}", "Effect": _share(r["effect"]), "Nearness": _share(r["nearness"]),
+             "Damage": _share(r["damage"]), "Without trigger": _share(r["leak"]),
+             "In words": words.get(r["weight"], "the base model" if r["weight"] == 0 else "")}
+            for r in rows
+        ],
+        border="horizontal", hide_index=True,
+    )  # fmt: skip
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"

@@ -1,0 +1,69 @@
+"""The frame of every page: title, purpose, step bar, content; and calm words instead of a traceback."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from pages.parts.findings import show_findings
+from pages.parts.steps import step_bar
+from studio.errors import StudioError
+from studio.project import Project
+
+log = logging.getLogger("studio.pages")
+WIDTH = 1180
+
+
+def show_error(error: StudioError) -> None:
+    """What, why, fix; and each single problem below when there are many."""
+    body = "\n\n".join(
+        part for part in (error.why, f"**What to do:** {error.fix}" if error.fix else "") if part
+    )
+    st.error(body or "Try again.", title=error.what, icon=":material/error:")
+    if error.findings:
+        show_findings(error.findings, key=f"error_{abs(hash(error.what))}")
+
+
+def show_unexpected(error: BaseException) -> None:
+    """For a fault of the studio itself: calm words here, the traceback to the log."""
+    log.error("Unexpected error on a page", exc_info=error)
+    st.error(
+        f"This is a fault of the studio, not yours: {type(error).__name__}. Your files are safe, because everything is "
+        "saved as soon as you change it.\n\n**What to do:** reload the page. If it comes back, the details are in the "
+        "window in which the studio was started.",
+        title="Something went wrong while drawing this page",
+        icon=":material/error:",
+    )
+
+
+@contextmanager
+def caught() -> Iterator[None]:
+    """Everything that goes wrong inside is shown calmly, and the rest of the page goes on."""
+    try:
+        yield
+    except StudioError as e:
+        show_error(e)
+    except Exception as e:  # noqa: BLE001  (the last line of defence: no traceback reaches a user)
+        show_unexpected(e)
+
+
+@contextmanager
+def page(
+    title: str, purpose: str, *, project: Project | None = None, step: str = "", width: int = WIDTH
+) -> Iterator[None]:
+    """The frame of a page.
+
+    title, purpose: the heading and the one sentence below it.
+    project, step:  when both are given, the step bar with this step marked.
+    width:          widest the content may grow, px.
+    """
+    with st.container(horizontal_alignment="center"), st.container(width=width), caught():
+        st.title(title, anchor=False)
+        st.markdown(f":gray[{purpose}]")
+        if project is not None and step:
+            step_bar(project, step)
+        st.space("small")
+        yield

@@ -1,0 +1,40 @@
+"""The step bar: dataset, captions, config, run, evaluation, each with where it stands, as links."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.nav import link
+from studio.guidance import Step, steps
+from studio.project import Project
+
+ICONS = {
+    "done": ":material/check_circle:",
+    "working": ":material/pending:",
+    "needs you": ":material/error:",
+    "not yet": ":material/radio_button_unchecked:",
+}
+WORDS = {"done": "done", "working": "working", "needs you": "needs you", "not yet": "not yet"}
+
+
+def words(step: Step) -> str:
+    """Where a step stands, in a few words."""
+    told = (
+        step.missing_words
+        if step.state in ("needs you", "not yet") and step.missing_words
+        else step.done_words
+    )
+    return f"{WORDS[step.state]} · {told}" if told else WORDS[step.state]
+
+
+def step_bar(project: Project, current: str) -> None:
+    """Five links in a row; the page that is open stands out, and each says its state in words (never by colour alone)."""
+    with st.container(key="step_bar", horizontal=True, gap="small"):
+        for n, step in enumerate(steps(project), 1):
+            name = f"**{n} {step.title}**" if step.name == current else f"{n} {step.title}"
+            link(
+                step.name,
+                f"{name} :small[:gray[{WORDS[step.state]}]]",
+                icon=ICONS[step.state],
+                help=words(step).capitalize(),
+            )

@@ -1,0 +1,205 @@
+"""What this computer can do, the engines, the base models, and the room that everything takes."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages.parts.context import workspace
+from pages.parts.nav import PAGES, link
+from pages.parts.page import caught, page, show_error
+from studio import environment, files, models
+from studio.errors import StudioError
+from studio.evaluation.registry import renderers
+from studio.files import human_size
+from studio.machine import Machine, detect, disk_free
+from studio.models import BaseModelEntry
+from studio.training.registry import backends
+
+FAMILY_WORDS = {"pocket": "the pocket model", "sd15": "SD1.5", "sdxl": "SDXL"}
+PARTS = {
+    "projects": "Projects",
+    "library": "Library",
+    "models": "Base models",
+    "presets": "Presets",
+    "trash": "Trash",
+}
+
+
+def and_words(items: list[str]) -> str:
+    """ "a, b and c"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def this_computer(machine: Machine) -> None:
+    """The computer in words: what it has, and what that is enough for."""
+    st.subheader("This computer", anchor=False)
+    with st.container(border=True, gap="small"):
+        st.markdown(f"**{machine.words}**")
+        for icon, words in abilities(machine):
+            st.markdown(f"{icon} {words}")
+        free = disk_free(workspace().root)
+        low = free < 4 * environment.DISK_RESERVE
+        st.markdown(
+            f"{':orange[:material/warning:]' if low else ':green[:material/check:]'} {human_size(free)} free on the disk."
+        )
+        with st.expander("Versions"):
+            st.table(
+                {"Python": machine.python, "System": machine.system, **machine.packages}, border="horizontal"
+            )
+
+
+def abilities(machine: Machine) -> list[tuple[str, str]]:
+    """What the computer is enough for, one line a family. Figures: the memory guide."""
+    yes, hard = ":green[:material/check:]", ":orange[:material/hourglass:]"
+    found = [(yes, "The pocket model trains in about a minute, here and everywhere.")]
+    gigabytes = machine.memory_bytes / 2**30
+    if not machine.gpus:
+        return [*found, (hard, "SD1.5 and SDXL would take hours to days without an NVIDIA graphics card.")]
+    found.append((yes, "SD1.5 trains well.") if gigabytes >= 6 else
+                 (hard, "SD1.5 needs gradient checkpointing and a batch of one."))  # fmt: skip
+    if gigabytes >= 16:
+        found.append((yes, "SDXL trains well."))
+    elif gigabytes >= 10:
+        found.append((yes, "SDXL trains with gradient checkpointing."))
+    else:
+        found.append((hard, "SDXL does not fit into the card's memory."))
+    return found
+
+
+def engines(machine: Machine) -> None:
+    """What trains and what draws; each ready, or with the one thing that is missing."""
+    st.subheader("Engines", anchor=False)
+    missing = [p for p in environment._NEEDED if p not in machine.packages]
+    with st.grid(2, min_column_width=320):
+        for engine, does in [
+            *((b, "Trains") for b in backends()),
+            *((r, "Draws grids and samples for") for r in renderers()),
+        ]:
+            with st.container(border=True, height="stretch", gap="xsmall"):
+                state = ":red-badge[not ready]" if missing else ":green-badge[ready]"
+                st.markdown(f"**{engine.title}** {state}")
+                st.markdown(f"{does} {and_words([FAMILY_WORDS.get(f, f) for f in engine.families])}.")
+                if missing:
+                    st.markdown(f"Missing: {', '.join(missing)}. Install with:")
+                    st.code("python -m pip install -r requirements.txt", language="bash")
+                elif does == "Trains":
+                    st.caption(
+                        "Comes with the studio; needs nothing else. The environment gate tests it before each run."
+                    )
+                else:
+                    st.caption("Comes with the studio; needs nothing else.")
+    link("guide", "About engines", icon=":material/menu_book:", topic="backends")
+
+
+def model_card(entry: BaseModelEntry) -> None:
+    """One base model: here or not, its licence, and where to get it."""
+    ws = workspace()
+    place = entry.location(ws)
+    with st.container(border=True, height="stretch", gap="xsmall", key=f"model_{entry.id}"):
+        state = ":green-badge[ready]" if place else ":gray-badge[not here]"
+        st.markdown(f"**{entry.title}** {state}")
+        if entry.summary:
+            st.markdown(f":small[{entry.summary}]")
+        size = f" · {human_size(entry.size_bytes)}" if entry.size_bytes else ""
+        style = "tags" if entry.caption_style == "tags" else "sentences"
+        st.caption(f"{FAMILY_WORDS.get(entry.family, entry.family)} · {entry.resolution} px · captions: {style}{size}  \n"
+                   f"Licence: {entry.licence}")  # fmt: skip
+        if place is None and entry.source:
+            st.caption(f"Get it from {entry.source}. Then add its path below, or put the file into:")
+            st.code(str(ws.models_dir), language=None)
+        elif entry.path is not None:
+            st.code(str(entry.path), language=None)
+            st.button("Take off the list", key=f"forget_{entry.id}", type="tertiary", icon=":material/remove:", on_click=forget,
+                      args=(entry.id,), help="The file itself stays where it is.")  # fmt: skip
+
+
+def forget(model_id: str) -> None:
+    """Take a model of the user's own off the list."""
+    with caught():
+        models.forget_local_model(workspace(), model_id)
+
+
+def base_models() -> None:
+    """Those that are known, the ready ones first, and a form for one of the user's own."""
+    st.subheader("Base models", anchor=False)
+    ws = workspace()
+    known = models.list_models(ws)
+    ready = [m for m in known if m.location(ws) is not None]
+    with st.grid(2, min_column_width=320):
+        for entry in ready:
+            model_card(entry)
+    absent = [m for m in known if m not in ready]
+    if absent:
+        with (
+            st.expander(f"{len(absent)} more that you can get", key="more_models"),
+            st.grid(2, min_column_width=300),
+        ):
+            for entry in absent:
+                model_card(entry)
+    add_model()
+
+
+def add_model() -> None:
+    """Add a base model that lies on this computer."""
+    with st.form("add_model", clear_on_submit=False):
+        st.markdown("**Add one that you have**")
+        st.caption("A .safetensors file of the SD1.5 or SDXL family, or a folder in diffusers' layout. It stays where it is; which "
+                   "family it is gets read from the file.")  # fmt: skip
+        path = st.text_input(
+            "Path on this computer", key="model_path", placeholder="/home/me/models/my-model.safetensors"
+        )
+        left, right = st.columns(2)
+        title = left.text_input("Name", key="model_title", placeholder="as the file is called")
+        style = right.selectbox("Captions", ["", "sentences", "tags"], key="model_style",
+                                format_func=lambda s: s or "as usual for its family")  # fmt: skip
+        sent = st.form_submit_button("Add", icon=":material/add:")
+    if not sent:
+        return
+    if not (path or "").strip():
+        st.warning("Type the full path of the file or folder.", title="No path was given")
+        return
+    try:
+        entry = models.add_local_model(
+            workspace(), Path(str(path).strip().strip("'\"")), title or "", style or ""
+        )
+    except StudioError as e:
+        show_error(e)
+        return
+    st.toast(
+        f"{entry.title} was added as a {FAMILY_WORDS.get(entry.family, entry.family)} model.",
+        icon=":material/check:",
+    )
+    st.rerun()
+
+
+@st.cache_data(ttl=30, show_spinner=False, max_entries=20)
+def size_of(folder: str) -> int:
+    """Bytes below a folder; remembered for half a minute, since it walks through every file."""
+    return files.folder_size(Path(folder))
+
+
+def storage() -> None:
+    """Where everything lies, and how much room it takes."""
+    st.subheader("Storage", anchor=False)
+    ws = workspace()
+    st.markdown("Everything you make lies in one folder. Copy it and you have copied all of it.")
+    st.code(str(ws.root), language=None)
+    sizes = {
+        words: size_of(str(ws.root / name)) for name, words in PARTS.items() if (ws.root / name).is_dir()
+    }
+    if sizes:
+        st.table(
+            {**{k: human_size(v) for k, v in sizes.items()}, "Together": human_size(sum(sizes.values()))},
+            border="horizontal",
+        )
+    st.caption(
+        "Another place: set STUDIO_HOME before starting the studio. Removed things stay in the trash until you empty it."
+    )
+
+
+with page(PAGES["setup"].title, PAGES["setup"].about):
+    machine = detect()
+    for part in (lambda: this_computer(machine), lambda: engines(machine), base_models, storage):
+        with caught():
+            part()
+        st.space("small")

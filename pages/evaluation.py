@@ -57,7 +57,7 @@ def plan(project: Project, run: Run) -> None:
                                       format_func=names.__getitem__, required=True, key="plan_checkpoints",
                                       help="An earlier checkpoint is often better than the last one.")  # fmt: skip
         weights = st.pills("Weights", WEIGHTS, selection_mode="multi", default=[w for w in DEFAULT_WEIGHTS if w],
-                           format_func=lambda w: f"{w:g}", key="plan_weights",
+                           format_func=lambda w: f"{w:g}", key="plan_weights", wrap=True,
                            help="Weight 0, the base model alone, is always on the grid.")  # fmt: skip
         seeds, steps, guidance = 1, None, None
         if advanced():
@@ -177,7 +177,7 @@ def show(project: Project, grid: Grid) -> None:
     if not grid.done:
         unfinished(grid)
     if verdict is not None:
-        verdict_card(verdict)
+        verdict_card(verdict, lambda: st.session_state.__setitem__("grid_view", "register"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.session_state.setdefault("grid_view", "grid")
         view = st.segmented_control("Show", list(VIEWS), key="grid_view", format_func=VIEWS.__getitem__, required=True,
@@ -197,12 +197,6 @@ def show(project: Project, grid: Grid) -> None:
         if st.session_state.get("look_at"):
             large(grid)
         below(grid)
-    if verdict is not None and verdict.weight is not None:
-        st.button(f"Register at {verdict.weight:g}", key="to_register", type="primary", icon=":material/bookmark_add:",
-                  on_click=st.session_state.__setitem__, args=("grid_view", "register"))  # fmt: skip
-    elif verdict is not None:
-        st.button("Register", key="to_register", icon=":material/bookmark_add:",
-                  on_click=st.session_state.__setitem__, args=("grid_view", "register"))  # fmt: skip
     what_next("Registering copies the LoRA into your library, with its trigger word and weight.",
               "Ratings of at least two columns decide the verdict; until then the measurements do.")  # fmt: skip
 

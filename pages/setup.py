@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts.context import workspace
 from pages.parts.nav import PAGES, link
 from pages.parts.page import caught, page, show_error
-from studio import environment, files, models
+from studio import choices, environment, files, models
 from studio.errors import StudioError
 from studio.evaluation.registry import renderers
 from studio.files import human_size
@@ -16,6 +16,12 @@ from studio.models import BaseModelEntry
 from studio.training.registry import backends
 
 FAMILY_WORDS = {"pocket": "the pocket model", "sd15": "SD1.5", "sdxl": "SDXL"}
+ABILITY = {
+    "well": ":green[:material/check:]",
+    "tight": ":orange[:material/compress:]",
+    "slow": ":orange[:material/hourglass:]",
+    "not": ":red[:material/close:]",
+}
 PARTS = {
     "projects": "Projects",
     "library": "Library",
@@ -35,8 +41,8 @@ def this_computer(machine: Machine) -> None:
     st.subheader("This computer", anchor=False)
     with st.container(border=True, gap="small"):
         st.markdown(f"**{machine.words}**")
-        for icon, words in abilities(machine):
-            st.markdown(f"{icon} {words}")
+        for ability in choices.abilities(workspace(), machine):
+            st.markdown(f"{ABILITY[ability.state]} {ability.words}")
         free = disk_free(workspace().root)
         low = free < 4 * environment.DISK_RESERVE
         st.markdown(
@@ -48,28 +54,10 @@ def this_computer(machine: Machine) -> None:
             )
 
 
-def abilities(machine: Machine) -> list[tuple[str, str]]:
-    """What the computer is enough for, one line a family. Figures: the memory guide."""
-    yes, hard = ":green[:material/check:]", ":orange[:material/hourglass:]"
-    found = [(yes, "The pocket model trains in about a minute, here and everywhere.")]
-    gigabytes = machine.memory_bytes / 2**30
-    if not machine.gpus:
-        return [*found, (hard, "SD1.5 and SDXL would take hours to days without an NVIDIA graphics card.")]
-    found.append((yes, "SD1.5 trains well.") if gigabytes >= 6 else
-                 (hard, "SD1.5 needs gradient checkpointing and a batch of one."))  # fmt: skip
-    if gigabytes >= 16:
-        found.append((yes, "SDXL trains well."))
-    elif gigabytes >= 10:
-        found.append((yes, "SDXL trains with gradient checkpointing."))
-    else:
-        found.append((hard, "SDXL does not fit into the card's memory."))
-    return found
-
-
 def engines(machine: Machine) -> None:
     """What trains and what draws; each ready, or with the one thing that is missing."""
     st.subheader("Engines", anchor=False)
-    missing = [p for p in environment._NEEDED if p not in machine.packages]
+    missing = [p for p in environment.NEEDED if p not in machine.packages]
     with st.grid(2, min_column_width=320):
         for engine, does in [
             *((b, "Trains") for b in backends()),
@@ -182,7 +170,8 @@ def storage() -> None:
     """Where everything lies, and how much room it takes."""
     st.subheader("Storage", anchor=False)
     ws = workspace()
-    st.markdown("Everything you make lies in one folder. Copy it and you have copied all of it.")
+    st.markdown("Everything you make lies in one folder. Copy it and you have it all, except base models that you "
+                "keep elsewhere.")
     st.code(str(ws.root), language=None)
     sizes = {
         words: size_of(str(ws.root / name)) for name, words in PARTS.items() if (ws.root / name).is_dir()

@@ -27,7 +27,7 @@ DISK_RESERVE = 500_000_000  # Bytes kept free whatever happens: logs, the browse
 PYTHON_FROM, PYTHON_BELOW = (3, 11), (3, 15)
 _PROBE_SECONDS = 180
 # What the built-in backend imports, beside torch.
-_NEEDED = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
+NEEDED = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 _EXTRA = {"prodigy": "prodigyopt", "lion": "lion_pytorch", "adamw8bit": "bitsandbytes"}
 
 _PROBE = """
@@ -76,7 +76,7 @@ def probe(modules: tuple[str, ...]) -> dict[str, Any]:
 def _pip(packages: list[str]) -> str:
     return (
         f"{Path(sys.executable).name} -m pip install -r requirements.txt"
-        if set(packages) <= set(_NEEDED)
+        if set(packages) <= set(NEEDED)
         else f"{Path(sys.executable).name} -m pip install {' '.join(packages)}"
     )
 
@@ -93,7 +93,7 @@ def check(
     disk_bytes, memory_bytes: what the run is expected to need. Safe to repeat; writes one small file and removes it.
     """
     machine = detect()
-    modules = [*_NEEDED, *([_EXTRA[settings.optimizer]] if settings.optimizer in _EXTRA else [])]
+    modules = [*NEEDED, *([_EXTRA[settings.optimizer]] if settings.optimizer in _EXTRA else [])]
     seen = probe(tuple(modules))
     free, ram_free = files.free_bytes(workspace.root), psutil.virtual_memory().available
     found = [

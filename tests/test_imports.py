@@ -22,7 +22,7 @@ LEVELS = [
     {"environment", "records"},
     {"gates"},
     {"launch"},
-    {"choices", "compare", "guidance", "demo"},
+    {"choices", "compare", "guidance", "demo", "interview", "shelf"},
     {"cli", "__main__"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

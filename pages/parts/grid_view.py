@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -10,7 +10,7 @@ from pages.parts.charts import CONFIG, weight_figure
 from pages.parts.page import caught
 from studio.evaluation.grid import FAMILY_WORDS, Grid
 from studio.evaluation.review import FAULTS, CellReview, Review
-from studio.evaluation.spec import Cell, GridPrompt
+from studio.evaluation.spec import Cell
 from studio.evaluation.sweet_spot import SweetSpot
 from studio.evaluation.thumbs import cell_thumb
 
@@ -23,11 +23,14 @@ STATES = {
 SURE = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
 
 
-def verdict_card(verdict: SweetSpot) -> None:
-    """The verdict in one sentence; its reasons one click away."""
+def verdict_card(verdict: SweetSpot, register: Callable[[], None]) -> None:
+    """The verdict in one sentence; its reasons one click away. register: called to go on to registration."""
     icon, colour = STATES[verdict.state]
+    known = verdict.weight is not None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"### :{colour}[{icon}] {verdict.headline}", width="stretch")
+        st.button(f"Register at {verdict.weight:g}" if known else "Register", key="to_register", on_click=register,
+                  type="primary" if verdict.state == "found" else "secondary", icon=":material/bookmark_add:")  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             f":{colour}-badge[{SURE[verdict.confidence]}] :gray-badge[from {verdict.by}]", width="content"
@@ -65,34 +68,23 @@ def grid_table(
         {r["weight"]: r for r in verdict.per_weight} if verdict and verdict.checkpoint == checkpoint else {}
     )
     best = next((w for w, r in words.items() if r.get("sweet")), None)
-    shape = [1.15, *[1.0] * len(spec.weights)]
-    with st.container(key="grid_head"):
-        for column, weight in zip(st.columns(shape, gap="small", vertical_alignment="bottom", wrap=False), [None, *spec.weights],
-                                  strict=True):  # fmt: skip
-            if weight is None:
-                column.markdown(":gray[Prompt]")
-            elif weight == 0:
-                column.markdown("**0** :small[:gray[without the LoRA]]")
-            else:
-                column.markdown(f"**{weight:g}**" + (" :green-badge[best]" if weight == best else ""))
-    for prompt in spec.prompts:
-        columns = st.columns(shape, gap="small", vertical_alignment="top", wrap=False)
-        _prompt(columns[0], prompt)
-        for column, weight in zip(columns[1:], spec.weights, strict=True):
-            with column, st.container(gap="xxsmall"):
-                cell = placed.get((prompt.id, weight))
-                if cell is not None:
-                    _cell(grid, cell, said.get(cell.hash, CellReview()), rate=rate, live=live)
-    if words:
-        with st.container(key="grid_foot"):
-            columns = st.columns(shape, gap="small", wrap=False)
-            columns[0].caption("In words")
-            for column, weight in zip(columns[1:], spec.weights, strict=True):
-                column.caption(words[weight]["words"].replace(": sweet spot", "") if weight in words else "")
-
-
-def _prompt(column: st.delta_generator.DeltaGenerator, prompt: GridPrompt) -> None:
-    column.markdown(f"{prompt.text}  \n:small[:gray[{FAMILY_WORDS[prompt.family]}]]")
+    # One grid for head and rows, so that on a narrow screen they scroll together.
+    with st.grid(1 + len(spec.weights), wrap=False, min_column_width=92, gap="small", key="cells"):
+        st.markdown(":gray[Prompt]")
+        for weight in spec.weights:
+            mark = " :green-badge[best]" if weight == best else ""
+            st.markdown("**0** :small[:gray[no LoRA]]" if weight == 0 else f"**{weight:g}**{mark}")
+        for prompt in spec.prompts:
+            st.markdown(f"{prompt.text}  \n:small[:gray[{FAMILY_WORDS[prompt.family]}]]")
+            for weight in spec.weights:
+                with st.container(gap="xxsmall"):
+                    cell = placed.get((prompt.id, weight))
+                    if cell is not None:
+                        _cell(grid, cell, said.get(cell.hash, CellReview()), rate=rate, live=live)
+        if words:
+            st.caption("In words")
+            for weight in spec.weights:
+                st.caption(words[weight]["words"].replace(": sweet spot", "") if weight in words else "the base model")
 
 
 def _cell(grid: Grid, cell: Cell, said: CellReview, *, rate: bool, live: bool) -> None:

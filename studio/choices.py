@@ -1,0 +1,245 @@
+"""Choosing settings for a project: what follows from a choice, what was chosen and what is a default.
+
+The config page and its review are drawn from here. Every change is stored at once and written into the history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from studio import files, models, presets
+from studio.dataset.folder import look
+from studio.dataset.scan import scan
+from studio.errors import NotFoundError
+from studio.estimate import estimate
+from studio.machine import Machine, detect
+from studio.models import BaseModelEntry
+from studio.project import Project
+from studio.settings import Knob, TrainingSettings, changed, knobs, parse_settings
+from studio.training.base import PlannedPicture, TrainingPlan
+from studio.training.diffusers import USUAL_RATE
+from studio.training.registry import get_backend
+from studio.workspace import Workspace
+
+# Basic settings which Easy mode does not ask for, because another choice answers them: repeats follow from the preset and
+# the number of pictures, the learning rate from the optimizer. With preset and base model that leaves six questions.
+ANSWERED = frozenset(("repeats", "learning_rate"))
+# How a rate for AdamW is written for the others: lion-pytorch says a third to a tenth; Prodigy scales a 1 by itself.
+_RATE_SHARE = {"adamw": 1.0, "adamw8bit": 1.0, "adafactor": 1.0, "lion": 0.2}
+
+Origin = Literal["default", "preset", "yours"]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A setting that was changed along with the one that was asked for. why: one sentence."""
+
+    name: str
+    before: Any
+    after: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting as it stands. usual: what it would be without the user; origin: who decided the value."""
+
+    knob: Knob
+    value: Any
+    usual: Any
+    origin: Origin
+
+
+def easy_knobs() -> list[Knob]:
+    """The settings that Easy mode asks for."""
+    return [k for k in knobs().values() if k.level == "basic" and k.name not in ANSWERED]
+
+
+def entry_of(project: Project) -> BaseModelEntry:
+    """The project's base model. Raises NotFoundError when it is not listed any more."""
+    return models.get_model(project.workspace, project.intent.base_model)
+
+
+def preset_settings(project: Project, preset: presets.Preset) -> TrainingSettings:
+    """What a preset means for this project on this computer. Raises InputError when it is for another family."""
+    return presets.fill(preset, entry_of(project), len(look(project.dataset_dir).pictures), detect())
+
+
+def current_preset(project: Project) -> presets.Preset | None:
+    """The preset that the settings came from; None when none was chosen or its file is gone."""
+    try:
+        return presets.get_preset(project.workspace, project.preset) if project.preset else None
+    except NotFoundError:
+        return None
+
+
+def reference(project: Project) -> TrainingSettings:
+    """The settings as they would be without changes by the user: the preset's, else those of the family's standard one."""
+    entry = entry_of(project)
+    preset = current_preset(project)
+    if preset is None or preset.family != entry.family:
+        preset = presets.default_preset(project.workspace, entry.family)
+    return preset_settings(project, preset)
+
+
+def choose_preset(project: Project, preset_id: str) -> TrainingSettings:
+    """Fill the settings from a preset and store them. Raises NotFoundError, InputError."""
+    preset = presets.get_preset(project.workspace, preset_id)
+    settings = preset_settings(project, preset)
+    project.save_settings(settings, preset.id)
+    project.decided("preset chosen", preset=preset.id)
+    return settings
+
+
+def choose_base_model(project: Project, model_id: str) -> presets.Preset | None:
+    """Take another base model. When it is of another family, or no settings were chosen yet, the like preset of that family
+    is applied and returned, because learning rate, resolution and memory differ; else None. Raises NotFoundError."""
+    entry, intent = models.get_model(project.workspace, model_id), project.intent
+    if entry.id == intent.base_model:
+        return None
+    before = entry_of(project).family if _known(project) else ""
+    project.save_intent(intent.model_copy(update={"base_model": entry.id}))
+    project.decided("base model chosen", base_model=entry.id)
+    if entry.family == before and project.preset:
+        return None
+    length = project.preset.rpartition("-")[2]
+    offered = presets.list_presets(project.workspace, entry.family)
+    preset = next((p for p in offered if p.id == f"{entry.family}-{length}"), None)
+    preset = preset or presets.default_preset(project.workspace, entry.family)
+    choose_preset(project, preset.id)
+    return preset
+
+
+def _known(project: Project) -> bool:
+    return any(m.id == project.intent.base_model for m in models.list_models(project.workspace))
+
+
+def change(project: Project, values: dict[str, Any], *, follow_rank: bool = True) -> list[Followed]:
+    """Store some settings, and those that have to follow; what followed.
+
+    A new optimizer takes its learning rate along. follow_rank: a new rank takes alpha along, so that the strength of what
+    is learned stays as it was. A setting that is named in `values` itself never follows.
+    Raises InputError carrying every problem at once; nothing is stored then.
+    """
+    before = project.settings
+    asked = parse_settings({**before.model_dump(), **values})
+    family = entry_of(project).family
+    followed = [f for f in _follow(before, asked, family, follow_rank) if f.name not in values]
+    after = parse_settings({**asked.model_dump(), **{f.name: f.after for f in followed}})
+    differing = changed(after, before)
+    if differing:
+        project.save_settings(after)
+        project.decided("settings changed", changes={n: [str(a), str(b)] for n, (a, b) in differing.items()})
+    return followed
+
+
+def _follow(
+    before: TrainingSettings, asked: TrainingSettings, family: str, follow_rank: bool
+) -> list[Followed]:
+    found = []
+    if asked.optimizer != before.optimizer:
+        rate = _rate_for(before, asked.optimizer, family)
+        if rate != before.learning_rate:
+            why = (
+                "Prodigy finds the rate by itself and wants 1."
+                if asked.optimizer == "prodigy"
+                else f"This is the rate that goes with {asked.optimizer}."
+            )
+            found.append(Followed("learning_rate", before.learning_rate, rate, why))
+        if asked.optimizer == "prodigy" and before.text_encoder_lr:
+            found.append(
+                Followed(
+                    "text_encoder_lr", before.text_encoder_lr, 0.0, "Prodigy keeps one rate for everything."
+                )
+            )
+    if follow_rank and asked.rank != before.rank:
+        alpha = float(f"{before.alpha / before.rank * asked.rank:.3g}")
+        alpha = min(512.0, max(alpha, 0.01))
+        if alpha != before.alpha:
+            found.append(Followed("alpha", before.alpha, alpha, "It keeps its share of the rank."))
+    return found
+
+
+def _rate_for(before: TrainingSettings, optimizer: str, family: str) -> float:
+    """The learning rate for another optimizer that goes as far as the present one."""
+    if optimizer == "prodigy":
+        return 1.0
+    old = _RATE_SHARE.get(before.optimizer)
+    plain = USUAL_RATE.get(family, 1e-4) if old is None else before.learning_rate / old
+    return float(f"{plain * _RATE_SHARE[optimizer]:.3g}")
+
+
+def reset(project: Project, names: list[str]) -> None:
+    """Take settings back to what they would be without the user. Raises KeyError for an unknown name."""
+    usual = reference(project)
+    change(project, {n: getattr(usual, knobs()[n].name) for n in names}, follow_rank=False)
+
+
+def listed(project: Project, settings: TrainingSettings | None = None) -> list[Choice]:
+    """Every setting in the order of the form, each with who decided it."""
+    now, usual, plain = settings or project.settings, reference(project), TrainingSettings()
+    found = []
+    for knob in knobs().values():
+        value, expected = getattr(now, knob.name), getattr(usual, knob.name)
+        origin: Origin = "yours"
+        if value == expected:
+            origin = "default" if value == getattr(plain, knob.name) else "preset"
+        found.append(Choice(knob, value, expected, origin))
+    return found
+
+
+@dataclass(frozen=True)
+class Ability:
+    """What a computer is enough for. state: well, tight (only with savings), slow (no graphics card), not."""
+
+    family: str
+    state: Literal["well", "tight", "slow", "not"]
+    words: str
+
+
+def abilities(workspace: Workspace, machine: Machine) -> list[Ability]:
+    """For each family, whether its standard preset fits this computer's memory with the usual margin, and whether a graphics
+    card makes it quick enough."""
+    found = [Ability("pocket", "well", "The pocket model trains in about a minute, here and everywhere.")]
+    for family, title in (("sd15", "SD1.5"), ("sdxl", "SDXL")):
+        settings = parse_settings(dict(presets.default_preset(workspace, family).settings))
+        if machine.device == "cpu":
+            found.append(
+                Ability(family, "slow", f"{title} would take hours to days without an NVIDIA graphics card.")
+            )
+            continue
+        saving = settings.model_copy(update={"batch_size": 1, "gradient_checkpointing": True})
+        if estimate(family, settings, [20]).fits(machine.memory_bytes):
+            found.append(Ability(family, "well", f"{title} trains well."))
+        elif estimate(family, saving, [20]).fits(machine.memory_bytes):
+            found.append(
+                Ability(family, "tight", f"{title} trains with gradient checkpointing and a batch of one.")
+            )
+        else:
+            found.append(Ability(family, "not", f"{title} does not fit into the card's memory."))
+    return found
+
+
+def native_files(project: Project) -> dict[str, str]:
+    """The backend's own config files for the next run, name -> text; {} while there are no pictures. Writes nothing."""
+    pictures = [p for p in scan(project).pictures if not p.error]
+    if not pictures:
+        return {}
+    intent, entry, settings = project.intent, entry_of(project), project.settings
+    folder = project.runs_dir / "run-next"
+    plan = TrainingPlan(
+        run_folder=folder,
+        model_path=entry.location(project.workspace) or project.workspace.models_dir / entry.id,
+        family=entry.family,
+        prediction="v_prediction" if entry.prediction == "v_prediction" else "epsilon",
+        pictures=tuple(
+            PlannedPicture(path=folder / "pictures" / p.name, caption=p.caption, sha256=p.sha256)
+            for p in pictures
+        ),
+        settings=settings,
+        trigger=intent.trigger,
+        output_name=files.slug(intent.name),
+        model_title=entry.title,
+    )
+    return get_backend(settings.backend).native_files(plan)

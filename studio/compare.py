@@ -1,0 +1,112 @@
+"""Two runs side by side: what was different, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from studio.settings import knobs
+from studio.training.progress import Metrics
+from studio.training.runs import Run, list_runs
+
+_PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that differs between two runs. before, after: in words."""
+
+    what: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went. first_loss, last_loss: means over one epoch (at least ten steps); None before there are any steps."""
+
+    steps: int
+    total_steps: int
+    first_loss: float | None
+    last_loss: float | None
+    seconds: float | None
+    checkpoints: int
+
+
+def metrics_of(run: Run) -> Metrics:
+    """Everything that a run said so far."""
+    return Metrics().add(run.events()[0])
+
+
+def outcome(run: Run, metrics: Metrics | None = None) -> Outcome:
+    """What came out of a run."""
+    m = metrics or metrics_of(run)
+    window = max(10, m.steps_per_epoch)
+    line = m.smoothed
+    ended = run.job.exit or {}
+    spent = [a.get("seconds") for a in (*run.job.attempts, ended)]
+    known = [float(s) for s in spent if isinstance(s, int | float)]
+    return Outcome(
+        steps=m.step,
+        total_steps=m.total_steps or int(run.manifest.get("steps", {}).get("total", 0)),
+        first_loss=sum(m.losses[:window]) / len(m.losses[:window]) if m.losses else None,
+        last_loss=line[-1] if line else None,
+        seconds=sum(known) if known else None,
+        checkpoints=len(run.checkpoints()),
+    )
+
+
+def previous(run: Run, runs: list[Run]) -> Run | None:
+    """The run before this one, None when it is the first. runs: newest first, as `list_runs` gives them."""
+    older = [r for r in runs if r.id < run.id]
+    return older[0] if older else None
+
+
+def differences(before: Run, after: Run) -> list[Difference]:
+    """What was different between two runs: base model, pictures and captions, settings, versions. [] when nothing was."""
+    a, b = before.manifest, after.manifest
+    found = []
+    if a["base_model"]["fingerprint"] != b["base_model"]["fingerprint"]:
+        found.append(Difference("Base model", a["base_model"]["title"], b["base_model"]["title"]))
+    if a["dataset"]["fingerprint"] != b["dataset"]["fingerprint"]:
+        counts = a["dataset"]["pictures"], b["dataset"]["pictures"]
+        if counts[0] != counts[1]:
+            found.append(Difference("Pictures", str(counts[0]), str(counts[1])))
+        else:
+            found.append(Difference("Pictures and captions", "as they were", "changed"))
+    for name, knob in knobs().items():
+        old, new = a["settings"].get(name, knob.default), b["settings"].get(name, knob.default)
+        if old != new:
+            found.append(Difference(knob.title, _words(old), _words(new)))
+    for package in _PACKAGES:
+        versions = [m.get("machine", {}).get("packages", {}).get(package, "absent") for m in (a, b)]
+        if versions[0] != versions[1]:
+            found.append(Difference(f"Version of {package}", *versions))
+    return found
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return f"{len(value)} lines"
+    return str(value)
+
+
+def newest_trained(runs: list[Run]) -> Run | None:
+    """The newest run that has a checkpoint; None when there is none."""
+    return next((r for r in runs if r.checkpoints()), None)
+
+
+__all__ = [
+    "Difference",
+    "Outcome",
+    "differences",
+    "list_runs",
+    "metrics_of",
+    "newest_trained",
+    "outcome",
+    "previous",
+]

@@ -1,0 +1,140 @@
+"""Choosing settings: what follows, what is whose, and that nothing half-valid is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio import choices, presets
+from studio.errors import InputError, NotFoundError
+from studio.machine import Gpu, Machine
+from studio.project import Project
+from studio.settings import TrainingSettings, knobs
+from studio.workspace import Workspace
+from tests.pages import worlds
+
+
+@pytest.fixture
+def project(workspace: Workspace, tmp_path: Path) -> Project:
+    return worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+
+
+def test_easy_asks_at_most_seven_questions() -> None:
+    asked = [k.name for k in choices.easy_knobs()]
+    assert len(asked) + 2 <= 7, "preset and base model are asked as well"
+    assert {"epochs", "rank", "optimizer"} <= set(asked)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("lion", 0.00024), ("prodigy", 1.0), ("adamw8bit", 0.0012), ("adafactor", 0.0012)]
+)
+def test_an_optimizer_takes_its_rate_along_and_back(project: Project, optimizer: str, rate: float) -> None:
+    before = project.settings
+    choices.change(project, {"optimizer": optimizer})
+    assert project.settings.learning_rate == pytest.approx(rate)
+    choices.change(project, {"optimizer": "adamw"})
+    assert project.settings.learning_rate == pytest.approx(before.learning_rate)
+
+
+def test_a_rate_that_is_named_does_not_follow(project: Project) -> None:
+    choices.change(project, {"optimizer": "lion", "learning_rate": 5e-4})
+    assert project.settings.learning_rate == 5e-4
+
+
+def test_prodigy_gives_up_the_rate_of_the_text_encoder(project: Project) -> None:
+    choices.change(project, {"text_encoder_lr": 1e-4})
+    followed = choices.change(project, {"optimizer": "prodigy"})
+    assert project.settings.text_encoder_lr == 0
+    assert {f.name for f in followed} == {"learning_rate", "text_encoder_lr"}
+
+
+def test_alpha_keeps_its_share_of_the_rank_unless_told_otherwise(project: Project) -> None:
+    choices.change(project, {"rank": 32})
+    assert project.settings.alpha == 32
+    choices.change(project, {"rank": 16}, follow_rank=False)
+    assert project.settings.alpha == 32
+
+
+def test_all_problems_at_once_and_nothing_stored(project: Project) -> None:
+    before = project.settings
+    with pytest.raises(InputError) as caught:
+        choices.change(project, {"rank": 0, "resolution": 63, "no_such": 1})
+    assert len(caught.value.findings) == 3
+    assert project.settings == before
+
+
+def test_everything_is_listed_with_who_decided_it(project: Project) -> None:
+    choices.change(project, {"epochs": 9})
+    listed = {c.knob.name: c for c in choices.listed(project)}
+    assert list(listed) == list(knobs())
+    assert listed["epochs"].origin == "yours"
+    assert listed["epochs"].usual == 5
+    assert listed["resolution"].origin == "preset"
+    assert listed["seed"].origin == "default"
+    choices.reset(project, ["epochs"])
+    assert {c.origin for c in choices.listed(project)} == {"preset", "default"}
+
+
+def test_repeats_follow_from_the_number_of_pictures(project: Project) -> None:
+    preset = presets.get_preset(project.workspace, "pocket-quick")
+    assert project.settings.repeats == max(1, round(preset.pictures_per_epoch / len(worlds.SUBJECTS)))
+
+
+def test_another_family_brings_its_like_preset(project: Project) -> None:
+    applied = choices.choose_base_model(project, "sdxl")
+    assert applied is not None
+    assert applied.id == "sdxl-quick"
+    assert project.settings.resolution == 1024
+    assert choices.choose_base_model(project, "sdxl") is None
+    assert project.history()[-1]["preset"] == "sdxl-quick"
+
+
+def test_a_base_model_that_is_gone_can_be_replaced(project: Project) -> None:
+    project.save_intent(project.intent.model_copy(update={"base_model": "lost"}))
+    assert choices.choose_base_model(project, "pocket") is not None
+    assert project.intent.base_model == "pocket"
+    with pytest.raises(NotFoundError):
+        choices.choose_base_model(project, "nowhere")
+
+
+def test_a_preset_that_is_gone_falls_back_to_the_standard_one(project: Project) -> None:
+    project.save_settings(project.settings, "my-lost-one")
+    assert choices.current_preset(project) is None
+    assert choices.reference(project).epochs == presets.get_preset(project.workspace, "pocket-standard").settings["epochs"]
+
+
+def test_native_files_hold_pictures_and_settings_and_write_nothing(project: Project) -> None:
+    before = sorted(p for p in project.folder.rglob("*") if "cache" not in p.parts)
+    found = choices.native_files(project)
+    assert '"rank": 8' in found["plan.json"]
+    assert "bluprnt, car" in found["plan.json"]
+    assert sorted(p for p in project.folder.rglob("*") if "cache" not in p.parts) == before
+
+
+def test_no_native_files_without_pictures(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    assert choices.native_files(worlds.project(workspace, tmp_path / "none", preset=False)) == {}
+
+
+def _machine(vram_gib: float | None) -> Machine:
+    gpus = () if vram_gib is None else (Gpu("Card", int(vram_gib * 2**30), "580"),)
+    return Machine("Linux", "cpu", 8, 32 * 2**30, gpus, "3.12", {})
+
+
+def test_abilities_grow_with_the_card(workspace: Workspace) -> None:
+    def states(vram: float | None) -> list[str]:
+        return [a.state for a in choices.abilities(workspace, _machine(vram))]
+
+    assert states(None) == ["well", "slow", "slow"]
+    assert states(48) == ["well", "well", "well"]
+    assert states(2)[2] == "not"
+    order = ["not", "tight", "well"]
+    for family in (1, 2):
+        ranks = [order.index(states(v)[family]) for v in (2, 4, 6, 8, 12, 16, 24)]
+        assert ranks == sorted(ranks)
+
+
+def test_settings_of_the_project_are_never_the_shared_default(project: Project) -> None:
+    choices.change(project, {"epochs": 3})
+    assert TrainingSettings().epochs == 15

@@ -1,0 +1,65 @@
+"""Two runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio import choices, compare, files
+from studio.project import Project
+from studio.training.runs import MANIFEST, list_runs
+from studio.workspace import Workspace
+from tests.pages import worlds
+
+
+@pytest.fixture
+def project(workspace: Workspace, tmp_path: Path) -> Project:
+    return worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+
+
+def test_differences_name_settings_pictures_model_and_versions(project: Project) -> None:
+    first = worlds.run(project, run_id="run-1")
+    choices.change(project, {"epochs": 7, "flip": True})
+    second = worlds.run(project, run_id="run-2")
+    manifest = files.read_json(second.folder / MANIFEST)
+    manifest["machine"]["packages"]["torch"] = "9.9"
+    manifest["dataset"]["fingerprint"] = "other"
+    manifest["base_model"] = {"id": "x", "title": "Another", "fingerprint": "b2"}
+    files.write_json(second.folder / MANIFEST, manifest)
+    second = list_runs(project)[0]
+    found = {d.what: (d.before, d.after) for d in compare.differences(first, second)}
+    assert found["Epochs"] == ("5", "7")
+    assert found["Mirror pictures"] == ("off", "on")
+    assert found["Base model"] == ("Pocket (built in)", "Another")
+    assert found["Pictures and captions"] == ("as they were", "changed")
+    assert found["Version of torch"][1] == "9.9"
+
+
+def test_the_same_run_twice_has_no_differences(project: Project) -> None:
+    first, second = worlds.run(project, run_id="run-1"), worlds.run(project, run_id="run-2")
+    assert compare.differences(first, second) == []
+    assert compare.previous(second, list_runs(project)) == first
+    assert compare.previous(first, list_runs(project)) is None
+
+
+def test_outcome_of_a_run(project: Project) -> None:
+    told = compare.outcome(worlds.run(project))
+    assert (told.steps, told.total_steps, told.checkpoints, told.seconds) == (65, 65, 5, 26.0)
+    assert told.first_loss is not None
+    assert told.last_loss is not None
+    assert told.last_loss < told.first_loss
+
+
+def test_a_run_without_steps_has_no_losses(project: Project) -> None:
+    told = compare.outcome(worlds.run(project, state="failed", steps=0))
+    assert (told.steps, told.first_loss, told.last_loss, told.checkpoints) == (0, None, None, 0)
+
+
+def test_the_newest_run_with_a_checkpoint(project: Project) -> None:
+    assert compare.newest_trained([]) is None
+    worlds.run(project, run_id="run-1")
+    worlds.run(project, run_id="run-2", state="failed", steps=3)
+    found = compare.newest_trained(list_runs(project))
+    assert found is not None
+    assert found.id == "run-1"

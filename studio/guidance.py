@@ -1,24 +1,36 @@
-"""Where a project stands: the five steps, each done, working, needing the user, or not yet.
+"""Where a project stands: the five steps, each done, working, needing the user, or not yet; and what comes next.
 
-Only cheap facts are read (names of files, verdicts, exit records), so that every page can ask on every visit.
+Every page asks on every visit, so only cheap facts are used: answers that are kept while nothing on disk changes, verdicts
+and exit records. Nothing here looks at a picture for the first time or starts anything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from studio import files
+from studio import gates
+from studio.captions.store import CaptionStore
+from studio.dataset.audit import audit
+from studio.dataset.folder import look
+from studio.dataset.gate import dataset_fingerprint
+from studio.dataset.scan import known_looks, scan
 from studio.errors import StudioError
+from studio.evaluation.grid import list_grids
+from studio.files import fingerprint, human_time
+from studio.findings import Finding, blocking
+from studio.jobs.job import Job, active_jobs
+from studio.library.entry import LibraryEntry, list_library
+from studio.models import BaseModelEntry, get_model
 from studio.project import Project
+from studio.training.runs import Run, list_runs
+from studio.workspace import Workspace
 
 StepName = Literal["dataset", "captions", "config", "run", "evaluation"]
 StepState = Literal["done", "working", "needs you", "not yet"]
 STEP_NAMES: tuple[StepName, ...] = ("dataset", "captions", "config", "run", "evaluation")
-PICTURE_ENDINGS = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
-)
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class Step:
 
     done_words:    what is there already, such as "24 pictures"; empty when nothing is.
     missing_words: what is missing; empty when the step is done.
-    next_words:    what to do, as the label of a button.
+    next_words:    what to do, as the label of a button; empty when there is nothing to do.
     """
 
     name: StepName
@@ -38,165 +50,206 @@ class Step:
     next_words: str = ""
 
 
-def picture_files(project: Project) -> list[Path]:
-    """The dataset's pictures by their endings, sorted by name. Says nothing about whether they can be opened."""
-    try:
-        found = [
-            p
-            for p in project.dataset_dir.iterdir()
-            if p.suffix.lower() in PICTURE_ENDINGS and not p.name.startswith(".")
-        ]
-    except OSError:
-        return []
-    return sorted(found, key=lambda p: p.name)
-
-
-def steps(project: Project) -> list[Step]:
-    """The five steps in their order."""
-    pictures = picture_files(project)
-    found = [_dataset(project, pictures)]
-    found.append(_captions(pictures))
-    ready = all(s.state == "done" for s in found)
-    found.append(_config(project, ready))
-    ready = ready and found[-1].state == "done"
-    found.append(_run(project, ready))
-    found.append(_evaluation(project, found[-1].state == "done"))
-    return found
-
-
-def next_step(project: Project) -> Step:
-    """The step to go on with: the first one that runs or needs the user, else the last."""
-    all_steps = steps(project)
-    return next((s for s in all_steps if s.state in ("working", "needs you")), all_steps[-1])
-
-
 def count_words(count: int, one: str, many: str = "") -> str:
     """`1 picture`, `24 pictures`."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
-def _verdict(project: Project, gate: str) -> dict[str, Any]:
+# ---------------------------------------------------------------- the dataset, cheaply
+
+
+def unseen(project: Project) -> int:
+    """How many pictures were never looked at, or have changed since. Costs a directory listing."""
+    known = known_looks(project)
+    return sum(name not in known or known[name][0] != stamp for name, stamp in look(project.dataset_dir).pictures.items())
+
+
+_answers: dict[Path, tuple[str, list[Finding]]] = {}
+
+
+def findings(project: Project) -> list[Finding]:
+    """What the audit says of the dataset now, the most harmful first; kept while pictures, captions and intent stay.
+
+    Looks at new pictures, so ask `unseen` first where that could take long.
+    """
+    intent = project.intent
+    entry = _entry(project)
+    mark = fingerprint([dataset_fingerprint(project), intent.kind, entry.model_dump(mode="json") if entry else None])
+    orphans = CaptionStore(project).orphans()
+    mark = f"{mark}-{len(orphans)}-{fingerprint(_outside(project))}"
+    have = _answers.get(project.folder)
+    if have is not None and have[0] == mark:
+        return have[1]
+    found = audit(project, scan(project), entry)
+    if len(_answers) > 16:
+        _answers.clear()
+    _answers[project.folder] = (mark, found)
+    return found
+
+
+def _outside(project: Project) -> list[str]:
+    """Captions with a mark that the fingerprint of the dataset does not carry."""
+    return [f"{n}{c.outside}{c.utf8}" for n, c in CaptionStore(project).all().items() if c.outside or not c.utf8]
+
+
+def _entry(project: Project) -> BaseModelEntry | None:
     try:
-        found = files.read_json(project.gates_dir / f"{gate}.json")
+        return get_model(project.workspace, project.intent.base_model)
     except StudioError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
 
 
-def _dataset(project: Project, pictures: list[Path]) -> Step:
-    if not pictures:
+def about_captions(finding: Finding) -> bool:
+    """Whether a finding is mended on the captions page rather than on the dataset page."""
+    return finding.code != "caption-shared" and finding.code.startswith(("caption-", "trigger-", "term-"))
+
+
+# ---------------------------------------------------------------- the steps
+
+
+def steps(project: Project) -> list[Step]:
+    """The five steps in their order."""
+    dataset = _dataset(project)
+    captions = _captions(project)
+    ready = dataset.state == captions.state == "done"
+    config = _config(project, ready)
+    run = _run(project, ready and config.state == "done")
+    return [dataset, captions, config, run, _evaluation(project, run)]
+
+
+def next_step(project: Project, known: Iterable[Step] | None = None) -> Step:
+    """The step to go on with: the first that needs the user, else one that is working, else the last."""
+    all_steps = list(known) if known is not None else steps(project)
+    for state in ("needs you", "working"):
+        for step in all_steps:
+            if step.state == state:
+                return step
+    return all_steps[-1]
+
+
+def _dataset(project: Project) -> Step:
+    there = len(look(project.dataset_dir).pictures)
+    if not there:
         return Step("dataset", "Dataset", "needs you", "", "no pictures yet", "Add pictures")
-    blocked = [
-        f
-        for f in _verdict(project, "dataset").get("findings", [])
-        if isinstance(f, dict)
-        and f.get("severity") == "block"
-        and not str(f.get("code", "")).startswith("caption")
-    ]
-    there = count_words(len(pictures), "picture")
-    if blocked:
-        return Step(
-            "dataset",
-            "Dataset",
-            "needs you",
-            there,
-            count_words(len(blocked), "finding") + " to mend",
-            "Mend the findings",
-        )
-    return Step("dataset", "Dataset", "done", there)
+    words = count_words(there, "picture")
+    waiting = unseen(project)
+    if waiting:
+        return Step("dataset", "Dataset", "needs you", words, f"{count_words(waiting, 'picture')} not checked yet", "Check the pictures")
+    bad = [f for f in blocking(findings(project)) if not about_captions(f)]
+    if bad:
+        return Step("dataset", "Dataset", "needs you", words, f"{count_words(len(bad), 'finding')} to mend", "Mend the findings")
+    return Step("dataset", "Dataset", "done", words)
 
 
-def _captions(pictures: list[Path]) -> Step:
-    if not pictures:
-        return Step("captions", "Captions", "not yet", "", "pictures come first", "Write captions")
-    empty = 0
-    for p in pictures:
-        try:
-            empty += not p.with_suffix(".txt").read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
-            empty += 1
-    written = len(pictures) - empty
+def _captions(project: Project) -> Step:
+    captions = CaptionStore(project).all()
+    if not captions:
+        return Step("captions", "Captions", "not yet", "", "pictures come first")
+    empty = sum(not c.text for c in captions.values())
+    written = f"{len(captions) - empty} of {len(captions)} written" if empty else count_words(len(captions), "caption")
     if empty:
-        return Step(
-            "captions",
-            "Captions",
-            "needs you",
-            f"{written} written" if written else "",
-            f"{count_words(empty, 'picture')} without a caption",
-            "Write the missing captions",
-        )
-    return Step("captions", "Captions", "done", f"{count_words(written, 'caption')} written")
+        return Step("captions", "Captions", "needs you", written, f"{empty} missing", "Write the missing captions")
+    bad = [] if unseen(project) else [f for f in blocking(findings(project)) if about_captions(f)]
+    if bad:
+        return Step("captions", "Captions", "needs you", written, f"{count_words(len(bad), 'finding')} to mend", "Mend the captions")
+    return Step("captions", "Captions", "done", written)
 
 
 def _config(project: Project, ready: bool) -> Step:
-    if not (project.folder / "settings.yaml").exists():
-        return Step(
-            "config", "Config", "needs you" if ready else "not yet", "", "no preset chosen", "Choose a preset"
-        )
+    if not (project.folder / "settings.yaml").is_file():
+        return Step("config", "Config", "needs you" if ready else "not yet", "", "no preset chosen", "Choose a preset")
     try:
-        project.settings  # noqa: B018  (a file damaged by hand is something to mend)
+        project.settings  # noqa: B018  a file damaged by hand shows itself by being read
+        said = gates.verdict(project, "config")
     except StudioError:
         return Step("config", "Config", "needs you", "", "the settings cannot be read", "Mend the settings")
-    return Step("config", "Config", "done", f"preset {project.preset}" if project.preset else "own settings")
-
-
-def _finished(folder: Path) -> bool:
-    try:
-        found = files.read_json(folder / "exit.json")
-    except StudioError:
-        return False
-    return isinstance(found, dict) and found.get("state") == "finished"
-
-
-def _jobs(folder: Path) -> list[Path]:
-    try:
-        return sorted((p for p in folder.iterdir() if (p / "job.json").is_file()), reverse=True)
-    except OSError:
-        return []
-
-
-def _alive(folder: Path) -> bool:
-    from studio.jobs.job import Job
-
-    return Job(folder).is_alive
+    if said is not None and not said.passed and gates.state(project, "config").state == "blocked":
+        return Step("config", "Config", "needs you", "", "gate 2 is blocked", "Mend the settings")
+    return Step("config", "Config", "done", f"preset {project.preset}" if project.preset else "your own settings")
 
 
 def _run(project: Project, ready: bool) -> Step:
-    runs = _jobs(project.runs_dir)
-    if runs and not (runs[0] / "exit.json").exists() and _alive(runs[0]):
-        return Step("run", "Run", "working", "training now", "", "Watch it learn")
-    done = [r for r in runs if _finished(r)]
-    if done:
-        return Step("run", "Run", "done", f"{count_words(len(done), 'run')} finished")
+    runs = list_runs(project)
+    trained = [r for r in runs if r.job.state == "finished"]
+    words = f"{count_words(len(trained), 'run')} finished" if trained else ""
+    live = next((r for r in runs if r.job.is_alive), None)
+    if live is not None:
+        return Step("run", "Run", "working", words or "training now", _left(live.job), "Watch it learn")
+    if trained:
+        return Step("run", "Run", "done", words)
     if runs:
-        return Step("run", "Run", "needs you", "", "the last run did not finish", "See what happened")
-    return Step(
-        "run", "Run", "needs you" if ready else "not yet", "", "not trained yet", "Check the gates and train"
-    )
+        return Step("run", "Run", "needs you", "", f"the last run was {_ended(runs[0])}", "See what happened")
+    return Step("run", "Run", "needs you" if ready else "not yet", "", "not trained yet", "Check the gates and train")
 
 
-def _evaluation(project: Project, ready: bool) -> Step:
-    grids = _jobs(project.grids_dir)
-    if grids and not (grids[0] / "exit.json").exists() and _alive(grids[0]):
-        return Step("evaluation", "Evaluation", "working", "drawing the grid now", "", "Watch the grid")
-    done = [g for g in grids if _finished(g)]
-    registered = any(e.get("what") == "registered" for e in project.history())
-    if registered:
-        return Step("evaluation", "Evaluation", "done", "registered in the library")
-    if done:
-        return Step(
-            "evaluation",
-            "Evaluation",
-            "needs you",
-            f"{count_words(len(done), 'grid')} drawn",
-            "not registered yet",
-            "Choose the weight and register",
-        )
-    return Step(
-        "evaluation",
-        "Evaluation",
-        "needs you" if ready else "not yet",
-        "",
-        "no grid yet",
-        "Find the best weight",
-    )
+def _ended(run: Run) -> str:
+    return {"failed": "not able to finish", "stopped": "stopped"}.get(run.job.state, "interrupted")
+
+
+def _left(job: Job) -> str:
+    eta = job.progress.eta_seconds
+    return f"about {human_time(eta)} left" if eta else ""
+
+
+def _evaluation(project: Project, run: Step) -> Step:
+    grids = list_grids(project)
+    live = next((g for g in grids if g.job.is_alive), None)
+    if live is not None:
+        return Step("evaluation", "Evaluation", "working", "drawing the grid now", _left(live.job), "Watch the grid")
+    entries = registered(project)
+    if entries:
+        return Step("evaluation", "Evaluation", "done", f"in the library, weight {entries[-1].weight:g}")
+    drawn = sum(g.job.state == "finished" for g in grids)
+    if drawn:
+        return Step("evaluation", "Evaluation", "needs you", f"{count_words(drawn, 'grid')} drawn", "not in the library yet", "Choose the weight and register")
+    trained = run.state == "done" or (run.state == "working" and "finished" in run.done_words)
+    return Step("evaluation", "Evaluation", "needs you" if trained else "not yet", "", "no grid yet", "Find the best weight")
+
+
+def registered(project: Project) -> list[LibraryEntry]:
+    """The LoRAs of the library that came from this project, oldest first."""
+    return sorted((e for e in list_library(project.workspace) if e.project == project.slug), key=lambda e: e.registered)
+
+
+# ---------------------------------------------------------------- for the home page
+
+
+def best_picture(project: Project) -> Path | None:
+    """What a project looks like: the preview of its LoRA, else the newest sample of its newest run, else its first picture."""
+    for entry in reversed(registered(project)):
+        preview = entry.preview(project.workspace)
+        if preview is not None:
+            return preview
+    for run in list_runs(project):
+        samples = run.samples()
+        if samples:
+            return samples[-1].path
+    return next((project.dataset_dir / n for n in look(project.dataset_dir).pictures), None)
+
+
+@dataclass(frozen=True)
+class Working:
+    """A job that is going on: its project ("" when it has none), and the page that shows it."""
+
+    job: Job
+    project: str
+    page: str
+
+
+def working(workspace: Workspace) -> list[Working]:
+    """Every job that lives now, newest first."""
+    found = []
+    for job in active_jobs(workspace):
+        try:
+            spec = job.spec
+        except StudioError:
+            continue
+        page = "evaluation" if job.folder.parent.name == "grids" else "dataset" if spec.kind in ("import", "scan") else "run"
+        found.append(Working(job, spec.project or "", page))
+    return found
+
+
+def last_words(project: Project) -> str:
+    """The last decision of a project in words, such as "preset chosen"; empty when there is none."""
+    history = project.history()
+    return str(history[-1].get("what", "")) if history else ""

@@ -16,7 +16,9 @@ from studio.project import Project
 GROUP = "Runs"
 NEXT_COMMAND = {
     "Add pictures": "lora-studio import FOLDER",
+    "Check the pictures": "lora-studio audit",
     "Mend the findings": "lora-studio audit",
+    "Mend the captions": "lora-studio audit",
     "Write the missing captions": "lora-studio captions list --only empty",
     "Choose a preset": "lora-studio config reset",
     "Mend the settings": "lora-studio config show",

@@ -1,0 +1,106 @@
+"""The intent interview: which base models fit this computer, and whether a trigger word is a good one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from studio.captions.stats import token_count
+from studio.errors import StudioError
+from studio.estimate import estimate
+from studio.files import human_size
+from studio.findings import Finding, blocking
+from studio.machine import Machine, detect
+from studio.models import BaseModelEntry, get_model, list_models
+from studio.presets import default_preset, fill
+from studio.project import KINDS, propose_trigger, trigger_problems
+from studio.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A base model as the interview offers it.
+
+    here: its files are on this computer.  fits: training it fits into the memory, with a margin.
+    why:  one sentence on both.
+    """
+
+    entry: BaseModelEntry
+    here: bool
+    fits: bool
+    why: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be trained now."""
+        return self.here and self.fits
+
+
+def offers(workspace: Workspace, kind: str = "style", machine: Machine | None = None) -> list[Offer]:
+    """All base models, those that can be trained here and now first, the ones too large for this computer last."""
+    machine = machine or detect()
+    found = [_offer(workspace, entry, kind, machine) for entry in list_models(workspace)]
+    return sorted(found, key=lambda o: (not o.ready, not o.fits, not o.here))
+
+
+def _offer(workspace: Workspace, entry: BaseModelEntry, kind: str, machine: Machine) -> Offer:
+    here = entry.location(workspace) is not None
+    pictures = int(KINDS[kind]["images"][0])
+    settings = fill(default_preset(workspace, entry.family), entry, pictures, machine)
+    need = estimate(entry.family, settings, [pictures])
+    fits = need.fits(machine.memory_bytes)
+    memory = f"about {human_size(need.memory_bytes)} of this computer's {human_size(machine.memory_bytes)}"
+    if not fits:
+        why = f"Too large for this computer: it needs {memory}, where a fifth stays free."
+    elif entry.embedded:
+        why = f"Comes with the studio and runs on any computer: it needs {memory}."
+    elif here:
+        why = f"It is on this computer and fits: it needs {memory}."
+    else:
+        why = f"It would fit ({memory}), but its files are not here yet."
+    if fits and not machine.gpus and not entry.embedded:
+        why += " Without a graphics card it trains very slowly."
+    return Offer(entry, here, fits, why)
+
+
+def check_trigger(trigger: str, workspace: Workspace, base_model: str = "") -> list[Finding]:
+    """What is wrong with a trigger word; with a base model also whether that model reads it as a word that it knows."""
+    found = trigger_problems(trigger)
+    if blocking(found) or not base_model:
+        return found
+    try:
+        entry = get_model(workspace, base_model)
+        tokens = token_count(trigger, entry, workspace)
+    except StudioError:
+        return found
+    if tokens == 1:
+        found.append(
+            Finding(
+                severity="warn",
+                code="trigger-known",
+                what=f"{entry.title} knows '{trigger}' as a word of its own.",
+                why="Its tokenizer has one token for it, so it has a meaning already, which what you teach has to fight.",
+                fix=f"Change a letter or two, such as '{_unlike(trigger)}'.",
+            )
+        )
+    return found
+
+
+def trigger_words(trigger: str, workspace: Workspace, base_model: str) -> str:
+    """How a base model reads a trigger word, such as "read as 3 pieces"; empty when its tokenizer is not here."""
+    try:
+        tokens = token_count(trigger, get_model(workspace, base_model), workspace)
+    except StudioError:
+        return ""
+    return "" if tokens is None else f"read as {tokens} piece{'s' if tokens != 1 else ''}"
+
+
+def _unlike(word: str) -> str:
+    """A made-up word close to `word`."""
+    bare = "".join(c for i, c in enumerate(word) if i == 0 or c.lower() not in "aeiou")
+    return f"{bare}xq" if len(bare) < 5 else bare
+
+
+def suggest_trigger(name: str, workspace: Workspace, base_model: str = "") -> str:
+    """A trigger word for a name that nothing speaks against."""
+    word = propose_trigger(name)
+    return word if not check_trigger(word, workspace, base_model) else f"{word[:9]}xq"

@@ -66,8 +66,17 @@ def pass_gates(made: Project, monkeypatch: Any = None) -> None:
 def lora_file(path: Path, *, epoch: int, step: int) -> None:
     """A whole, tiny LoRA file in kohya's key names."""
     header: dict[str, Any] = {
-        "__metadata__": {"ss_epoch": str(epoch), "ss_steps": str(step), "ss_network_dim": "8", "ss_num_epochs": "5"},
-        "lora_unet_mid_block_attentions_0_proj_in.alpha": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},
+        "__metadata__": {
+            "ss_epoch": str(epoch),
+            "ss_steps": str(step),
+            "ss_network_dim": "8",
+            "ss_num_epochs": "5",
+        },
+        "lora_unet_mid_block_attentions_0_proj_in.alpha": {
+            "dtype": "F32",
+            "shape": [],
+            "data_offsets": [0, 4],
+        },
     }
     raw = json.dumps(header).encode()
     raw += b" " * (-len(raw) % 8)

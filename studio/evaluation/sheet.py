@@ -85,8 +85,8 @@ def _cell_size(spec: GridSpec, blocks: int) -> tuple[int, int]:
     scale = 192 / spec.width if spec.width <= 96 else min(1.0, 256 / spec.width)
     rows = blocks * len(spec.prompts)
     fit = min(
-        (_MAX_SIDE - _LABEL) / (len(spec.weights) * (spec.width * scale + _GAP)),
-        _MAX_SIDE / (rows * (spec.height * scale + _GAP) + blocks * 110),
+        (_MAX_SIDE - _LABEL - len(spec.weights) * _GAP) / (len(spec.weights) * spec.width * scale),
+        max(1, _MAX_SIDE - rows * _GAP - blocks * 110) / (rows * spec.height * scale),
         1.0,
     )
     return max(24, int(spec.width * scale * fit)), max(24, int(spec.height * scale * fit))

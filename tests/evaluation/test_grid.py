@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from studio.evaluation.grid import (
     start_grid,
 )
 from studio.evaluation.store import CellStore, cell_text
+from studio.evaluation.workers import render
 from studio.project import Project
 
 Plan = Callable[..., GridSpec]
@@ -33,6 +35,14 @@ LIMIT = 240
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def draw_here(project: Project, spec: GridSpec) -> dict[str, Any]:
+    """Draw a grid in this process, to save the start of another; what the job hands over."""
+    folder = project.grids_dir / spec.id
+    files.write_text(folder / "grid.json", spec.model_dump_json())
+    render.main(folder)
+    return dict(files.read_json(folder / "result.json")["result"])
 
 
 def test_a_grid_from_start_to_verdict(
@@ -69,18 +79,16 @@ def test_a_grid_from_start_to_verdict(
     with Image.open(grid.sheet) as sheet:
         assert sheet.width > 3 * 192 and sheet.height > 4 * 192
 
-    events = job.events()[0]
-    assert [e["type"] for e in events].count("cell") == 12
-    assert events[-1]["type"] in ("verdict", "ended", "exit", "cell") or events[-1]
+    kinds = [e["type"] for e in job.events()[0]]
+    assert kinds.count("cell") == 12 and kinds.count("verdict") == 1
+    assert job.progress.done == job.progress.total == 12
 
     # The base column and the old weight are there already; only weight 0.8 is new, and the file's name does not matter.
     renamed = tmp_path / "renamed.safetensors"
     save_file(load_file(str(pocket_lora)), str(renamed), metadata={"ss_output_name": "other"})
     wider = plan(lora_files=[renamed], weights=(0, 0.5, 0.8))
     assert grid_cost(project, wider).to_render == 4
-    again = start_grid(project, wider)
-    assert again.wait(LIMIT) == "finished", again.log_tail()
-    assert again.result["drawn"] == 4
+    assert draw_here(project, wider)["drawn"] == 4
     assert grid_cost(project, plan()).to_render == 0
     assert grid_cost(project, plan()).seconds == 0
     assert [g.id for g in list_grids(project)] == [wider.id, spec.id]
@@ -95,17 +103,16 @@ def test_one_broken_lora_fails_its_cells_only(
     broken = tmp_path / "broken.safetensors"
     save_file(tensors, str(broken))
     spec = plan(lora_files=[broken, pocket_lora], weights=(1.0,), prompts=["bluprnt, dog", "bluprnt, car"])
-    job = start_grid(project, spec)
-    assert job.wait(LIMIT) == "finished", job.log_tail()
+    result = draw_here(project, spec)
     cells = get_grid(project).cells()
     bad = [c for c in cells if c.error]
     assert [(c.checkpoint, c.weight) for c in bad] == [("broken", 1.0)] * 2
     assert "not finite" in str(bad[0].error)
-    assert job.result["failed"] == 2 and sum(c.path is not None for c in cells) == 6
+    assert result["failed"] == 2 and sum(c.path is not None for c in cells) == 6
 
 
 def test_stopped_and_resumed_draws_nothing_twice(project: Project, plan: Plan) -> None:
-    spec = plan(weights=(0, 0.2, 0.4, 0.6, 0.8, 1.0), steps=40)
+    spec = plan(weights=(0, 0.2, 0.4, 0.6, 0.8, 1.0), steps=15)
     job = start_grid(project, spec)
     store = CellStore(project)
     while not store.known() and job.is_alive:

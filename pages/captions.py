@@ -6,11 +6,19 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts.caption_edit import approve_button, bulk_edit, caption_field, caption_state, said_line, say
+from pages.parts.caption_edit import (
+    again,
+    approve_button,
+    bulk_edit,
+    caption_field,
+    caption_state,
+    trigger_first,
+)
 from pages.parts.context import require_project
+from pages.parts.flash import act
 from pages.parts.nav import PAGES, link
 from pages.parts.next import go_on, what_next
-from pages.parts.page import caught, page
+from pages.parts.page import page
 from studio.captions.stats import tag_counts
 from studio.captions.store import CaptionStore
 from studio.captions.view import SHOWN, Row, Rows, Show, caption_rows
@@ -22,19 +30,6 @@ TAGS_SHOWN = 30
 VIEWS = {"list": "List", "one": "One by one", "bulk": "Bulk edit"}
 
 
-def undo(project: Project, way: str) -> None:
-    """Take back the last edit, or do it again."""
-    with caught():
-        store = CaptionStore(project)
-        say(store.undo() if way == "undo" else store.redo())
-
-
-def add_trigger(project: Project, names: Sequence[str]) -> None:
-    """Put the trigger word first where another program left it out."""
-    with caught():
-        say(CaptionStore(project).add_trigger(names))
-
-
 def history_buttons(project: Project) -> None:
     """Undo and redo, each saying what it would do."""
     store = CaptionStore(project)
@@ -42,7 +37,8 @@ def history_buttons(project: Project) -> None:
         ("undo", ":material/undo:", store.can_undo),
         ("redo", ":material/redo:", store.can_redo),
     ):
-        st.button(way.capitalize(), key=way, icon=icon, disabled=not what, on_click=undo, args=(project, way),
+        st.button(way.capitalize(), key=way, icon=icon, disabled=not what, on_click=act,
+            args=(again, project, way),
                   help=f"{way.capitalize()}: {what}" if what else f"Nothing to {way}")  # fmt: skip
 
 
@@ -153,7 +149,6 @@ def one_by_one(project: Project, rows: Sequence[Row]) -> None:
 with page(
     PAGES["captions"].title, PAGES["captions"].about, project=(project := require_project()), step="captions"
 ):
-    said_line()
     rows = caption_rows(project)
     if not rows.every:
         st.info(
@@ -175,8 +170,8 @@ with page(
             key="approve_all",
         )
         if stray:
-            st.button(f"Put the trigger word first ({stray})", key="add_trigger", icon=":material/healing:", on_click=add_trigger,
-                      args=(project, [r.name for r in rows.every if r.text and not r.leads]))  # fmt: skip
+            st.button(f"Put the trigger word first ({stray})", key="add_trigger", icon=":material/healing:", on_click=act,
+                      args=(trigger_first, project, [r.name for r in rows.every if r.text and not r.leads]))  # fmt: skip
         history_buttons(project)
     side, main = st.columns([1, 3], gap="large")
     with side:

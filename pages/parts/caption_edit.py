@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts.page import caught, show_error
+from pages.parts.flash import act, say
+from pages.parts.page import show_error
 from studio.captions.edits import EDITS, Change, Edit, EditKind, apply, preview
 from studio.captions.store import CaptionStore, EditResult
 from studio.captions.view import Row, difference
@@ -14,7 +15,6 @@ from studio.errors import StudioError
 from studio.files import fingerprint
 from studio.project import Project
 
-SAID = "captions_said"
 SHOWN_CHANGES = 12
 _ESCAPE = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]()#+-.!|<>~:$"})
 _FIELDS: dict[EditKind, tuple[str, str]] = {
@@ -29,32 +29,20 @@ _FIELDS: dict[EditKind, tuple[str, str]] = {
 }
 
 
-def say(result: EditResult) -> None:
-    """Remember what an edit did, for the line on top of the page."""
-    st.session_state[SAID] = result
-
-
-def said_line() -> None:
-    """What the last edit did, and what it left alone."""
-    result: EditResult | None = st.session_state.pop(SAID, None)
-    if result is None:
+def _told(result: EditResult) -> None:
+    """Say what an edit did and what it left alone. A single caption that was typed needs no message."""
+    if len(result.changed) == 1 and not result.skipped and result.what.startswith("caption of"):
         return
-    st.toast(
-        f"Done: {result.what}" if result.changed else f"Nothing changed: {result.what}",
-        icon=":material/check:",
-    )
-    for finding in result.skipped:
-        st.warning(f"{finding.why} {finding.fix}", title=finding.what, icon=":material/sync_problem:")
+    words = result.what[:1].upper() + result.what[1:]
+    say(f"{words}." if result.changed else f"{words}: nothing changed.", findings=list(result.skipped))
 
 
 def _save(project: Project, row: Row, key: str) -> None:
-    with caught():
-        say(CaptionStore(project).set(row.name, str(st.session_state[key] or ""), expected=row.text))
+    _told(CaptionStore(project).set(row.name, str(st.session_state[key] or ""), expected=row.text))
 
 
 def _approve(project: Project, names: Sequence[str]) -> None:
-    with caught():
-        say(CaptionStore(project).approve(names))
+    _told(CaptionStore(project).approve(names))
 
 
 def caption_field(project: Project, row: Row, *, height: int, key: str) -> None:
@@ -63,7 +51,8 @@ def caption_field(project: Project, row: Row, *, height: int, key: str) -> None:
     field = f"{key}_{row.name}_{fingerprint(row.text)[:6]}"
     st.text_area(
         f"Caption of {row.name}", row.text, height=height, key=field, label_visibility="collapsed",
-        on_change=_save, args=(project, row, field), placeholder="What the picture shows. The trigger word is added by itself.",
+        on_change=act,
+        args=(_save, project, row, field), placeholder="What the picture shows. The trigger word is added by itself.",
     )  # fmt: skip
 
 
@@ -90,7 +79,12 @@ def caption_state(row: Row) -> str:
 def approve_button(project: Project, names: Sequence[str], label: str, *, key: str) -> None:
     """Approve some captions as they are."""
     st.button(
-        label, key=key, icon=":material/check:", on_click=_approve, args=(project, names), disabled=not names
+        label,
+        key=key,
+        icon=":material/check:",
+        on_click=act,
+        args=(_approve, project, names),
+        disabled=not names,
     )
 
 
@@ -104,8 +98,18 @@ def _coloured(change: Change) -> str:
 
 
 def _apply(project: Project, changes: Sequence[Change], what: str) -> None:
-    with caught():
-        say(apply(CaptionStore(project), changes, what=what))
+    _told(apply(CaptionStore(project), changes, what=what))
+
+
+def again(project: Project, way: str) -> None:
+    """Take back the last edit (`undo`), or do it again (`redo`)."""
+    store = CaptionStore(project)
+    _told(store.undo() if way == "undo" else store.redo())
+
+
+def trigger_first(project: Project, names: Sequence[str]) -> None:
+    """Put the trigger word first where another program left it out."""
+    _told(CaptionStore(project).add_trigger(names))
 
 
 def bulk_edit(project: Project, rows: Sequence[Row]) -> None:
@@ -152,6 +156,6 @@ def bulk_edit(project: Project, rows: Sequence[Row]) -> None:
         f"Change {len(changes)} captions",
         key="bulk_apply",
         icon=":material/edit_note:",
-        on_click=_apply,
-        args=(project, changes, edit.words),
+        on_click=act,
+        args=(_apply, project, changes, edit.words),
     )

@@ -58,7 +58,7 @@ def test_a_stale_tab_does_not_overwrite(project: Project) -> None:
     CaptionStore(project).set("01_car.png", "written in the other tab")
     sound(next(t for t in at.text_area if "01_car" in t.label).input("mine").run())
     assert _texts(project)["01_car.png"] == "bluprnt, written in the other tab"
-    assert "changed meanwhile" in texts(at)
+    assert "was changed meanwhile" in texts(at)
 
 
 def test_missing_captions_and_stray_triggers_block_the_way_on(project: Project) -> None:

@@ -23,12 +23,12 @@ DIVERGED_BEFORE = 1.5
 SURE = 5.0
 # Plateau and no progress: thirds of the run so far are compared, and there have to be so many steps in it.
 LEAST_STEPS = 300
-# A third that lies less than this share below the one before it has not fallen.
-FLAT = 0.01
-# A third that lies at least this share below the one before it has fallen.
+# "Has not fallen" means: even two standard errors more would be a smaller fall than this share.
+FLAT = 0.03
+# "Has fallen" means: by at least this share, and by SURE standard errors.
 FELL = 0.05
-# The comparison counts only when its standard error is below this share of the loss: else nobody can tell.
-RESOLUTION = 0.006
+# No progress is judged only after this share of the run: before, a slow start looks just the same.
+LATE = 0.4
 # A plateau is only worth a word before this share of the run: near its end the rate goes to zero, and it has to come.
 EARLY = 0.7
 
@@ -120,26 +120,25 @@ def _standstill(losses: list[float], total_steps: int) -> list[Finding]:
     third = n // 3
     first, middle, last = (_Span.of(losses[n - k * third : n - (k - 1) * third]) for k in (3, 2, 1))
 
-    def told(a: _Span, b: _Span) -> bool:
-        return math.hypot(a.error, b.error) < RESOLUTION * a.mean
-
     def drop(a: _Span, b: _Span) -> float:
         return (a.mean - b.mean) / a.mean if a.mean else 0.0
 
-    if told(first, last) and drop(first, last) < FLAT and drop(first, middle) < FLAT:
+    def flat(a: _Span, b: _Span) -> bool:
+        doubt = math.hypot(a.error, b.error) / a.mean if a.mean else math.inf
+        return drop(a, b) + 2 * doubt < FLAT
+
+    if n >= LATE * total_steps and flat(first, last) and flat(first, middle):
         return [
             Finding(
                 severity="warn",
                 code="loss-no-progress",
                 what=f"The loss has not fallen in {n} steps.",
-                why="It is the same as at the start, measured closely enough to see a fall of two per cent.",
+                why=f"It is as high as at the start; a fall of {FLAT:.0%} would have been seen.",
                 fix="Look at the samples. If they do not change either, raise the learning rate three times.",
             )
         ]
-    fell = drop(first, middle) >= FELL and first.mean - middle.mean > SURE * math.hypot(
-        first.error, middle.error
-    )
-    if fell and n < EARLY * total_steps and told(middle, last) and drop(middle, last) < FLAT:
+    fell = drop(first, middle) >= FELL and first.mean - middle.mean > SURE * math.hypot(first.error, middle.error)
+    if fell and n < EARLY * total_steps and flat(middle, last):
         return [
             Finding(
                 severity="info",

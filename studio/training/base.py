@@ -122,6 +122,18 @@ class TrainingPlan(BaseModel):
         files.write_json(path, self.model_dump(mode="json"))
         return path
 
+    def _at(self, folder: Path) -> TrainingPlan:
+        """The plan of a run folder that may have been moved: what lay inside of it is looked for inside of it."""
+        if folder == self.run_folder:
+            return self
+
+        def moved(path: Path) -> Path:
+            inside = path.is_relative_to(self.run_folder)
+            return folder / path.relative_to(self.run_folder) if inside else path
+
+        pictures = tuple(p.model_copy(update={"path": moved(p.path)}) for p in self.pictures)
+        return self.model_copy(update={"run_folder": folder, "pictures": pictures})
+
     @classmethod
     def load(cls, run_folder: Path) -> TrainingPlan:
         """The plan of a run folder. Raises NotFoundError, or InputError when it was damaged by hand."""
@@ -134,7 +146,7 @@ class TrainingPlan(BaseModel):
                 "Start a new run.",
             )
         try:
-            return cls.model_validate(raw)
+            return cls.model_validate(raw)._at(run_folder)
         except ValidationError as e:
             first = e.errors()[0]
             raise InputError(

@@ -18,7 +18,11 @@ Make = Callable[..., TrainingPlan]
 Train = Callable[..., tuple[dict[str, Any] | None, list[dict[str, Any]]]]
 
 # Geometry of the real models, from their public config.json files: what sd-scripts counts is checked against it.
-SD15_UNET: dict[str, Any] = {"cross_attention_dim": 768, "block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": 8}
+SD15_UNET: dict[str, Any] = {
+    "cross_attention_dim": 768,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "attention_head_dim": 8,
+}
 SDXL_UNET: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -82,7 +86,9 @@ def test_text_encoder_names(part: Any, family: str, name: str) -> None:
     assert layer_of(name, family) == (part, "encoder.layers.0.mlp.fc1")
 
 
-@pytest.mark.parametrize("name", ["lora_unet_conv_in", "lora_te3_text_model_x", "lora_unet_input_blocks_4_0_emb", "x"])
+@pytest.mark.parametrize(
+    "name", ["lora_unet_conv_in", "lora_te3_text_model_x", "lora_unet_input_blocks_4_0_emb", "x"]
+)
 def test_names_of_other_layers_are_not_guessed(name: str) -> None:
     assert layer_of(name, "sdxl") is None
     assert layer_of(name, "sd15") is None
@@ -90,7 +96,9 @@ def test_names_of_other_layers_are_not_guessed(name: str) -> None:
 
 @pytest.mark.parametrize("family", ["pocket", "sd15", "sdxl"])
 @pytest.mark.filterwarnings("ignore")
-def test_diffusers_reads_the_file_and_draws_what_was_trained(make_plan: Make, train: Train, family: str) -> None:
+def test_diffusers_reads_the_file_and_draws_what_was_trained(
+    make_plan: Make, train: Train, family: str
+) -> None:
     """The trained model in memory and a fresh one with the file loaded answer alike; without the file they do not."""
     import torch
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -108,8 +116,15 @@ def test_diffusers_reads_the_file_and_draws_what_was_trained(make_plan: Make, tr
     told: dict[str, Any] = {"return_dict": False}
     torch.manual_seed(0)
     if family == "sdxl":
-        told["added_cond_kwargs"] = {"text_embeds": torch.randn(1, 16), "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]])}
-    inputs = (torch.randn(1, 4, 8, 8), torch.tensor([500]), torch.randn(1, 16, 32 if family == "sdxl" else 16))
+        told["added_cond_kwargs"] = {
+            "text_embeds": torch.randn(1, 16),
+            "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]]),
+        }
+    inputs = (
+        torch.randn(1, 4, 8, 8),
+        torch.tensor([500]),
+        torch.randn(1, 16, 32 if family == "sdxl" else 16),
+    )
     words = torch.tensor([[188, 5, 6, 7, 189] + [189] * 11])
 
     def answers(unet: Any, encoders: list[Any]) -> list[torch.Tensor]:
@@ -131,7 +146,11 @@ def test_diffusers_reads_the_file_and_draws_what_was_trained(make_plan: Make, tr
     loaded = sum(
         isinstance(m, BaseTunerLayer) for model in (fresh.unet, *encoders_of(fresh)) for m in model.modules()
     )
-    assert loaded == len(trainer.it.network.layers) == len(read_header(plan.checkpoints_dir / "mine.safetensors").layers)
+    assert (
+        loaded
+        == len(trainer.it.network.layers)
+        == len(read_header(plan.checkpoints_dir / "mine.safetensors").layers)
+    )
 
 
 def test_metadata_is_sd_scripts_and_names_no_folder(make_plan: Make, train: Train, tmp_path: Path) -> None:
@@ -145,10 +164,15 @@ def test_metadata_is_sd_scripts_and_names_no_folder(make_plan: Make, train: Trai
     assert told["modelspec.architecture"] == "lora-studio-pocket/lora"
     assert told["modelspec.prediction_type"] == "v" and told["modelspec.trigger_phrase"] == "bluprnt"
     assert json.loads(told["ss_tag_frequency"])["dataset"]["bluprnt"] == 6
-    assert json.loads(told["ss_datasets"])[0]["bucket_info"]["buckets"]["1"] == {"resolution": [32, 32], "count": 4}
+    assert json.loads(told["ss_datasets"])[0]["bucket_info"]["buckets"]["1"] == {
+        "resolution": [32, 32],
+        "count": 4,
+    }
     assert len(told["sshs_model_hash"]) == 64 and told["studio_project"] == "mine"
     whole = json.dumps(told)
-    assert str(tmp_path) not in whole and "/" not in whole.replace("stable-diffusion-v1/lora", "").replace("pocket/lora", "")
+    assert str(tmp_path) not in whole and "/" not in whole.replace("stable-diffusion-v1/lora", "").replace(
+        "pocket/lora", ""
+    )
 
 
 def test_the_hash_covers_the_tensors_only(tmp_path: Path) -> None:
@@ -173,7 +197,9 @@ def test_a_file_with_a_nan_is_never_written(tmp_path: Path) -> None:
     from studio.training.workers.saving import write_lora
 
     with pytest.raises(StudioError, match="not numbers") as caught:
-        write_lora(tmp_path / "x.safetensors", {"lora_unet_x.lora_up.weight": torch.tensor([1.0, float("nan")])}, {})
+        write_lora(
+            tmp_path / "x.safetensors", {"lora_unet_x.lora_up.weight": torch.tensor([1.0, float("nan")])}, {}
+        )
     assert caught.value.findings[0].code == "lora-not-finite"
     assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,9 @@ import torch
 
 from studio.training.workers import loss
 
-ALPHAS = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0).float()
+ALPHAS = torch.cumprod(
+    1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0
+).float()
 
 
 def test_noise_and_targets_recover_the_picture() -> None:
@@ -42,7 +44,10 @@ def test_min_snr_weighs_a_clean_picture_alike_in_both_predictions() -> None:
     snr = ALPHAS[levels] / (1 - ALPHAS[levels])
     for prediction, factor in (("epsilon", snr), ("v_prediction", snr + 1)):
         torch.testing.assert_close(
-            loss.snr_weights(prediction, ALPHAS, levels, 5.0) * factor, snr.clamp_max(5.0), rtol=1e-3, atol=1e-6
+            loss.snr_weights(prediction, ALPHAS, levels, 5.0) * factor,
+            snr.clamp_max(5.0),
+            rtol=1e-3,
+            atol=1e-6,
         )
 
 

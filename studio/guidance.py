@@ -16,7 +16,7 @@ from studio.captions.store import CaptionStore
 from studio.dataset.audit import audit
 from studio.dataset.folder import look
 from studio.dataset.gate import dataset_fingerprint
-from studio.dataset.scan import known_looks, scan
+from studio.dataset.scan import known_looks, scan, thumb_path
 from studio.errors import StudioError
 from studio.evaluation.grid import list_grids
 from studio.files import fingerprint, human_time
@@ -56,6 +56,11 @@ def count_words(count: int, one: str, many: str = "") -> str:
 
 
 # ---------------------------------------------------------------- the dataset, cheaply
+
+
+def picture_count(project: Project) -> int:
+    """How many pictures the dataset holds, whether or not they open."""
+    return len(look(project.dataset_dir).pictures)
 
 
 def unseen(project: Project) -> int:
@@ -128,7 +133,7 @@ def next_step(project: Project, known: Iterable[Step] | None = None) -> Step:
 
 
 def _dataset(project: Project) -> Step:
-    there = len(look(project.dataset_dir).pictures)
+    there = picture_count(project)
     if not there:
         return Step("dataset", "Dataset", "needs you", "", "no pictures yet", "Add pictures")
     words = count_words(there, "picture")
@@ -224,7 +229,12 @@ def best_picture(project: Project) -> Path | None:
         samples = run.samples()
         if samples:
             return samples[-1].path
-    return next((project.dataset_dir / n for n in look(project.dataset_dir).pictures), None)
+    known = known_looks(project)
+    for name in look(project.dataset_dir).pictures:
+        small = thumb_path(project.cache_dir, known[name][1].sha256) if name in known else None
+        if small is not None and small.is_file():
+            return small
+    return None
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from studio import presets
+from studio import files, presets
 from studio.dataset.intake import import_pictures
 from studio.dataset.scan import scan
-from studio.errors import BusyError, EnvironmentalError
+from studio.errors import BusyError, EnvironmentalError, InputError
 from studio.jobs.job import active_jobs
 from studio.machine import detect
 from studio.models import get_model
@@ -69,3 +70,28 @@ def put_back(workspace: Workspace, trashed: Path) -> Project:
     """Undo `delete_project`. Raises InputError when another project took the name meanwhile."""
     folder = workspace.put_back(trashed)
     return open_project(workspace, folder.name)
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """A project in the trash. place: where it lies, for `put_back`; at: when it was deleted, ISO 8601 UTC."""
+
+    name: str
+    place: Path
+    at: str
+
+
+def deleted_projects(workspace: Workspace) -> list[Deleted]:
+    """The projects in the trash, the one deleted last first."""
+    found = []
+    for note in workspace.trash_dir.glob("*/from.json"):
+        try:
+            told = files.read_json(note) or {}
+            place = note.parent / Path(str(told.get("from", ""))).name
+            if Path(str(told.get("from", ""))).parts[:1] != ("projects",) or not (place / "project.yaml").is_file():
+                continue
+            name = str((files.read_yaml(place / "project.yaml") or {}).get("name", place.name))
+        except (InputError, AttributeError):
+            continue
+        found.append(Deleted(name, place, str(told.get("at", ""))))
+    return sorted(found, key=lambda d: d.at, reverse=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.parts.flash import act
 from studio.findings import Finding, by_harm
 
 LOOK = {
@@ -68,7 +69,9 @@ def _one(
         if on_action is not None and finding.action in labels:
             count = len(finding.where)
             told = f"{labels[finding.action]} ({count})" if count > 1 else labels[finding.action]
-            st.button(told, key=f"{key}_act", on_click=on_action, args=(finding,), icon=":material/healing:")
+            st.button(
+                told, key=f"{key}_act", on_click=act, args=(on_action, finding), icon=":material/healing:"
+            )
 
 
 def _where(finding: Finding, thumb: Callable[[str], Path | None] | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts.flash import act
 from pages.parts.page import caught
 from studio.files import human_time
 from studio.jobs.job import Job
@@ -62,12 +63,13 @@ def live_job(
     view()
 
 
-def progress_of(job: Job, *, key: str, stop_label: str = "Stop") -> None:
-    """One line of state, the bar, and the stop button."""
+def progress_of(job: Job, *, key: str, stop_label: str = "Stop", title: str = "") -> None:
+    """One line of state, the bar, and the stop button. title: said first, where several jobs are shown."""
     state = job.state
     progress = job.progress
     with st.container(horizontal=True, vertical_alignment="center"):
-        words = getattr(progress, "message", "") or job.spec.title
+        words = progress.message or job.spec.title
+        words = f"{title} · {words}" if title and words != title else words
         st.markdown(f"**{WORDS.get(state, state)}** · {words}", width="stretch")
         if state in RUNNING:
             st.button(
@@ -75,7 +77,8 @@ def progress_of(job: Job, *, key: str, stop_label: str = "Stop") -> None:
                 key=f"{key}_stop",
                 icon=":material/stop_circle:",
                 disabled=state == "stopping",
-                on_click=job.stop,
+                on_click=act,
+                args=(job.stop,),
             )
     if state in RUNNING:
         fraction = getattr(progress, "fraction", None)

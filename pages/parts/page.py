@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from pages.parts.findings import show_findings
+from pages.parts.flash import show_flash
 from pages.parts.steps import step_bar
 from studio.errors import StudioError
 from studio.project import Project
@@ -65,5 +66,6 @@ def page(
         st.markdown(f":gray[{purpose}]")
         if project is not None and step:
             step_bar(project, step)
+        show_flash(title)
         st.space("small")
         yield

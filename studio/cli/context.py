@@ -7,7 +7,6 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio import files
 from studio.cli.output import Out
 from studio.cli.values import did_you_mean
 from studio.errors import EnvironmentalError, InputError, NotFoundError
@@ -81,7 +80,7 @@ class Context:
 
     def named(self, slug: str) -> Project:
         """A project by its short name."""
-        wanted = slug if slug in self.workspace.project_slugs() else files.slug(slug, fallback=slug)
+        wanted = slug.strip().lower().replace(" ", "-")
         try:
             return open_project(self.workspace, wanted)
         except (NotFoundError, InputError):

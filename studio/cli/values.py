@@ -118,6 +118,8 @@ def existing(raw: str) -> Path:
     try:
         path = Path(raw).expanduser()
         there = path.exists()
+        if "\x00" in raw:
+            raise ValueError(raw)
     except (OSError, ValueError, RuntimeError):
         raise Bad("It is not a path that this computer knows.", "Check its spelling.") from None
     if not there:

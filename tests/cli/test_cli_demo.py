@@ -58,7 +58,13 @@ def test_a_stopped_demo_goes_on_where_it_was(
         patch.setattr(demo.Demo, "settings", pressed)
         assert cli("demo").code == 130
     before = note_of(home)
-    assert [s["name"] for s in before["stages"] if s["done"]] == ["computer", "flawed", "refusal", "fixes", "sample"]
+    assert [s["name"] for s in before["stages"] if s["done"]] == [
+        "computer",
+        "flawed",
+        "refusal",
+        "fixes",
+        "sample",
+    ]
     with monkeypatch.context() as patch:
 
         def pressed_at_run(job: Any) -> str:

@@ -31,9 +31,18 @@ def _import(ctx: Context, args: Namespace) -> Reply:
 
 
 def imported(ctx: Context, project: Project, report: Any) -> Reply:
-    """Say what an import did."""
+    """Say what an import did. Raises InputError when nothing came of it."""
     from studio.dataset.folder import look
 
+    if not report.added and not report.already_there and not report.stopped:
+        raise InputError(
+            "No picture came in.",
+            "None of the files could be taken." if report.refused else "There is no picture there.",
+            "See what is written beside each one."
+            if report.refused
+            else "Name a folder, a ZIP or files with pictures: PNG, JPEG, WebP and others.",
+            report.refused,
+        )
     ctx.out.good(report.words)
     for source, name in list(report.already_there.items())[:10]:
         ctx.out.dim(f"  {source} is the same picture as {name}")
@@ -42,13 +51,6 @@ def imported(ctx: Context, project: Project, report: Any) -> Reply:
     low, high = KINDS[project.intent.kind]["images"]
     ctx.out.say()
     ctx.out.say(f"'{project.slug}' has {count} pictures now; {low} to {high} suit a {project.intent.kind}.")
-    if not report.added and not report.already_there and report.refused:
-        raise InputError(
-            "No picture came in.",
-            "None of the files could be taken.",
-            "See what is written beside each one.",
-            report.refused,
-        )
     ctx.out.next("lora-studio audit")
     return Reply({"project": project.slug, "pictures": count, **report.as_dict()})
 

@@ -142,6 +142,7 @@ def _open(ctx: Context, args: Namespace) -> Reply:
             "Two projects are named.", f"They are {args.slug} and {args.project}.", "Name one of them."
         )
     project = ctx.named(args.slug) if args.slug else ctx.project()
+    _ = project.intent  # a project that cannot be read does not become the current one
     ctx.workspace.remember(last_project=project.slug)
     ctx.out.good(f"'{project.slug}' is the current project now.")
     return project_status(ctx, project)

@@ -1,0 +1,202 @@
+"""What the commands do to a project: pictures, captions, settings, models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.workspace import shipped
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def flawed(cli: Cli, home: Path) -> Path:
+    """A project with the flawed sample."""
+    cli("new", "Ink", "--kind", "style", "--trigger", "bluprnt")
+    assert cli("import", shipped("data", "sample_flawed")).code == 0
+    return home / "projects" / "ink"
+
+
+def captions(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text().strip() for p in sorted((folder / "dataset").glob("*.txt"))}
+
+
+def test_new_proposes_a_trigger_and_becomes_the_current_project(cli: Cli, home: Path) -> None:
+    first = cli("new", "Anna Weber", "--kind", "character", "--json")
+    assert first.json["intent"]["trigger"] and first.json["project"] == "anna-weber"
+    assert cli("new", "--name", "Vase", "--kind", "object").code == 0
+    listed = cli("projects", "--json").json["projects"]
+    assert {p["project"]: p["current"] for p in listed} == {"vase": True, "anna-weber": False}
+    assert cli("open", "anna-weber").code == 0
+    assert cli("config", "set", "rank=4").code == 0
+    assert (home / "projects" / "anna-weber" / "settings.yaml").is_file()
+    assert not (home / "projects" / "vase" / "settings.yaml").exists()
+    assert cli("status", "-p", "Anna Weber", "--json").json["project"] == "anna-weber"
+
+
+def test_a_damaged_project_does_not_hide_the_others(cli: Cli, project: Path) -> None:
+    cli("new", "Vase", "--kind", "object")
+    (project / "project.yaml").write_text("kind: [")
+    answer = cli("projects")
+    assert answer.code == 0 and "vase" in answer.out and "cannot be read" in answer.out
+
+
+def test_import_takes_folders_archives_and_files_once(cli: Cli, project: Path, tmp_path: Path) -> None:
+    import zipfile
+
+    sample = shipped("data", "sample")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as z:
+        for name in ("01_car.png", "01_car.txt", "02_bus.png"):
+            z.write(sample / name, name)
+    (tmp_path / "fake.png").write_text("not a picture")
+    answer = cli(
+        "import",
+        tmp_path / "set.zip",
+        sample / "02_bus.png",
+        sample / "03_bicycle.png",
+        tmp_path / "fake.png",
+    )
+    assert answer.code == 0
+    assert "3 pictures added" in answer.out and "1 already there" in answer.out and "fake.png" in answer.out
+    assert sorted(p.name for p in (project / "dataset").glob("*.png")) == [
+        "01_car.png",
+        "02_bus.png",
+        "03_bicycle.png",
+    ]
+
+
+def test_audit_names_the_planted_flaws_and_mends_them(cli: Cli, flawed: Path) -> None:
+    answer = cli("audit", "--json")
+    assert answer.code == 4
+    codes = {f["code"] for f in answer.json["findings"] if f["severity"] == "block"}
+    assert len(codes) >= 3
+    preview = cli("audit", "--fix", "all")
+    assert preview.code == 0 and "--yes" in preview.out and "12_penguin_broken.png" in preview.out
+    assert (flawed / "dataset" / "12_penguin_broken.png").is_file()
+    fixed = cli("audit", "--fix", "all", "--yes", "--json")
+    assert fixed.json["applied"] and len(fixed.json["fixed"]) >= 3
+    assert cli("audit").code == 0
+    assert captions(flawed)["05_sailboat.txt"] == "bluprnt, sailboat"
+    back = cli("restore", "--json").json["set_aside"]
+    assert "12_penguin_broken.png" in {s["name"] for s in back}
+    assert cli("restore", "12_penguin_broken.png").code == 0
+    assert cli("audit").code == 4
+
+
+def test_set_aside_asks_first(cli: Cli, flawed: Path) -> None:
+    assert "--yes" in cli("set-aside", "02_bus.png").out
+    assert (flawed / "dataset" / "02_bus.png").is_file()
+    assert cli("set-aside", "02_bus.png", "--yes").code == 0
+    assert not (flawed / "dataset" / "02_bus.png").exists()
+
+
+def test_captions_are_previewed_written_and_taken_back(cli: Cli, flawed: Path) -> None:
+    before = captions(flawed)
+    preview = cli("captions", "replace", "car", "racing car")
+    assert preview.code == 0 and "- bluprnt, car" in preview.out and "+ bluprnt, racing car" in preview.out
+    assert captions(flawed) == before
+    applied = cli("captions", "replace", "car", "racing car", "--yes", "--json")
+    assert applied.json["applied"] and [c["picture"] for c in applied.json["changes"]] == ["01_car.png"]
+    assert captions(flawed)["01_car.txt"] == "bluprnt, racing car"
+    assert cli("captions", "undo", "--yes").code == 0
+    assert captions(flawed) == before
+    assert cli("captions", "redo", "--yes").code == 0
+    assert captions(flawed)["01_car.txt"] == "bluprnt, racing car"
+
+
+def test_bulk_edits_leave_the_trigger_first(cli: Cli, flawed: Path) -> None:
+    for line in (
+        ["add-trigger"], ["set", "04_airplane", "an airplane"], ["prepend", "drawing"], ["append", "on paper"],
+        ["rename-tag", "drawing", "sketch"], ["remove-tag", "on paper"], ["replace", "^sketch, (.*)$", r"\1, sketch", "--regex"],
+    ):  # fmt: skip
+        assert cli("captions", *line, "--yes").code == 0, line
+    found = captions(flawed)
+    assert found["01_car.txt"] == "bluprnt, car, sketch"
+    assert found["04_airplane.txt"] == "bluprnt, an airplane, sketch"
+    assert found["05_sailboat.txt"] == "bluprnt, sailboat, sketch"
+    counted = cli("captions", "list", "--tags", "--json").json["tags"]
+    assert counted["sketch"] == 11 and "bluprnt" not in counted
+    assert cli("captions", "approve", "--yes").code == 0
+    assert not cli("captions", "list", "--only", "needs-review", "--json").json["captions"]
+
+
+def test_captions_list_filters(cli: Cli, flawed: Path) -> None:
+    def names(*line: str) -> list[str]:
+        return [c["picture"] for c in cli("captions", "list", *line, "--json").json["captions"]]
+
+    assert names("--only", "empty") == ["04_airplane.png"]
+    assert names("--only", "no-trigger") == ["05_sailboat.png"]
+    assert [Path(n).stem for n in names("--find", "HOUSE")] == ["07_house", "11_house_again"]
+
+
+def test_a_question_is_asked_on_a_terminal(cli: Cli, flawed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["n", "yes"])
+    monkeypatch.setattr("studio.cli.output.Out.confirm", lambda _self, _question: next(answers) == "yes")
+    assert "Nothing was changed." in cli("captions", "prepend", "drawing").out
+    cli("captions", "prepend", "drawing")
+    assert captions(flawed)["01_car.txt"] == "bluprnt, drawing, car"
+
+
+def test_settings_by_pair_by_flag_and_back_to_a_preset(cli: Cli, project: Path) -> None:
+    assert cli("config", "reset", "--preset", "pocket-quick", "--yes").code == 0
+    answer = cli(
+        "config",
+        "set",
+        "learning-rate=1e-3",
+        "--no-cache-latents",
+        "--sample-prompts",
+        "a dog",
+        "--sample-prompts",
+        "b",
+    )
+    assert answer.code == 0
+    shown = cli("config", "show", "--json").json
+    assert shown["preset"] == "pocket-quick"
+    assert set(shown["changed"]) == {"learning_rate", "cache_latents", "sample_prompts"}
+    assert shown["settings"]["sample_prompts"] == ["a dog", "b"]
+    assert cli("config", "set", "sample_prompts=c | d").code == 0
+    assert cli("config", "show", "--json").json["settings"]["sample_prompts"] == ["c", "d"]
+    assert "outside of the usual" in cli("config", "set", "epochs=500").out
+    kept = cli("config", "reset")
+    assert kept.code == 0 and "--yes" in kept.out
+    assert cli("config", "show", "--json").json["settings"]["epochs"] == 500
+    again = cli("config", "reset", "--preset", "pocket-quick", "--yes", "--json")
+    assert again.json["applied"] and cli("config", "show", "--json").json["changed"] == {}
+
+
+def test_nothing_is_saved_when_one_setting_is_wrong(cli: Cli, project: Path) -> None:
+    assert cli("config", "set", "rank=4", "epochs=0").code == 2
+    assert not (project / "settings.yaml").exists()
+
+
+def test_models_are_added_and_forgotten(cli: Cli, home: Path, tmp_path: Path) -> None:
+    model = tmp_path / "my-sd"
+    (model / "unet").mkdir(parents=True)
+    (model / "model_index.json").write_text("{}")
+    (model / "unet" / "config.json").write_text(json.dumps({"cross_attention_dim": 768}))
+    added = cli("models", "add", model, "--json")
+    assert added.code == 0 and added.json["model"]["family"] == "sd15"
+    listed = {m["id"]: m for m in cli("models", "--json").json["models"]}
+    assert listed["my-sd"]["here"]
+    assert cli("models", "forget", "my-sd").code == 0
+    assert model.is_dir()
+
+
+def test_doctor_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("doctor").code == 0
+    monkeypatch.setattr("studio.cli.commands.doctor.NEEDED", ("torch", "a-package-that-nobody-has"))
+    answer = cli("doctor", "--json")
+    assert answer.code == 6
+    assert any("a-package-that-nobody-has" in f["what"] for f in answer.json["findings"])
+
+
+def test_the_app_is_served_from_the_same_workspace(cli: Cli, home: Path) -> None:
+    answer = cli("app", "--dry", "--port", "8600", "--no-browser", "--json")
+    line = answer.json["command"]
+    assert line[-4:] == ["--server.port", "8600", "--server.headless", "true"] and Path(line[4]).is_file()
+    assert cli("run", "--dry").code == 0

@@ -1,0 +1,424 @@
+"""Ten and more wrong inputs for each command: each is answered with what, why and fix, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.cli.commands import COMMANDS
+from studio.cli.main import main
+from studio.cli.spec import Command
+
+LONG = "x" * 6000
+
+# command -> wrong lines: (words after the command, exit code, words that the answer must hold). @NAME are the files below.
+OWN: dict[str, list[tuple[list[str], int, str]]] = {
+    "new": [
+        ([], 2, "NAME is missing"),
+        (["Boats"], 2, "--kind is missing"),
+        (["Boats", "--kind", "stile"], 2, "Did you mean 'style'?"),
+        (["!!!", "--kind", "style"], 2, "no letter or digit"),
+        (["", "--kind", "style"], 2, "It is empty"),
+        (["Boats", "--kind", "style", "--trigger", "a,b"], 2, "cannot be a trigger word"),
+        (["Boats", "--kind", "style", "--trigger", "dog"], 2, "everyday word"),
+        (["Boats", "--kind", "style", "--trigger", "x" * 50], 2, "longer than 40"),
+        (["Boats", "--kind", "style", "--base-model", "poket"], 3, "Did you mean 'pocket'?"),
+        (["Boats", "Ships", "--kind", "style"], 2, "'Ships' is not expected here"),
+        (["Boats", "--name", "Ships", "--kind", "style"], 2, "Two names"),
+        (["Boats", "--kind", "style", "--kind", "object"], 2, "given 2 times"),
+        (["x" * 90, "--kind", "style"], 2, "90 characters"),
+    ],
+    "open": [
+        (["inc"], 3, "Did you mean 'ink'?"),
+        (["ink", "empty"], 2, "'empty' is not expected here"),
+        (["ink", "-p", "empty"], 2, "Two projects"),
+        (["broken"], 2, "project.yaml"),
+        (["../../etc"], 3, "no project called"),
+    ],
+    "import": [
+        ([], 2, "PATH is missing"),
+        (["@missing"], 2, "Nothing is there"),
+        ([""], 2, "It is empty"),
+        (["@notes"], 2, "No picture"),
+        (["@zip"], 2, "broken.zip"),
+        (["@folder"], 2, "No picture"),
+        (["@missing", "@missing2"], 2, "2 problems"),
+        (["@typo"], 2, "Did you mean 'notes.md'?"),
+        (["a\0b"], 2, "not a path"),
+    ],
+    "audit": [
+        (["--fix", "nope"], 3, "'nope' is not among"),
+        (["--fix"], 2, "--fix has no value"),
+        (["--fix", ""], 2, "It is empty"),
+        (["--yes=1"], 2, "--yes takes no value"),
+    ],
+    "set-aside": [
+        ([], 2, "PICTURE is missing"),
+        (["nope.png"], 3, "no picture called 'nope.png'"),
+        (["01_cra.png"], 3, "Did you mean '01_car.png'?"),
+        (["nope.png", "never.png"], 3, "never.png"),
+        (["01_car.png", "--reason", ""], 2, "It is empty"),
+        (["01_car.png", "--reason", LONG], 2, "at most 200"),
+        (["../01_car.png"], 3, "no picture called"),
+    ],
+    "restore": [(["nope.png"], 3, "no picture called 'nope.png'"), (["../x"], 3, "no picture")],
+    "captions list": [
+        (["--only", "empt"], 2, "Did you mean 'empty'?"),
+        (["--limit", "0"], 2, "too small"),
+        (["--limit", "ten"], 2, "not a whole number"),
+        (["--limit", "1.5"], 2, "not a whole number"),
+        (["--find", ""], 2, "It is empty"),
+    ],
+    "captions set": [
+        ([], 2, "2 problems"),
+        (["01_car.png"], 2, "TEXT is missing"),
+        (["nope.png", "a boat"], 3, "no picture called 'nope.png'"),
+        (["01_cra.png", "a car"], 3, "Did you mean '01_car.png'?"),
+        (["01_car.png", "a", "car"], 2, "'car' is not expected here"),
+        (["01_car.png", LONG], 2, "at most 5000"),
+        (["", "a car"], 2, "It is empty"),
+    ],
+    "captions replace": [
+        ([], 2, "2 problems"),
+        (["car"], 2, "NEW is missing"),
+        (["", "car"], 2, "It is empty"),
+        (["car", "car"], 2, "the same"),
+        (["(", "x", "--regex"], 2, "not a regular expression"),
+        (["(a)", "\\9", "--regex"], 2, "not a regular expression"),
+        (["a", "b", "c"], 2, "'c' is not expected here"),
+        (["a", LONG], 2, "at most 5000"),
+    ],
+    "captions prepend": [([], 2, "TEXT is missing"), ([""], 2, "It is empty"), (["a", "b"], 2, "'b' is not"), ([LONG], 2, "6000")],
+    "captions append": [([], 2, "TEXT is missing"), ([""], 2, "It is empty"), (["a", "b"], 2, "'b' is not"), ([LONG], 2, "6000")],
+    "captions remove-tag": [([], 2, "TAG is missing"), ([""], 2, "It is empty"), ([","], 2, "needs a text"), (["a", "b"], 2, "'b' is not")],
+    "captions rename-tag": [
+        ([], 2, "2 problems"),
+        (["car"], 2, "NEW is missing"),
+        (["car", ""], 2, "It is empty"),
+        ([",", "x"], 2, "needs a text"),
+        (["car", ","], 2, "new name"),
+    ],
+    "captions approve": [(["nope.png"], 3, "no picture called 'nope.png'")],
+    "models add": [
+        ([], 2, "PATH is missing"),
+        (["@missing"], 2, "Nothing is there"),
+        (["@notes"], 2, "notes.md"),
+        (["@folder"], 2, "model_index.json"),
+        (["@lora"], 2, "is a LoRA"),
+        (["@lora", "--title", ""], 2, "It is empty"),
+        (["@lora", "@notes"], 2, "is not expected here"),
+    ],
+    "models forget": [
+        ([], 2, "ID is missing"),
+        (["nope"], 3, "not a base model that you added"),
+        (["pocket"], 3, "Shipped entries stay"),
+        ([""], 2, "It is empty"),
+        (["a", "b"], 2, "'b' is not expected here"),
+    ],
+    "presets": [(["--family", "pokcet"], 3, "Did you mean 'pocket'?"), (["--family"], 2, "no value"), (["--family", ""], 2, "empty")],
+    "config show": [(["rank"], 2, "'rank' is not expected here")],
+    "config set": [
+        ([], 2, "No setting was given"),
+        (["rank"], 2, "Write rank=VALUE"),
+        (["rnak=4"], 2, "Did you mean 'rank'?"),
+        (["rank=0"], 2, "from 1 to 512"),
+        (["rank=many"], 2, "whole number"),
+        (["rank=4", "rank=8"], 2, "given twice"),
+        (["rank=4", "--rank", "8"], 2, "as rank=4 and as --rank"),
+        (["optimizer=adam"], 2, "one of: adamw"),
+        (["--learning-rate", "-1"], 2, "learning_rate"),
+        (["flip=maybe"], 2, "on or off"),
+        (["resolution=100"], 2, "resolution"),
+        (["--learning-rte", "1"], 2, "Did you mean '--learning-rate'?"),
+        (["=4"], 2, "name=value"),
+        (["seed=99999999999999999999"], 2, "seed"),
+        (["epochs=1e9", "alpha=nan", "warmup=2"], 2, "3 problems"),
+    ],
+    "config reset": [
+        (["--preset", "pocket-standrad"], 3, "Did you mean 'pocket-standard'?"),
+        (["--preset", "sdxl-standard"], 2, "for sdxl models"),
+        (["--preset"], 2, "no value"),
+        (["--preset", ""], 2, "It is empty"),
+        (["pocket-quick"], 2, "'pocket-quick' is not expected here"),
+    ],
+    "gates": [
+        (["datset"], 2, "Did you mean 'dataset'?"),
+        (["all"], 2, "one of: dataset"),
+        (["dataset", "5"], 2, "'5'"),
+        (["dry_run", "-p", "empty"], 4, "not started"),
+    ],
+    "train": [
+        (["--rank", "0"], 2, "from 1 to 512"),
+        (["--epochs", "lots"], 2, "whole number"),
+        (["--optimiser", "adamw"], 2, "Did you mean '--optimizer'?"),
+        (["rank=4"], 2, "'rank=4' is not expected here"),
+        (["--wait", "--detach"], 2, "opposite"),
+        (["--rank", "0", "--alpha", "0", "--warmup", "3"], 2, "3 problems"),
+        (["-p", "empty"], 4, "not started"),
+        (["--precision", "fp8"], 2, "fp16"),
+    ],
+    "stop": [
+        ([], 3, "Nothing is running"),
+        (["nope"], 3, "no job called 'nope'"),
+        (["@run"], 2, "is not running"),
+        (["--timeout", "0"], 2, "too small"),
+        (["--timeout", "soon"], 2, "whole number"),
+        (["a", "b"], 2, "'b' is not expected here"),
+        ([""], 2, "It is empty"),
+    ],
+    "resume": [
+        ([], 3, "can be resumed"),
+        (["nope"], 3, "no job called 'nope'"),
+        (["@run"], 2, "cannot be resumed"),
+        (["@dry"], 2, "cannot be resumed"),
+        (["--wait", "--detach"], 2, "opposite"),
+        (["-p", "empty"], 3, "can be resumed"),
+    ],
+    "log": [
+        (["nope"], 3, "no job called 'nope'"),
+        (["--lines", "0"], 2, "too small"),
+        (["--lines", "all"], 2, "whole number"),
+        (["-p", "empty"], 3, "no log yet"),
+        (["run-20200101-000000-0000"], 3, "no job called"),
+    ],
+    "status": [(["nope"], 3, "no job called 'nope'"), ([""], 2, "empty"), (["a", "b"], 2, "'b' is not expected here")],
+    "jobs": [(["--limit", "0"], 2, "too small"), (["--limit", "x"], 2, "whole number"), (["all"], 2, "'all' is not")],
+    "evaluate": [
+        (["--run", "nope"], 3, "no run called 'nope'"),
+        (["--grid", "nope"], 3, "no grid called 'nope'"),
+        (["--grid", "latest", "--weights", "1"], 2, "--grid does not go with --weights"),
+        (["--run", "x", "--lora", "@lora"], 2, "--run and --lora"),
+        (["--weights", "0.5;0.7"], 2, "not a number"),
+        (["--weights", "0.5,,0.7"], 2, "One of them is empty"),
+        (["--weights", "9"], 2, "too large"),
+        (["--weights", "0.5,0.5"], 2, "there twice"),
+        (["--seeds", "-1"], 2, "too small"),
+        (["--checkpoints", "99"], 3, "no checkpoint '99'"),
+        (["--lora", "@notes"], 2, "not a .safetensors file"),
+        (["--lora", "@missing"], 2, "Nothing is there"),
+        (["--lora", "@junk"], 2, "junk.safetensors"),
+        (["--prompt", ""], 2, "It is empty"),
+        (["--steps", "0"], 2, "too small"),
+        (["--guidance", "nan"], 2, "not a finite number"),
+        (["--wait", "--detach"], 2, "opposite"),
+        (["-p", "empty"], 3, "has no run yet"),
+    ],
+    "register": [
+        (["--weight", "0"], 2, "cannot be 0"),
+        (["--weight", "0,7"], 2, "with a point"),
+        (["--weight", "5"], 2, "too large"),
+        (["--grid", "nope"], 3, "no grid called 'nope'"),
+        (["--run", "nope"], 3, "no run called 'nope'"),
+        (["--checkpoint", "99"], 3, "no checkpoint '99'"),
+        (["--lora", "@lora"], 2, "--weight is missing"),
+        (["--lora", "@notes", "--weight", "1"], 2, "not a .safetensors file"),
+        (["--lora", "@lora", "--weight", "1", "--grid", "x"], 2, "does not go with --grid"),
+        (["--on-clash", "overwrite"], 2, "one of: ask"),
+        (["--name", ""], 2, "It is empty"),
+        (["-p", "empty"], 3, "has no run yet"),
+        (["--lora", "@junk", "--weight", "1"], 2, "junk.safetensors"),
+    ],
+    "library show": [([], 2, "LORA is missing"), (["nope"], 3, "no LoRA called 'nope'"), (["a", "b"], 2, "'b' is not")],
+    "library remove": [([], 2, "LORA is missing"), (["nope"], 3, "no LoRA called 'nope'"), (["../ink"], 3, "no LoRA")],
+    "library put-back": [([], 2, "TRASH is missing"), (["nope"], 3, "holds no LoRA"), (["../library"], 2, "outside")],
+    "demo": [
+        (["--preset", "pocket-standrad"], 3, "Did you mean 'pocket-standard'?"),
+        (["--preset", "sdxl-quick"], 2, "built-in model"),
+        (["fast"], 2, "'fast' is not expected here"),
+    ],
+    "app": [
+        (["--port", "0"], 2, "too small"),
+        (["--port", "99999"], 2, "too large"),
+        (["--port", "http"], 2, "whole number"),
+        (["--no-browser=1"], 2, "takes no value"),
+    ],
+}  # fmt: skip
+
+
+def common(command: Command) -> list[tuple[list[str], int, str]]:
+    """Wrong lines that every command can meet."""
+    lines = [
+        (["--jsno"], 2, "Did you mean '--json'?"),
+        (["--no-such-thing"], 2, "no option --no-such-thing"),
+        (["-x"], 2, "no option -x"),
+        (["--json=yes"], 2, "--json takes no value"),
+        (["--home"], 2, "--home has no value"),
+        (["--home", ""], 2, "--home is empty"),
+        (["--home", "@notes"], 2, "is a file, not a folder"),
+        (["--home", "@notes/inside"], 2, "is a file, not a folder"),
+        (["--home", "@folder", "--home", "@missing"], 2, "--home is given 2 times"),
+    ]
+    if not any(w.many for w in command.words):
+        lines.append((["a", "b", "c", "d"], 2, "not expected here"))
+    if command.project:
+        lines += [
+            (["-p"], 2, "--project has no value"),
+            (["-p", "inc"], 3, "Did you mean 'ink'?"),
+            (["-p", ""], 3, "no project called ''"),
+            (["-p", "../ink"], 3, "no project called '../ink'"),
+            (["-p", "ink", "-p", "empty"], 2, "--project is given 2 times"),
+        ]
+    else:
+        lines.append((["-p", "ink"], 2, "no option -p"))
+    return lines  # type: ignore[return-value]
+
+
+# What each command needs so that only the common mistake is wrong with the line.
+RIGHT: dict[str, list[str]] = {
+    "new": ["Boats", "--kind", "style"], "import": ["@sample"], "set-aside": ["01_car.png"],
+    "captions set": ["01_car.png", "x"], "captions replace": ["car", "auto"], "captions prepend": ["x"],
+    "captions append": ["x"], "captions remove-tag": ["car"], "captions rename-tag": ["car", "auto"],
+    "models add": ["@lora"], "models forget": ["x"], "config set": ["rank=4"], "library show": ["x"],
+    "library remove": ["x"], "library put-back": ["x"],
+}  # fmt: skip
+CASES = [
+    pytest.param(c, line, code, words, id=f"{c.name}-{n}")
+    for c in COMMANDS
+    for n, (line, code, words) in enumerate(
+        OWN.get(c.name, []) + [(RIGHT.get(c.name, []) + line, code, words) for line, code, words in common(c)]
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def shared(_trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A workspace that no wrong input may change, and the files that the lines name with an @."""
+    home = tmp_path_factory.mktemp("wrong") / "home"
+    shutil.copytree(_trained, home)
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "notes.md").write_text("no picture")
+    (outside / "broken.zip").write_bytes(b"PK\x03\x04 not really")
+    (outside / "junk.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    (outside / "folder").mkdir()
+    (outside / "sample.png").write_bytes((home / "projects/ink/dataset/01_car.png").read_bytes())
+    assert main(["new", "Empty", "--kind", "object", "--trigger", "emptyxq", "--home", str(home)]) == 0
+    assert main(["new", "Broken", "--kind", "object", "--trigger", "brokenxq", "--home", str(home)]) == 0
+    (home / "projects/broken/project.yaml").write_text("kind: [")
+    assert main(["open", "ink", "--home", str(home)]) == 0
+    run = next((home / "projects/ink/runs").iterdir())
+    return {
+        "home": str(home),
+        "notes/inside": str(outside / "notes.md" / "inside"),
+        "notes": str(outside / "notes.md"),
+        "missing": str(outside / "missing"),
+        "missing2": str(outside / "elsewhere" / "missing"),
+        "typo": str(outside / "note.md"),
+        "zip": str(outside / "broken.zip"),
+        "junk": str(outside / "junk.safetensors"),
+        "folder": str(outside / "folder"),
+        "sample": str(outside / "sample.png"),
+        "lora": str(next((run / "checkpoints").glob("*-000001.safetensors"))),
+        "run": run.name,
+        "dry": next((home / "projects/ink/jobs").glob("dry-run-*")).name,
+    }
+
+
+def stamp(home: str) -> dict[str, tuple[int, int]]:
+    """Every file that decides anything, with size and time. Locks, logs, the history of what was tried, the verdicts of
+    gates and what can be made again do not count."""
+    return {
+        str(p.relative_to(home)): (p.stat().st_size, p.stat().st_mtime_ns)
+        for p in Path(home).rglob("*")
+        if p.is_file() and not ({"cache", "logs", "gates", "records"} & set(p.parts)) and "lock" not in p.name
+    }
+
+
+def _start_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong line that gets as far as starting something fails at once."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a wrong line started something")
+
+    for place in (
+        "studio.training.diffusers.DiffusersBackend.command",
+        "studio.evaluation.diffusers.DiffusersRenderer.command",
+        "studio.cli.commands.app.subprocess.Popen",
+        "studio.cli.demo.Demo.run",
+    ):
+        monkeypatch.setattr(place, refused)
+    monkeypatch.setattr(
+        "studio.environment.probe", lambda _modules: {"failed": {}, "torch": "2.13.0", "cuda": False}
+    )
+
+
+def all_findings(document: dict[str, Any]) -> list[dict[str, str]]:
+    return [f for f in document["findings"] if f.get("severity") != "info"]
+
+
+@pytest.mark.parametrize(("command", "line", "code", "words"), CASES)
+def test_wrong_input(
+    shared: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    line: list[str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setenv("STUDIO_HOME", shared["home"])
+    _start_nothing(monkeypatch)
+    before = stamp(shared["home"])
+    typed = [shared[w[1:]] if w.startswith("@") else w for w in line]
+    capsys.readouterr()
+    got = main([*command.name.split(), *typed, "--json"])
+    printed = capsys.readouterr()
+    log = Path(shared["home"]) / "logs" / "cli.log"
+    if log.exists():
+        told = log.read_text()
+        log.unlink()
+        pytest.fail(told)
+    assert got == code, printed.out
+    assert printed.err == ""
+    document = json.loads(printed.out)
+    assert document["exit_code"] == code and document["ok"] is False
+    said = json.dumps(document, ensure_ascii=False)
+    assert words in said, said
+    assert document["what"] and document["why"] and document["fix"], (
+        "what, why and fix belong to every answer"
+    )
+    for finding in all_findings(document):
+        assert finding["what"] and finding["why"] and finding["fix"], finding
+    assert "Traceback" not in printed.out
+    assert stamp(shared["home"]) == before, "a wrong input must change nothing"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
+def test_a_misspelt_command_is_named(cli: Any, command: Command) -> None:
+    first, *rest = command.name.split()
+    answer = cli(f"{first}x", *rest)
+    assert answer.code == 2 and f"Did you mean '{first}'?" in answer.err
+    if rest:
+        answer = cli(first, f"{rest[0]}x")
+        assert answer.code == 2 and f"Did you mean '{rest[0]}'?" in answer.err
+
+
+# Commands that never read what project.yaml says.
+NO_INTENT = {
+    "restore", "captions add-trigger", "captions approve", "captions undo", "captions redo", "config show", "config set", "jobs",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c.project and c.name not in NO_INTENT], ids=lambda c: c.name
+)
+def test_a_damaged_project_is_told(
+    shared: dict[str, str], capsys: Any, monkeypatch: Any, command: Command
+) -> None:
+    monkeypatch.setenv("STUDIO_HOME", shared["home"])
+    _start_nothing(monkeypatch)
+    typed = [shared[w[1:]] if w.startswith("@") else w for w in RIGHT.get(command.name, [])]
+    capsys.readouterr()
+    code = main([*command.name.split(), *typed, "-p", "broken", "--json"])
+    printed = capsys.readouterr().out
+    assert code in (2, 3), printed
+    assert "Traceback" not in printed
+
+
+def test_ten_for_each_command() -> None:
+    for command in COMMANDS:
+        assert len(OWN.get(command.name, [])) + len(common(command)) >= 10, command.name
+    assert set(OWN) <= {c.name for c in COMMANDS}

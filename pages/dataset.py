@@ -21,6 +21,7 @@ from studio.dataset.intake import import_uploads
 from studio.dataset.report import dataset_report
 from studio.dataset.scan import Picture, Scan, remove_pictures, restore_pictures, scan, set_aside_list
 from studio.dataset.tasks import start_import, start_scan
+from studio.errors import InputError
 from studio.files import human_size
 from studio.findings import Finding, blocking, by_harm, summary
 from studio.guidance import about_captions, count_words
@@ -50,17 +51,23 @@ def take_uploads(project: Project, key: str) -> None:
 
 def take_folder(project: Project) -> None:
     """Import a folder, a ZIP or a file of this computer, as a job."""
-    typed = st.session_state.get("folder_path", "").strip().strip('"')
+    typed = str(st.session_state.get("folder_path", "")).strip().strip("\"'")
+    if not typed:
+        raise InputError("No folder was given.", "The field is empty.", "Type or paste the path of a folder, a ZIP or a picture.")
     start_import(project, [Path(typed)])
     st.session_state["folder_path"] = ""
 
 
 def bring_in(project: Project, *, first: bool) -> None:
     """The drop zone and the folder path."""
-    low, high = KINDS[project.intent.kind]["images"]
+    kind = KINDS[project.intent.kind]
+    low, high = kind["images"]
+    if first:
+        st.subheader(f"Add {low} to {high} pictures", anchor=False)
+        st.markdown(f":gray[{kind['why']}]")
     key = f"drop_{st.session_state.get('drop_round', 0)}"
     st.file_uploader(
-        f"Drop your pictures here: {low} to {high} are best for {KINDS[project.intent.kind]['title'].lower()}",
+        "Drop pictures here, or choose them",
         accept_multiple_files=True,
         key=key,
         on_change=act,
@@ -69,21 +76,13 @@ def bring_in(project: Project, *, first: bool) -> None:
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
-            "Or a folder or ZIP on this computer",
+            "Or type where a folder or ZIP lies on this computer",
             key="folder_path",
-            placeholder=str(Path.home() / "Pictures" / "my-style"),
+            placeholder=str(Path("Pictures") / "my-pictures"),
             help="For many pictures. Everything inside, also in subfolders, is copied; the originals stay as they are.",
         )
-        st.button(
-            "Import",
-            key="folder_go",
-            icon=":material/drive_folder_upload:",
-            on_click=act,
-            args=(take_folder, project),
-        )
-    if first:
-        st.caption(":material/lock: Your files are copied into the project. The originals are only read, and nothing leaves "
-                   "this computer.")  # fmt: skip
+        st.button("Import", key="folder_go", icon=":material/drive_folder_upload:", on_click=act, args=(take_folder, project))
+    st.caption(":material/lock: Your files are copied into the project. The originals are only read, and nothing leaves this computer.")
 
 
 def busy_job(project: Project) -> Job | None:

@@ -9,7 +9,7 @@ from pages.parts.flash import act, say
 from pages.parts.live_job import progress_of
 from pages.parts.nav import go, link
 from pages.parts.page import caught, page
-from pages.parts.steps import ICONS
+from pages.parts.steps import mark
 from studio import guidance, shelf
 from studio.dataset.folder import look
 from studio.errors import StudioError
@@ -98,8 +98,7 @@ def stand(steps: list[Step], following: Step) -> str:
 
 def marks(steps: list[Step]) -> str:
     """The five steps as a row of icons, each with its name."""
-    colours = {"done": "green", "working": "blue", "needs you": "orange", "not yet": "gray"}
-    return " ".join(f":{colours[s.state]}[{ICONS[s.state]}] :small[{s.title}]" for s in steps)
+    return " ".join(f"{mark(s)} :small[{s.title}]" for s in steps)
 
 
 def project_card(project: Project, *, first: bool) -> None:
@@ -119,7 +118,8 @@ def project_card(project: Project, *, first: bool) -> None:
                     st.image(str(picture), width=104, alt=f"A picture of {intent.name}")
             with st.container(gap="xsmall"):
                 st.markdown(f"#### {intent.name}", anchors=False)
-                st.caption(f"{KIND_WORDS[intent.kind]} · `{intent.trigger}`")
+                here = " · :primary[you were here last]" if first else ""
+                st.markdown(f":small[:gray[{KIND_WORDS[intent.kind]} · {intent.trigger}]{here}]")
                 st.markdown(f":small[{stand(steps, following)}]")
         st.space("stretch")
         st.markdown(marks(steps))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from studio.captions.stats import token_count
+from studio.captions.store import CaptionStore, EditResult
 from studio.errors import StudioError
 from studio.estimate import estimate
 from studio.files import human_size
@@ -12,7 +13,7 @@ from studio.findings import Finding, blocking
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry, get_model, list_models
 from studio.presets import default_preset, fill
-from studio.project import KINDS, propose_trigger, trigger_problems
+from studio.project import KINDS, Project, propose_trigger, trigger_problems
 from studio.workspace import Workspace
 
 
@@ -104,3 +105,16 @@ def suggest_trigger(name: str, workspace: Workspace, base_model: str = "") -> st
     """A trigger word for a name that nothing speaks against."""
     word = propose_trigger(name)
     return word if not check_trigger(word, workspace, base_model) else f"{word[:9]}xq"
+
+
+def change_trigger(project: Project, trigger: str) -> EditResult:
+    """Another trigger word for a project: in its intent, and leading every caption as one undoable step.
+
+    Raises InputError when the word cannot work; nothing is changed then.
+    """
+    intent = project.intent
+    if trigger == intent.trigger:
+        return EditResult()
+    project.save_intent(intent.model_copy(update={"trigger": trigger}))
+    project.decided("trigger word changed", before=intent.trigger, after=trigger)
+    return CaptionStore(project).retrigger(intent.trigger, trigger)

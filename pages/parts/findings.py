@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages.parts.flash import act
+from pages.parts.words import plain
 from studio.findings import Finding, by_harm
 
 LOOK = {
@@ -55,34 +56,40 @@ def _one(
     thumb: Callable[[str], Path | None] | None,
 ) -> None:
     icon, colour, word = LOOK[finding.severity]
-    with (
-        st.container(border=True, key=key),
-        st.container(horizontal=True, vertical_alignment="top", gap="medium"),
-    ):
+    drawn = _pictures(finding, thumb)
+    with st.container(border=True, key=key), st.container(horizontal=True, vertical_alignment="top", gap="medium"):
+        if len(drawn) == 1:
+            st.image(str(drawn[0][1]), width=72, alt=drawn[0][0])
         with st.container(gap="xsmall", width="stretch"):
-            st.markdown(f":{colour}[{icon}] **{finding.what}** :small[:{colour}[{word}]]")
+            st.markdown(f":{colour}[{icon}] **{plain(finding.what, 2000)}** :{colour}-badge[{word}]")
             if finding.why:
-                st.caption(finding.why)
+                st.markdown(f":gray[{finding.why}]")
             if finding.fix:
                 st.markdown(f"**To mend it:** {finding.fix}")
-            _where(finding, thumb)
+            if len(drawn) > 1:
+                with st.container(horizontal=True, gap="xsmall"):
+                    for name, path in drawn:
+                        st.image(str(path), width=64, alt=name)
+            _names(finding)
         if on_action is not None and finding.action in labels:
             count = len(finding.where)
             told = f"{labels[finding.action]} ({count})" if count > 1 else labels[finding.action]
-            st.button(
-                told, key=f"{key}_act", on_click=act, args=(on_action, finding), icon=":material/healing:"
-            )
+            st.button(told, key=f"{key}_act", on_click=act, args=(on_action, finding), icon=":material/healing:")
 
 
-def _where(finding: Finding, thumb: Callable[[str], Path | None] | None) -> None:
-    if not finding.where:
+def _pictures(finding: Finding, thumb: Callable[[str], Path | None] | None) -> list[tuple[str, Path]]:
+    """The small pictures of the first names that have one."""
+    if thumb is None:
+        return []
+    found = ((n, thumb(n)) for n in finding.where[:SHOWN_PICTURES])
+    return [(n, p) for n, p in found if p is not None]
+
+
+def _names(finding: Finding) -> None:
+    """The names concerned, unless the sentence above says them already."""
+    missing = [n for n in finding.where if n not in finding.what]
+    if not missing:
         return
-    pictures = [(n, thumb(n)) for n in finding.where[:SHOWN_PICTURES]] if thumb else []
-    drawn = [(n, str(p)) for n, p in pictures if p is not None]
-    if drawn:
-        with st.container(horizontal=True, gap="small"):
-            for name, path in drawn:
-                st.image(path, width=88, alt=name)
-    named = ", ".join(f"`{n}`" for n in finding.where[:SHOWN_NAMES])
     more = len(finding.where) - SHOWN_NAMES
-    st.caption(named + (f" and {more} more" if more > 0 else ""))
+    named = ", ".join(plain(n) for n in finding.where[:SHOWN_NAMES])
+    st.markdown(f":small[:gray[{named}{f' and {more} more' if more > 0 else ''}]]")

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import streamlit as st
 
+from pages.parts.words import plain
 from studio.dataset.buckets import place
 from studio.dataset.scan import Picture, Scan
 from studio.settings import TrainingSettings
@@ -43,11 +44,7 @@ def paged(
 
 def short(name: str, most: int = 18) -> str:
     """A file name that fits below a thumbnail, its end kept."""
-    safe = name.replace("_", "\\_").replace("*", "\\*").replace("[", "\\[")
-    if len(name) <= most:
-        return safe
-    cut = f"{name[: most - 8]}…{name[-7:]}"
-    return cut.replace("_", "\\_").replace("*", "\\*").replace("[", "\\[")
+    return plain(name, most)
 
 
 def size_words(picture: Picture) -> str:

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts.context import current_project, mode, workspace
 from pages.parts.form import synced
 from pages.parts.nav import PAGES, link
-from pages.parts.steps import ICONS, words
+from pages.parts.steps import mark, words
 from studio.errors import StudioError
 from studio.guidance import steps
 from studio.project import Project
@@ -38,13 +38,7 @@ def _project(project: Project) -> None:
     _switcher(project)
     for n, step in enumerate(steps(project), 1):
         if PAGES[step.name].file.is_file():
-            link(
-                step.name,
-                f"{n} {step.title}",
-                icon=ICONS[step.state],
-                width="stretch",
-                help=words(step).capitalize(),
-            )
+            link(step.name, f"{mark(step)} {n} {step.title}", icon="", width="stretch", help=words(step).capitalize())
 
 
 def _name(slug: str) -> str:

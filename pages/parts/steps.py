@@ -14,6 +14,7 @@ ICONS = {
     "needs you": ":material/error:",
     "not yet": ":material/radio_button_unchecked:",
 }
+COLOURS = {"done": "green", "working": "blue", "needs you": "orange", "not yet": "gray"}
 WORDS = {"done": "done", "working": "working", "needs you": "needs you", "not yet": "not yet"}
 
 
@@ -27,14 +28,14 @@ def words(step: Step) -> str:
     return f"{WORDS[step.state]} · {told}" if told else WORDS[step.state]
 
 
+def mark(step: Step) -> str:
+    """The coloured icon of a step's state, as Markdown."""
+    return f":{COLOURS[step.state]}[{ICONS[step.state]}]"
+
+
 def step_bar(project: Project, current: str) -> None:
     """Five links in a row; the page that is open stands out, and each says its state in words (never by colour alone)."""
     with st.container(key="step_bar", horizontal=True, gap="small"):
         for n, step in enumerate(steps(project), 1):
             name = f"**{n} {step.title}**" if step.name == current else f"{n} {step.title}"
-            link(
-                step.name,
-                f"{name} :small[:gray[{WORDS[step.state]}]]",
-                icon=ICONS[step.state],
-                help=words(step).capitalize(),
-            )
+            link(step.name, f"{mark(step)} {name} :small[:gray[{WORDS[step.state]}]]", icon="", help=words(step).capitalize())

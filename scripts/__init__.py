@@ -1,0 +1,1 @@
+"""Tools that make the files which the repository ships; nothing here is imported by the application."""

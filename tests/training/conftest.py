@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -236,7 +237,8 @@ def train(
     """train(plan, stop_after=0) -> (result, events of this attempt), in this process."""
     from studio import files
 
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # sharing such small work out costs more than it saves
+    if "OMP_NUM_THREADS" not in os.environ:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")  # sharing such small work out costs more than it saves
 
     def run(plan: TrainingPlan, stop_after: int = 0) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         with warnings.catch_warnings():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,10 +154,14 @@ class Latents:
             except Exception:  # noqa: BLE001  a cut-off cache file is not worth a word: it is made again
                 path.unlink(missing_ok=True)
         mean, deviation = self._encode(index, flipped)
-        path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{files.new_id('tmp')}")
-        save_file({"mean": mean, "deviation": deviation}, scratch)
-        scratch.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"mean": mean, "deviation": deviation}, scratch)
+            scratch.replace(path)
+        except Exception as e:  # noqa: BLE001  no room for the cache is no reason not to train
+            print(f"{path.name} could not be kept: {e}", file=sys.stderr)
+            scratch.unlink(missing_ok=True)
         return mean, deviation
 
     def _path(self, index: int, flipped: bool) -> Path | None:
@@ -173,7 +178,7 @@ class Latents:
     def _encode(self, index: int, flipped: bool) -> tuple[torch.Tensor, torch.Tensor]:
         picture = pixels(self._items[index], flipped).to(self._device)
         said = self._vae.encode(picture).latent_dist
-        return said.mean.float().cpu(), said.std.float().cpu()
+        return said.mean.float().cpu().contiguous(), said.std.float().cpu().contiguous()
 
 
 def into_buckets(items: list[Item]) -> list[list[int]]:

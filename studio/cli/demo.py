@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from studio import files, models, presets
+from studio import files, models
 from studio.cli.commands import config, doctor, evaluate, gates, library, runs
 from studio.cli.context import Context
 from studio.cli.spec import Reply
@@ -19,10 +19,9 @@ from studio.errors import EnvironmentalError, InputError, StudioError
 from studio.files import human_time
 from studio.findings import blocking
 from studio.project import Intent, Project, create_project
+from studio.shelf import SAMPLE_NAME, SAMPLE_PRESET, SAMPLE_TRIGGER
 from studio.workspace import shipped
 
-NAME = "Sample blueprint"
-TRIGGER = "bluprnt"
 NOTE = "demo.json"
 
 
@@ -324,7 +323,7 @@ class Demo:
 
 def start(ctx: Context, fresh: bool, preset: str | None) -> Demo:
     """A demo to go on with, or a new one. Raises NotFoundError for an unknown preset."""
-    chosen = preset or presets.default_preset(ctx.workspace, "pocket").id
+    chosen = preset or SAMPLE_PRESET
     family = config.get_preset(ctx, chosen).family
     if family != "pocket":
         raise InputError(
@@ -338,8 +337,8 @@ def start(ctx: Context, fresh: bool, preset: str | None) -> Demo:
             ctx.workspace,
             Intent(
                 kind="style",
-                name=NAME,
-                trigger=TRIGGER,
+                name=SAMPLE_NAME,
+                trigger=SAMPLE_TRIGGER,
                 description="Line drawings on blueprint paper",
                 base_model="pocket",
             ),

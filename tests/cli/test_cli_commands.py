@@ -195,6 +195,24 @@ def test_doctor_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert any("a-package-that-nobody-has" in f["what"] for f in answer.json["findings"])
 
 
+def test_doctor_loads_the_packages_when_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "studio.environment.probe", lambda _modules: {"failed": {"peft": "ImportError: no wheel"}}
+    )
+    assert cli("doctor").code == 0
+    answer = cli("doctor", "--load")
+    assert answer.code == 6 and "peft cannot be loaded" in answer.out
+
+
+def test_a_project_is_deleted_and_brought_back(cli: Cli, project: Path) -> None:
+    assert "--yes" in cli("delete", "ink").out and project.is_dir()
+    place = cli("delete", "ink", "--yes", "--json").json["trash"]
+    assert not project.exists() and cli("status").code == 3
+    assert cli("put-back", "--json").json["deleted"][0]["trash"] == place
+    assert cli("put-back", "ink").code == 0
+    assert project.is_dir() and cli("status").code == 0
+
+
 def test_the_app_is_served_from_the_same_workspace(cli: Cli, home: Path) -> None:
     answer = cli("app", "--dry", "--port", "8600", "--no-browser", "--json")
     line = answer.json["command"]

@@ -184,3 +184,21 @@ def test_every_command_answers_json(cli: Cli, trained: Path) -> None:
         answer = cli(*line.split(), "--json")
         assert answer.code == 0, (line, answer.out)
         assert answer.json["ok"] is True and answer.err == "", line
+
+
+def test_status_names_the_command_that_comes_next(cli: Cli, trained: Path, home: Path) -> None:
+    def following(*line: str) -> str:
+        return str(cli("status", *line, "--json").json["next"])
+
+    assert cli("audit").code == 0  # the copied pictures are new to the scan
+    assert following() == "lora-studio register"
+    assert cli("register").code == 0
+    assert following() == "lora-studio library"
+    cli("new", "Vase", "--kind", "object")
+    assert following() == "lora-studio import FOLDER"
+    cli("import", shipped("data", "sample_flawed"))
+    assert following() == "lora-studio audit"
+    cli("audit", "--fix", "all", "--yes")
+    assert following() == "lora-studio config reset"
+    cli("config", "reset", "--yes")
+    assert following() == "lora-studio train"

@@ -39,6 +39,13 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["broken"], 2, "project.yaml"),
         (["../../etc"], 3, "no project called"),
     ],
+    "delete": [
+        ([], 2, "SLUG is missing"),
+        (["inc"], 3, "Did you mean 'ink'?"),
+        (["../x"], 3, "no project called"),
+        (["ink", "empty"], 2, "'empty' is not expected here"),
+    ],
+    "put-back": [(["nope"], 3, "in the trash"), (["a", "b"], 2, "'b' is not expected here")],
     "import": [
         ([], 2, "PATH is missing"),
         (["@missing"], 2, "Nothing is there"),
@@ -273,7 +280,7 @@ RIGHT: dict[str, list[str]] = {
     "captions set": ["01_car.png", "x"], "captions replace": ["car", "auto"], "captions prepend": ["x"],
     "captions append": ["x"], "captions remove-tag": ["car"], "captions rename-tag": ["car", "auto"],
     "models add": ["@lora"], "models forget": ["x"], "config set": ["rank=4"], "library show": ["x"],
-    "library remove": ["x"], "library put-back": ["x"],
+    "library remove": ["x"], "library put-back": ["x"], "delete": ["empty"],
 }  # fmt: skip
 CASES = [
     pytest.param(c, line, code, words, id=f"{c.name}-{n}")

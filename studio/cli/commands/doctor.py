@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from studio import __version__, files, machine, models
 from studio.cli.context import Context
-from studio.cli.spec import Command, Reply
+from studio.cli.spec import Command, Option, Reply
 from studio.findings import Finding, blocking, summary
 
 NEEDED = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
@@ -66,8 +66,30 @@ def look(ctx: Context) -> tuple[machine.Machine, list[Finding]]:
     return m, found
 
 
+def load() -> list[Finding]:
+    """Whether the backend's packages really load, asked in a process of its own."""
+    from studio import environment
+
+    seen = environment.probe(NEEDED)
+    if "crashed" in seen:
+        seen["failed"] = {"the backend's packages": str(seen["crashed"])}
+    return [
+        Finding(
+            severity="block",
+            code="package-broken",
+            what=f"{name} cannot be loaded.",
+            why=error,
+            fix=f"{sys.executable} -m pip install --force-reinstall -r requirements.txt",
+            where=(name,),
+        )
+        for name, error in seen["failed"].items()
+    ]
+
+
 def _doctor(ctx: Context, args: Namespace) -> Reply:
     m, found = look(ctx)
+    if args.load and not any(f.code == "package-missing" for f in found):
+        found += load()
     entries = models.list_models(ctx.workspace)
     here = [e.id for e in entries if e.location(ctx.workspace) is not None]
     ctx.out.facts(
@@ -104,6 +126,11 @@ def _doctor(ctx: Context, args: Namespace) -> Reply:
 
 COMMANDS = (
     Command(
-        "doctor", "Help", "Look at this computer: what is here, and what is missing.", _doctor, project=False
+        "doctor",
+        "Help",
+        "Look at this computer: what is here, and what is missing.",
+        _doctor,
+        options=(Option("--load", "Also load PyTorch and its companions, which takes some seconds."),),
+        project=False,
     ),
 )

@@ -6,10 +6,10 @@ import re
 from argparse import Namespace
 from typing import Any
 
-from studio import models
+from studio import files, models
 from studio.cli.context import Context
 from studio.cli.parser import problem
-from studio.cli.spec import Command, Option, Reply, Word
+from studio.cli.spec import YES, Command, Option, Reply, Word
 from studio.cli.values import did_you_mean, one_of, text
 from studio.errors import InputError, NotFoundError
 from studio.findings import Finding
@@ -148,6 +148,55 @@ def _open(ctx: Context, args: Namespace) -> Reply:
     return project_status(ctx, project)
 
 
+def _delete(ctx: Context, args: Namespace) -> Reply:
+    from studio.shelf import delete_project
+
+    project = ctx.named(args.slug)
+    size = files.human_size(files.folder_size(project.folder))
+    ctx.out.say(f"'{project.slug}' with its pictures, captions, runs and grids ({size}) goes to the trash.")
+    ctx.out.say("What it registered stays in the library.")
+    applied = ctx.agreed(f"Delete '{project.slug}'?")
+    trashed = delete_project(project) if applied else None
+    if trashed is not None:
+        ctx.out.good("Deleted.")
+        ctx.out.next(f"lora-studio put-back {trashed.parent.name}, to bring it back")
+    return Reply(
+        {
+            "project": project.slug,
+            "applied": applied,
+            "trash": trashed.parent.name if trashed is not None else None,
+        }
+    )
+
+
+def _put_back(ctx: Context, args: Namespace) -> Reply:
+    from studio.shelf import deleted_projects, put_back
+
+    deleted = deleted_projects(ctx.workspace)
+    rows = [
+        {"trash": d.place.parent.name, "project": d.place.name, "name": d.name, "at": d.at} for d in deleted
+    ]
+    if args.name is None:
+        ctx.out.table(
+            ["In the trash", "Project", "Deleted"], [[r["trash"], r["name"], r["at"]] for r in rows]
+        )
+        if not rows:
+            ctx.out.say("No project is in the trash.")
+        return Reply({"deleted": rows})
+    fitting = [d for d in deleted if args.name in (d.place.parent.name, d.place.name, d.name)]
+    if not fitting:
+        known = [r["project"] for r in rows]
+        raise NotFoundError(
+            f"No project '{args.name}' is in the trash.",
+            f"It holds: {', '.join(known)}." if known else "It holds no project.",
+            f"{did_you_mean(args.name, known)} `lora-studio put-back` lists them.".strip(),
+        )
+    project = put_back(ctx.workspace, fitting[0].place)
+    ctx.workspace.remember(last_project=project.slug)
+    ctx.out.good(f"'{project.slug}' is back.")
+    return Reply({"project": project.slug})
+
+
 COMMANDS = (
     Command(
         "new",
@@ -206,5 +255,23 @@ COMMANDS = (
         _open,
         words=(Word("SLUG", "The project's short name."),),
         examples=("open ink-landscapes",),
+    ),
+    Command(
+        "delete",
+        "Projects",
+        "Move a project with everything in it to the trash.",
+        _delete,
+        words=(Word("SLUG", "The project's short name.", required=True),),
+        options=(YES,),
+        details="Refused while a job of it runs. `lora-studio put-back` brings it back.",
+        project=False,
+    ),
+    Command(
+        "put-back",
+        "Projects",
+        "Bring a deleted project back; lists them when none is named.",
+        _put_back,
+        words=(Word("NAME", "Its name, or its place in the trash."),),
+        project=False,
     ),
 )

@@ -14,21 +14,28 @@ from studio.cli.watch import progress_words, say_failed, say_left, watch
 from studio.project import Project
 
 GROUP = "Runs"
+# What `studio.guidance` calls the next step -> the command that does it; by the step when its words have no entry.
 NEXT_COMMAND = {
+    "dataset": "lora-studio audit",
+    "captions": "lora-studio captions list",
+    "config": "lora-studio config show",
+    "run": "lora-studio train",
+    "evaluation": "lora-studio evaluate",
     "Add pictures": "lora-studio import FOLDER",
-    "Check the pictures": "lora-studio audit",
-    "Mend the findings": "lora-studio audit",
     "Mend the captions": "lora-studio audit",
     "Write the missing captions": "lora-studio captions list --only empty",
     "Choose a preset": "lora-studio config reset",
-    "Mend the settings": "lora-studio config show",
     "Watch it learn": "lora-studio status --follow",
-    "See what happened": "lora-studio jobs, then lora-studio resume",
-    "Check the gates and train": "lora-studio train",
-    "Watch the grid": "lora-studio jobs",
+    "See what happened": "lora-studio log, then lora-studio resume",
+    "Watch the grid": "lora-studio status --follow",
     "Choose the weight and register": "lora-studio register",
-    "Find the best weight": "lora-studio evaluate",
 }
+
+
+def _command_for(step: guidance.Step) -> str:
+    if step.state == "done":
+        return "lora-studio library"
+    return NEXT_COMMAND.get(step.next_words) or NEXT_COMMAND[step.name]
 
 
 def project_status(ctx: Context, project: Project) -> Reply:
@@ -40,7 +47,7 @@ def project_status(ctx: Context, project: Project) -> Reply:
     states = gates.states(project)
     alive = [j for j in project_jobs(project) if j.is_alive]
     following = guidance.next_step(project)
-    command = NEXT_COMMAND.get(following.next_words, "lora-studio library")
+    command = _command_for(following)
     ctx.out.say(intent.name, "bold")
     ctx.out.facts(
         [

@@ -1,9 +1,10 @@
 """Measurements on a grid, from picture features; plain arithmetic on arrays, no pictures and no models in here.
 
-Each picture comes as two vectors (`studio.evaluation.workers.features` makes them):
+Each picture comes as three vectors (`studio.evaluation.workers.features` makes them):
 
 - content: EfficientNet-Lite0's pooled features (1280 numbers): what is on the picture. Blind to who exactly it is, to
   hands and to fine texture; trained on photographs, so weaker on drawings.
+- outline: where edges run and in which direction, blind to colour and to light on dark or dark on light.
 - style: means and spreads of its early feature maps (the statistics that style transfer matches: Huang and Belongie
   2017, arXiv 1703.06868) beside a colour histogram: how it is drawn. Blind to composition.
 
@@ -13,9 +14,10 @@ What is measured, at each weight, always as the difference to the base cell of t
 - nearness: how much of the way from the base to the training set they moved, 0 at the base, 1 when there, in the middle
             of all prompts (style vectors for a style, content vectors for a character or an object). Movement
             in other directions does not count.
-- kept:     whether the pictures still differ from each other as the base's pictures do: cosine between the content
-            vectors of cell and base cell after the mean over prompts is taken from each. 1 at the base; it falls when
-            subjects are lost or all prompts give the same picture. Needs three prompts.
+- kept:     whether the pictures still differ from each other as the base's pictures do: cosine between the vectors of cell
+            and base cell after the mean over prompts is taken from each, for outline and for content, the better of the two
+            (a style changes what a photograph network sees; a new pose changes outlines). 1 at the base; it falls when subjects
+            are lost or all prompts give the same picture. Needs three prompts.
 - fault:    how far clipping, flatness, contrast and saturation lie outside of what base cells and training
             pictures show, 0 to 1.
 - leak:     nearness of the prompt without the trigger word, as a share of that of the prompts with it.
@@ -44,10 +46,11 @@ _TINY = 1e-9
 
 @dataclass(frozen=True)
 class Pictures:
-    """Features of n pictures: content n × c, style n × s, faults n × 5 (shares and levels 0..1, see FAULT_NAMES)."""
+    """Features of n pictures: content n × c, style n × s, outline n × o, faults n × 5 (levels 0..1, see FAULT_NAMES)."""
 
     content: Floats
     style: Floats
+    outline: Floats
     faults: Floats
 
     def __len__(self) -> int:
@@ -116,7 +119,7 @@ class Axis:
 
 
 def kept(cells: Floats, base: Floats) -> Floats:
-    """Per prompt (rows): cosine of cell and base content after the mean over prompts is taken away; all nan below three
+    """Per prompt (rows): cosine of cell and base vectors after the mean over prompts is taken away; all nan below three
     rows. Shrinking differences count as loss: the cosine is scaled by the ratio of lengths when that is below 1."""
     if len(cells) < 3:
         return np.full(len(cells), np.nan)
@@ -202,9 +205,10 @@ def measure(
         with_trigger = [c for c in group if c.family != "no_trigger"]
         for seed in dict.fromkeys(c.seed for c in with_trigger):
             scenes = [c for c in with_trigger if c.seed == seed and c.family != "trigger"]
-            values = kept(
-                pictures.content[[rows[c.hash] for c in scenes]],
-                pictures.content[[base_of[c.prompt, c.seed] for c in scenes]],
+            at, base_at = [rows[c.hash] for c in scenes], [base_of[c.prompt, c.seed] for c in scenes]
+            values = np.maximum(
+                kept(pictures.content[at], pictures.content[base_at]),
+                kept(pictures.outline[at], pictures.outline[base_at]),
             )
             for cell, value in zip(scenes, values, strict=True):
                 per_cell[checkpoint, cell.hash]["kept"] = _round(value)

@@ -17,15 +17,15 @@ Confidence = Literal["high", "medium", "low"]
 
 # Calibrated on style LoRAs of the built-in base model trained too little, right and too much, by looking at the sheets.
 # They order the columns of one grid; they are no grades.
-BARELY, CLEARLY, STRONG = 0.15, 0.5, 0.9
+BARELY, CLEARLY, STRONG = 0.12, 0.35, 0.75
 """Nearness below which what was taught is barely visible, from which it is clearly there, and strong."""
-CLEAR, SOFT, LOST = 0.6, 0.45, 0.25
+CLEAR, SOFT, LOST = 0.55, 0.4, 0.2
 """Kept from which subjects are clear, from which they soften, and below which they are lost."""
 FAULTY = 0.35
 """Fault level from which a picture looks damaged."""
 LEAKY = 0.5
 """Share of the effect that also comes without the trigger word, from which it is worth saying."""
-NEAR_BEST = 0.85
+NEAR_BEST = 0.9
 """Weights whose score is at least this share of the best one make up the range."""
 STEP = 0.05
 """Weights between the drawn ones are judged by interpolation at this step."""
@@ -83,9 +83,16 @@ class _Curve:
             float(np.interp(weight, [p[0] for p in pairs], [p[1] for p in pairs])) if pairs else float("nan")
         )
 
+    @property
+    def enough(self) -> float:
+        """Nearness from which more weight adds nothing worth a risk: 90 % of what this checkpoint reaches, at least a little
+        more than clearly there, at most strong."""
+        reach = max((float(r["nearness"]) for r in self.rows if r["nearness"] is not None), default=STRONG)
+        return min(max(CLEARLY * 1.2, 0.9 * reach), STRONG)
+
     def score(self, weight: float) -> float:
         """0..1: what was taught is there, and the picture is whole."""
-        presence = _ramp(self.at("nearness", weight), BARELY * 0.5, STRONG * 0.85)
+        presence = _ramp(self.at("nearness", weight), BARELY * 0.5, self.enough)
         health = _ramp(self.at("kept", weight), LOST, CLEAR)
         clean = 1 - _ramp(self.at("fault", weight), FAULTY * 0.5, FAULTY * 2)
         return presence * health * clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def test_stopped_and_resumed_draws_nothing_twice(project: Project, plan: Plan) -
     job = start_grid(project, spec)
     store = CellStore(project)
     while not store.known() and job.is_alive:
-        pass
+        time.sleep(0.05)
     with pytest.raises(BusyError):
         resume_grid(get_grid(project))
     job.stop()

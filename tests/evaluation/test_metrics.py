@@ -25,7 +25,8 @@ def synthetic(
     common = chance.normal(size=32) * 3
     way, other = np.zeros(16), np.zeros(16)
     way[:4], other[8:12] = 2.0, 2.0
-    cells, content, style, faults = [], [], [], []
+    shapes = chance.normal(size=(len(PROMPTS), 24))
+    cells, content, style, lines, faults = [], [], [], [], []
     for weight in WEIGHTS:
         for i, name in enumerate((*PROMPTS, "bare")):
             is_bare = name == "bare"
@@ -43,14 +44,16 @@ def synthetic(
                 )
             )
             content.append(common + subject[i % len(PROMPTS)] * content_left[weight])
+            lines.append(shapes[i % len(PROMPTS)] * content_left[weight] * 0.5 + 1)
             style.append(jitter + share * way + sideways * weight * other)
             faults.append([0, 0.1 + (faults_at or {}).get(weight, 0.0), 0.2, 0.3, 0.3])
     train = Pictures(
         chance.normal(size=(6, 32)) + common,
         way + chance.normal(size=(6, 16)) * 0.1,
+        chance.normal(size=(6, 24)),
         np.tile([0, 0.1, 0.2, 0.3, 0.3], (6, 1)),
     )
-    pictures = Pictures(np.array(content), np.array(style), np.array(faults, dtype=float))
+    pictures = Pictures(np.array(content), np.array(style), np.array(lines), np.array(faults, dtype=float))
     rows = {c.hash: i for i, c in enumerate(cells)}
     return cells, rows, pictures, np.array([c.weight * 0.2 for c in cells]), train
 

@@ -41,8 +41,9 @@ def metrics(
     }
 
 
-RIGHT = metrics((0, 0.2, 0.55, 0.8, 0.95, 1.0), (1, 0.95, 0.85, 0.7, 0.4, 0.3))
-LITTLE = metrics((0, 0.01, 0.03, 0.05, 0.07, 0.08), (1, 1, 1, 0.99, 0.98, 0.98))
+# The first two are what LoRAs of the built-in model measured: 200 steps at 1.2e-3, and 20 steps at 3e-4.
+RIGHT = metrics((0, 0.03, 0.23, 0.52, 0.59, 0.59), (1, 0.92, 0.73, 0.57, 0.5, 0.48))
+LITTLE = metrics((0, 0.0, 0.0, 0.0, 0.0, 0.001), (1, 1, 0.99, 0.99, 0.99, 0.98))
 MUCH = metrics((0, 0.3, 0.9, 1.1, 1.2, 1.2), (1, 0.3, 0.2, 0.1, 0.05, 0.05))
 
 
@@ -60,9 +61,10 @@ def test_a_right_one_is_found_between_weak_and_damaged() -> None:
 
 def test_words_for_each_weight() -> None:
     words = {p["weight"]: p["words"] for p in find_sweet_spot(RIGHT).per_weight}
-    assert words[0.3] == "Style begins to show, subjects clear"
+    assert words[0.3] == "Style barely visible, subjects clear"
+    assert words[0.5] == "Style begins to show, subjects clear"
     assert words[0.7] == "Style clearly present, subjects clear: sweet spot"
-    assert words[0.9] == "Strong style, subjects suffer"
+    assert words[0.9] == "Style clearly present, subjects soften"
     assert list(words) == [0.3, 0.5, 0.7, 0.9, 1.0]
 
 

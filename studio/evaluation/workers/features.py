@@ -2,6 +2,7 @@
 
 Content: its pooled features (1280). Style: mean and standard deviation of each channel of four early feature maps (the
 statistics of Huang and Belongie 2017, arXiv 1703.06868), and a soft colour histogram. Trained on ImageNet photographs.
+Outline: a histogram of oriented gradients (Dalal and Triggs 2005), which needs no network.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from studio.evaluation.metrics import Floats, Pictures
 
@@ -65,6 +66,7 @@ class Extractor:
         return Pictures(
             content=np.concatenate(contents).astype(np.float64) if contents else np.zeros((0, 1)),
             style=np.concatenate([style.astype(np.float64), colours], axis=1),
+            outline=np.stack([outline(p) for p in pictures]) if pictures else np.zeros((0, 1)),
             faults=np.stack([fault_levels(a) for a in arrays]) if arrays else np.zeros((0, 5)),
         )
 
@@ -74,6 +76,22 @@ def _input(picture: Image.Image) -> np.ndarray:
     64-pixel pictures hold no more at 224 than at 128, and cost a third)."""
     side = 128 if max(picture.size) <= 64 else 224
     return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def outline(picture: Image.Image) -> Floats:
+    """Where edges run, and in which direction, on an 8 × 8 raster: 8 directions without sign, so that a dark line on light and a
+    light line on dark are the same, and the square root of each share, so that strong edges do not drown the others."""
+    small = picture.convert("L").resize(
+        (64, 64), Image.Resampling.BOX if picture.width > 64 else Image.Resampling.BICUBIC
+    )
+    light = np.asarray(small.filter(ImageFilter.GaussianBlur(1.5)), dtype=np.float64) / 255
+    down, right = np.gradient(light)
+    strength = np.hypot(right, down)
+    direction = np.minimum((np.mod(np.arctan2(down, right), np.pi) / np.pi * 8).astype(int), 7)
+    place = np.arange(64) // 8
+    index = (place[:, None] * 8 + place[None, :]) * 8 + direction
+    found = np.bincount(index.ravel(), strength.ravel(), minlength=512)
+    return np.asarray(np.sqrt(found / max(found.sum(), 1e-9)))
 
 
 def colour_histogram(pixels: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,7 @@ def measure_grid(grid: Grid, check: Callable[[], None] = lambda: None) -> dict[s
         plain = extract(trained, check)
         mirrored = extract([p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in trained], check)
         train = Pictures(
-            np.concatenate([plain.content, mirrored.content]),
-            np.concatenate([plain.style, mirrored.style]),
-            np.concatenate([plain.faults, mirrored.faults]),
+            *(np.concatenate([getattr(plain, f.name), getattr(mirrored, f.name)]) for f in fields(Pictures))
         )
     row = {h: i for i, h in enumerate(hashes)}
     base = {(c.prompt.id, c.seed): row[c.hash] for c in cells if c.weight == 0}

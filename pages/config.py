@@ -266,19 +266,30 @@ def review(project: Project, settings: TrainingSettings) -> None:
     counts = {o: sum(c.origin == o for c in listed) for o in ORIGINS}
     st.markdown(" ".join((f"{counts['yours']} of {len(listed)} settings are yours,", f"{counts['preset']} come from the preset,",
                           f"{counts['default']} are defaults.")))  # fmt: skip
-    order = {"yours": 0, "preset": 1, "default": 2}
-    for group in GROUPS:
-        fields = sorted((c for c in listed if c.knob.group == group), key=lambda c: order[c.origin])
-        if not fields:
-            continue
-        st.markdown(f"**{group}**")
-        rows = [
-            {"Setting": c.knob.title, "Value": shown(c.knob, c.value),
-             "": ORIGINS[c.origin] + (f" :small[:gray[instead of {shown(c.knob, c.usual).partition(':')[0]}]]"
-                                      if c.origin == "yours" else "")}
-            for c in fields
-        ]  # fmt: skip
-        st.table(rows, border="horizontal", hide_index=True, hide_header=True)
+    st.table(
+        [review_row(c, first) for c, first in zip(listed, starts(listed), strict=True)],
+        border="horizontal",
+        hide_index=True,
+    )
+
+
+def starts(listed: list[choices.Choice]) -> list[bool]:
+    """Which of the settings begin a new group."""
+    groups = [c.knob.group for c in listed]
+    return [i == 0 or g != groups[i - 1] for i, g in enumerate(groups)]
+
+
+def review_row(choice: choices.Choice, first: bool) -> dict[str, str]:
+    """A setting as a row of the review; the group is named once."""
+    usual = shown(choice.knob, choice.usual).partition(":")[0]
+    tail = f" :small[:gray[instead of {usual}]]" if choice.origin == "yours" else ""
+    bold = "**" if choice.origin == "yours" else ""
+    return {
+        "Group": f"**{choice.knob.group}**" if first else "",
+        "Setting": choice.knob.title,
+        "Value": f"{bold}{shown(choice.knob, choice.value)}{bold}",
+        "From": ORIGINS[choice.origin] + tail,
+    }
 
 
 def confirm(project: Project) -> None:

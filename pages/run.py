@@ -1,7 +1,6 @@
 """Pass the four gates, train, watch it learn, and see what came out."""
 
 from datetime import datetime
-from typing import Any
 
 import streamlit as st
 
@@ -50,27 +49,42 @@ def open_run(run_id: str, view: str = "watch") -> None:
 # --- before: the gates
 
 
+def queue_key(project: Project) -> str:
+    """Where the gates that are still to be checked in this tab are remembered."""
+    return f"gate_queue_{project.slug}"
+
+
+def queue_gates(project: Project, again: bool) -> None:
+    """Check the gates that do not pass, or all of them."""
+    states = gates.states(project)
+    st.session_state[queue_key(project)] = [g for g in gates.GATES if again or states[g].state != "passed"]
+
+
 def prepare(project: Project) -> None:
     """The gates, one after the other, and the start button once all are green."""
     states = gates.states(project)
     if states["dry_run"].state == "running":
         watch_gates(project)
         return
-    checking = st.session_state.pop("check_gates", "")
-    slots = {g: st.empty() for g in gates.GATES}
+    queue = st.session_state.get(queue_key(project), [])
+    current = queue[0] if queue else ""
     for gate, status in states.items():
-        with slots[gate].container():
-            card(project, status)
-    if checking:
-        check(project, slots, again=checking == "again")
-    ready = all(s.state == "passed" for s in states.values())
+        card(project, status, busy="checking" if gate == current else "")
     st.space("small")
-    if ready:
+    if current:
+        check_next(project, queue)
+        return
+    if all(s.state == "passed" for s in states.values()):
         start(project)
         return
     lacking = [s.title.lower() for s in states.values() if s.state != "passed"]
-    primary("Check everything", key="check", icon=":material/fact_check:",
-            on_click=st.session_state.__setitem__, args=("check_gates", "missing"))  # fmt: skip
+    primary(
+        "Check everything",
+        key="check",
+        icon=":material/fact_check:",
+        on_click=queue_gates,
+        args=(project, False),
+    )
     st.caption(f"Still to pass: {', '.join(lacking)}. Training starts only when all four have passed.")
     what_next("The gates are checked one after the other; the first three take seconds.",
               "The dry run then trains a few real steps and measures how long the run will take.",
@@ -88,31 +102,21 @@ def card(project: Project, status: gates.GateStatus, busy: str = "") -> None:
     gate_card(status, busy=busy, below=log)
 
 
-def check(project: Project, slots: dict[gates.GateName, Any], *, again: bool) -> None:
-    """Run the gates that do not pass (all of them when told), filling the cards in one after the other."""
-    for gate in gates.GATES[:3]:
-        status = gates.state(project, gate)
-        if status.state == "passed" and not again:
-            continue
-        with slots[gate].container():
-            card(project, status, busy="checking")
-        try:
-            said = gates.run_gate(project, gate)
-        except StudioError as e:
-            with slots[gate].container():
-                show_error(e)
-            return
-        with slots[gate].container():
-            card(project, gates.state(project, gate))
-        if not said.passed:
-            st.rerun()
-    if gates.state(project, "dry_run").state != "passed" or again:
-        try:
+def check_next(project: Project, queue: list[gates.GateName]) -> None:
+    """Run the gate at the front; its card says so meanwhile. A gate that does not pass ends the check."""
+    gate, rest = queue[0], queue[1:]
+    st.session_state[queue_key(project)] = []
+    try:
+        if gate == "dry_run":
             gates.start_dry_run(project)
-        except StudioError as e:
-            with slots["dry_run"].container():
-                show_error(e)
-            return
+        elif gates.run_gate(project, gate).passed:
+            st.session_state[queue_key(project)] = rest
+    except StudioError as e:
+        show_error(e)
+        st.button(
+            "Try again", key="check", icon=":material/refresh:", on_click=queue_gates, args=(project, False)
+        )
+        return
     st.rerun()
 
 
@@ -142,8 +146,8 @@ def start(project: Project) -> None:
         run = launch.start_training(project)
         open_run(run.id)
         st.rerun()
-    st.button("Check everything again", key="check_again", type="tertiary", icon=":material/refresh:",
-              on_click=st.session_state.__setitem__, args=("check_gates", "again"))  # fmt: skip
+    st.button("Check everything again", key="check_again", type="tertiary", icon=":material/refresh:", on_click=queue_gates,
+              args=(project, True))  # fmt: skip
     what_next(
         f"{told.steps.total_steps} steps in {told.steps.epochs} epochs; a checkpoint is saved on the way.",
         "It goes on when you close this page, and you can stop and resume it.",

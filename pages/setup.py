@@ -170,8 +170,10 @@ def storage() -> None:
     """Where everything lies, and how much room it takes."""
     st.subheader("Storage", anchor=False)
     ws = workspace()
-    st.markdown("Everything you make lies in one folder. Copy it and you have it all, except base models that you "
-                "keep elsewhere.")
+    st.markdown(
+        "Everything you make lies in one folder. Copy it and you have it all, except base models that you "
+        "keep elsewhere."
+    )
     st.code(str(ws.root), language=None)
     sizes = {
         words: size_of(str(ws.root / name)) for name, words in PARTS.items() if (ws.root / name).is_dir()

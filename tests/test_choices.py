@@ -101,7 +101,10 @@ def test_a_base_model_that_is_gone_can_be_replaced(project: Project) -> None:
 def test_a_preset_that_is_gone_falls_back_to_the_standard_one(project: Project) -> None:
     project.save_settings(project.settings, "my-lost-one")
     assert choices.current_preset(project) is None
-    assert choices.reference(project).epochs == presets.get_preset(project.workspace, "pocket-standard").settings["epochs"]
+    assert (
+        choices.reference(project).epochs
+        == presets.get_preset(project.workspace, "pocket-standard").settings["epochs"]
+    )
 
 
 def test_native_files_hold_pictures_and_settings_and_write_nothing(project: Project) -> None:

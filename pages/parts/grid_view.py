@@ -84,7 +84,11 @@ def grid_table(
         if words:
             st.caption("In words")
             for weight in spec.weights:
-                st.caption(words[weight]["words"].replace(": sweet spot", "") if weight in words else "the base model")
+                st.caption(
+                    words[weight]["words"].replace(": sweet spot", "")
+                    if weight in words
+                    else "the base model"
+                )
 
 
 def _cell(grid: Grid, cell: Cell, said: CellReview, *, rate: bool, live: bool) -> None:
@@ -125,7 +129,7 @@ def stop_looking() -> None:
     st.session_state.pop("look_at", None)
 
 
-@st.dialog("One picture", width="large", on_dismiss=stop_looking)
+@st.dialog("One picture", width=900, on_dismiss=stop_looking)
 def large(grid: Grid) -> None:
     """A cell large beside the base model's picture, with its rating, faults and note; arrow keys walk over the grid."""
     asked = st.session_state.get("look_at")

@@ -13,7 +13,6 @@ SHELL = Path(__file__).resolve().parents[2] / "pages" / "shell.py"
 def open_page(name: str, project: str = "", **address: str) -> AppTest:
     """The page `name` with a project and further address parameters; it must have drawn without a fault."""
     at = AppTest.from_file(str(SHELL), default_timeout=90)
-    at.run()
     at.switch_page(f"{name}.py")
     for key, value in {"project": project, **address}.items():
         if value:

@@ -65,23 +65,22 @@ def pass_gates(made: Project, monkeypatch: Any = None) -> None:
 
 def lora_file(path: Path, *, epoch: int, step: int) -> None:
     """A whole, tiny LoRA file in kohya's key names."""
+    stem = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
     header: dict[str, Any] = {
         "__metadata__": {
             "ss_epoch": str(epoch),
             "ss_steps": str(step),
-            "ss_network_dim": "8",
+            "ss_network_dim": "1",
             "ss_num_epochs": "5",
         },
-        "lora_unet_mid_block_attentions_0_proj_in.alpha": {
-            "dtype": "F32",
-            "shape": [],
-            "data_offsets": [0, 4],
-        },
+        f"{stem}.alpha": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},
+        f"{stem}.lora_down.weight": {"dtype": "F32", "shape": [1, 4], "data_offsets": [4, 20]},
+        f"{stem}.lora_up.weight": {"dtype": "F32", "shape": [4, 1], "data_offsets": [20, 36]},
     }
     raw = json.dumps(header).encode()
     raw += b" " * (-len(raw) % 8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(raw)) + raw + struct.pack("<f", float(epoch)))
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + struct.pack("<9f", 1.0, *[float(epoch)] * 8))
 
 
 def run(

@@ -1,0 +1,156 @@
+"""The config page: what is chosen is on the disk at once, and nothing starts unseen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio import choices, gates
+from studio.project import Project
+from studio.settings import knobs
+from studio.workspace import Workspace
+from tests.pages import worlds
+from tests.pages.app import labels, open_page, sound, tables, texts
+
+
+@pytest.fixture
+def project(workspace: Workspace, tmp_path: Path) -> Project:
+    return worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+
+
+def _key(project: Project, name: str) -> str:
+    return f"set_{project.slug}_{name}"
+
+
+def test_first_visit_starts_from_the_standard_preset(workspace: Workspace, tmp_path: Path) -> None:
+    fresh = worlds.project(workspace, worlds.pictures(tmp_path / "in"), preset=False)
+    at = open_page("config", fresh.slug)
+    assert fresh.preset == "pocket-standard"
+    assert "What it takes" in texts(at)
+    assert "Standard" in texts(at)
+
+
+def test_easy_asks_for_no_more_than_seven_things(project: Project) -> None:
+    at = open_page("config", project.slug)
+    asked = [w for w in (*at.number_input, *at.selectbox) if str(w.key).startswith(("set_", "base_"))]
+    assert len(asked) + 1 <= 7, "the preset is asked as well"
+    assert "Save as preset" in labels(at)
+
+
+def test_a_number_is_stored_as_it_is_typed_and_the_estimate_moves(project: Project) -> None:
+    at = open_page("config", project.slug)
+    before = gates.forecast(project).steps.total_steps
+    assert f"{before} in 5 epochs" in texts(at)
+    sound(at.number_input(key=_key(project, "epochs")).set_value(10).run())
+    assert project.settings.epochs == 10
+    assert f"{2 * before} in 10 epochs" in texts(at)
+    assert "chosen, then changed" in texts(at)
+
+
+def test_a_preset_fills_everything(project: Project) -> None:
+    at = open_page("config", project.slug)
+    sound(at.button(key="use_pocket-thorough").click().run())
+    assert project.preset == "pocket-thorough"
+    assert project.settings.epochs == 25
+    assert at.number_input(key=_key(project, "epochs")).value == 25
+
+
+def test_an_optimizer_takes_its_rate_along(project: Project) -> None:
+    at = open_page("config", project.slug)
+    sound(at.selectbox(key=_key(project, "optimizer")).select("lion").run())
+    assert project.settings.learning_rate == pytest.approx(0.00024)
+
+
+def test_what_another_window_stored_is_shown(project: Project) -> None:
+    at = open_page("config", project.slug)
+    choices.change(project, {"rank": 16})
+    at.run()
+    assert at.number_input(key=_key(project, "rank")).value == 16
+
+
+def test_advanced_shows_every_setting_and_finds_one(project: Project, workspace: Workspace) -> None:
+    workspace.remember(mode="advanced")
+    at = open_page("config", project.slug)
+    for name in knobs():
+        assert at.get_by_key(_key(project, name)) is not None
+    sound(at.text_input(key="config_query").set_value("gradient clipping").run())
+    shown = [w for w in at.number_input if str(w.key).startswith("set_")]
+    assert [w.key for w in shown] == [_key(project, "max_grad_norm")]
+    sound(at.text_input(key="config_query").set_value("zebra").run())
+    assert "No setting fits." in texts(at)
+
+
+def test_advanced_marks_a_change_and_takes_it_back(project: Project, workspace: Workspace) -> None:
+    workspace.remember(mode="advanced")
+    choices.change(project, {"warmup": 0.2})
+    at = open_page("config", project.slug)
+    assert "Only changed (1)" in [t.label for t in at.toggle]
+    sound(at.button(key="reset_warmup").click().run())
+    assert project.settings.warmup == pytest.approx(0.1)
+    assert at.button(key="reset_all").disabled
+
+
+def test_what_cannot_be_is_said_and_not_stored(project: Project, workspace: Workspace) -> None:
+    workspace.remember(mode="advanced")
+    at = open_page("config", project.slug)
+    sound(at.number_input(key=_key(project, "resolution")).set_value(65).run())
+    assert "These training settings cannot be used." in texts(at)
+    assert project.settings.resolution == 64
+
+
+def test_review_lists_every_choice_and_marks_the_defaults(project: Project) -> None:
+    choices.change(project, {"epochs": 9})
+    at = open_page("config", project.slug)
+    sound(at.button(key="to_review").click().run())
+    assert f"1 of {len(knobs())} settings are yours" in texts(at)
+    listed = tables(at)
+    for knob in knobs().values():
+        assert knob.title in listed
+    assert "yours" in listed
+    assert "instead of 5 epochs" in listed
+    assert "default" in listed
+
+
+def test_confirming_runs_gate_two_and_goes_on(project: Project) -> None:
+    at = open_page("config", project.slug)
+    at.button(key="to_review").click().run()
+    sound(at.button(key="confirm").click().run())
+    assert gates.state(project, "config").state == "passed"
+    assert at.title[0].value == "Run"
+
+
+def test_a_blocked_gate_keeps_one_here_and_says_why(project: Project) -> None:
+    choices.change(project, {"learning_rate": 0.5})
+    at = open_page("config", project.slug)
+    at.button(key="to_review").click().run()
+    sound(at.button(key="confirm").click().run())
+    assert at.title[0].value == "Config"
+    assert "A learning rate of 0.5 breaks the LoRA" in texts(at)
+
+
+def test_generated_files_can_be_read(project: Project) -> None:
+    at = open_page("config", project.slug)
+    sound(at.segmented_control(key="config_view").set_value("files").run())
+    assert any('"rank": 8' in c.value for c in at.code)
+
+
+def test_without_pictures_the_page_says_what_is_missing(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    empty = worlds.project(workspace, tmp_path / "none")
+    at = open_page("config", empty.slug)
+    assert "Add pictures first" in texts(at)
+    sound(at.segmented_control(key="config_view").set_value("files").run())
+    assert "No files yet" in texts(at)
+
+
+def test_a_base_model_that_is_gone_is_said(project: Project) -> None:
+    project.save_intent(project.intent.model_copy(update={"base_model": "lost"}))
+    at = open_page("config", project.slug)
+    assert "no base model called 'lost'" in texts(at)
+
+
+def test_settings_damaged_by_hand_are_said(project: Project) -> None:
+    (project.folder / "settings.yaml").write_text("settings: {rank: many}", encoding="utf-8")
+    at = open_page("config", project.slug)
+    assert "These training settings cannot be used." in texts(at)

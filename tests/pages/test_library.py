@@ -1,0 +1,56 @@
+"""The library page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio.library.entry import LibraryEntry, list_library
+from studio.library.register import register
+from studio.workspace import Workspace
+from tests.pages import worlds
+from tests.pages.app import open_page, sound, texts
+
+
+@pytest.fixture
+def entry(workspace: Workspace, tmp_path: Path) -> LibraryEntry:
+    project = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    run = worlds.run(project)
+    return register(project, worlds.grid(project, run), run, weight=0.7, good_for="plans of things")
+
+
+def test_an_empty_library_says_how_to_fill_it() -> None:
+    assert "Nothing registered yet" in texts(open_page("library"))
+
+
+def test_an_entry_shows_what_one_needs_to_use_it(entry: LibraryEntry, workspace: Workspace) -> None:
+    at = open_page("library")
+    assert "Blueprint" in texts(at)
+    assert "plans of things" in texts(at)
+    assert "bluprnt" in [c.value for c in at.code]
+    assert f"<lora:{entry.name}:0.7> bluprnt" in [c.value for c in at.code]
+    assert str(entry.file(workspace)) in [c.value for c in at.code]
+    assert len(at.get("image")) == 1
+    assert len(at.get("download_button")) == 1
+
+
+def test_removing_can_be_undone(entry: LibraryEntry, workspace: Workspace) -> None:
+    at = open_page("library")
+    sound(at.button(key=f"remove_{entry.slug}").click().run())
+    assert list_library(workspace) == []
+    assert "was taken out of the library" in texts(at)
+    sound(at.button(key="undo").click().run())
+    assert [e.slug for e in list_library(workspace)] == [entry.slug]
+    assert "was taken out" not in texts(at)
+
+
+def test_a_file_that_is_gone_is_said(entry: LibraryEntry, workspace: Workspace) -> None:
+    entry.file(workspace).unlink()
+    assert "The file is gone." in texts(open_page("library"))
+
+
+def test_a_damaged_entry_does_not_hide_the_others(entry: LibraryEntry, workspace: Workspace) -> None:
+    (workspace.library_dir / "broken").mkdir()
+    (workspace.library_dir / "broken" / "entry.json").write_text("{", encoding="utf-8")
+    assert "Blueprint" in texts(open_page("library"))

@@ -1,0 +1,250 @@
+"""The run page: no start before four green gates; what a run says is on the page, and what ended is told truly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from studio import choices, environment, files, gates, launch
+from studio.captions.store import CaptionStore
+from studio.errors import BusyError
+from studio.project import Project
+from studio.training.runs import Run
+from studio.workspace import Workspace
+from tests.pages import worlds
+from tests.pages.app import labels, open_page, sound, tables, texts
+
+
+@pytest.fixture
+def project(workspace: Workspace, tmp_path: Path) -> Project:
+    return worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+
+
+@pytest.fixture
+def green(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    worlds.pass_gates(project, monkeypatch)
+    return project
+
+
+def _starts(at: object) -> list[str]:
+    return [label for label in labels(at) if label.startswith("Start training")]  # type: ignore[arg-type]
+
+
+@contextmanager
+def alive(run: Run) -> Iterator[None]:
+    """A run whose supervisor holds its lock."""
+    (run.folder / "exit.json").unlink(missing_ok=True)
+    files.write_json(run.folder / "process.json", {"attempt": 1, "pid": 1})
+    files.write_json(
+        run.folder / "progress.json",
+        {
+            "attempt": 1,
+            "fraction": 0.4,
+            "done": 26,
+            "total": 65,
+            "message": "Epoch 2 of 5",
+            "eta_seconds": 8.0,
+        },
+    )
+    with FileLock(run.folder / "lock"):
+        yield
+
+
+# --- before
+
+
+def test_there_is_no_start_button_before_the_gates(project: Project) -> None:
+    at = open_page("run", project.slug)
+    assert _starts(at) == []
+    assert "Still to pass: dataset, config, environment, dry run." in texts(at)
+    assert texts(at).count("not checked yet") == 4
+
+
+def test_checking_everything_fills_the_cards_and_then_offers_the_start(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "probe", lambda _m: {"failed": {}, "torch": "2.13.0", "cuda": False})
+    monkeypatch.setattr(gates, "start_dry_run", lambda p: worlds.pass_gates(p))
+    at = open_page("run", project.slug)
+    sound(at.button(key="check").click().run())
+    assert [s.state for s in gates.states(project).values()] == ["passed"] * 4
+    assert _starts(at) == ["Start training · about 27 s"] or _starts(at)[0].startswith(
+        "Start training · about"
+    )
+    assert "4 real steps" in texts(at)
+
+
+def test_a_blocked_gate_stops_the_check_and_leads_to_where_it_is_mended(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "start_dry_run", lambda _p: pytest.fail("the dry run must not start"))
+    (project.dataset_dir / "01_car.txt").unlink()
+    at = open_page("run", project.slug)
+    sound(at.button(key="check").click().run())
+    assert gates.state(project, "dataset").state == "blocked"
+    assert gates.state(project, "config").state == "missing"
+    assert "blocked" in texts(at)
+    assert any("captions page" in getattr(x.proto, "label", "") for x in at.get("page_link"))
+    assert _starts(at) == []
+
+
+def test_a_change_makes_a_gate_stale_and_takes_the_start_away(green: Project) -> None:
+    assert _starts(open_page("run", green.slug))
+    CaptionStore(green).set("01_car.png", "bluprnt, a small car", "person")
+    at = open_page("run", green.slug)
+    assert _starts(at) == []
+    assert "out of date" in texts(at)
+
+
+def test_start_launches_and_watches_the_run(green: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def start(project: Project) -> Run:
+        gates.require_gates(project)
+        started.append(worlds.run(project, run_id="run-new"))
+        return started[-1]
+
+    monkeypatch.setattr(launch, "start_training", start)
+    at = open_page("run", green.slug)
+    sound(at.button(key="start").click().run())
+    assert len(started) == 1
+    assert at.query_params["run"] in ("run-new", ["run-new"])
+    assert "Training finished" in texts(at)
+
+
+def test_a_refused_start_says_why(green: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_project: Project) -> Run:
+        raise BusyError("Another training is going on: Mira.", "Two at once share this computer.", "Wait.")
+
+    monkeypatch.setattr(launch, "start_training", refuse)
+    at = open_page("run", green.slug)
+    sound(at.button(key="start").click().run())
+    assert "Another training is going on: Mira." in texts(at)
+
+
+# --- while
+
+
+def test_a_running_run_shows_where_it_is_and_reads_only_what_is_new(
+    green: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = worlds.run(green, steps=26)
+    offsets = []
+    read = Run.events
+
+    def reading(self: Run, offset: int = 0) -> object:
+        offsets.append(offset)
+        return read(self, offset)
+
+    monkeypatch.setattr(Run, "events", reading)
+    with alive(run):
+        at = open_page("run", green.slug)
+        shown = {m.label: m.value for m in at.metric}
+        assert shown["Step"] == "26 of 65"
+        assert shown["Epoch"] == "2 of 5"
+        assert shown["Time left"] == "8 s"
+        assert "Stop training" in labels(at)
+        assert _starts(at) == []
+        offsets.clear()
+        files.append_jsonl(
+            run.folder / "events.jsonl",
+            {
+                "type": "step",
+                "step": 27,
+                "epoch": 3,
+                "loss": 0.4,
+                "loss_avg": 0.4,
+                "lr": {},
+                "s_per_step": 0.2,
+            },
+        )
+        sound(at.run())
+        assert {m.label: m.value for m in at.metric}["Step"] == "27 of 65"
+        assert offsets
+        assert min(offsets) > 0
+
+
+def test_stop_asks_the_job_to_stop(green: Project) -> None:
+    run = worlds.run(green, steps=26)
+    with alive(run):
+        at = open_page("run", green.slug)
+        sound(at.button(key="stop_now").click().run())
+        assert (run.folder / "stop").exists()
+        assert "Stopping" in texts(at) or any("Stopping" in p.proto.text for p in at.get("progress"))
+
+
+def test_anomalies_are_sentences(green: Project) -> None:
+    run = worlds.run(green)
+    finding = {
+        "severity": "warn",
+        "code": "loss-plateau",
+        "what": "The loss no longer falls.",
+        "why": "w",
+        "fix": "f",
+    }
+    files.append_jsonl(run.folder / "events.jsonl", {"type": "anomaly", "finding": finding})
+    assert "The loss no longer falls." in texts(open_page("run", green.slug))
+
+
+# --- after
+
+
+def test_a_finished_run_offers_its_files_and_evaluation(green: Project) -> None:
+    worlds.run(green, run_id="run-1")
+    choices.change(green, {"epochs": 6})
+    worlds.run(green, run_id="run-2")
+    at = open_page("run", green.slug)
+    assert "Training finished: 65 steps in 26 s, 5 checkpoints." in texts(at)
+    assert "Evaluate this run" in labels(at)
+    assert len(at.get("download_button")) == 5
+    assert "Epochs" in tables(at)
+    sound(at.button(key="evaluate").click().run())
+    assert at.title[0].value == "Evaluation"
+
+
+def test_a_failed_run_says_why_and_can_be_resumed(green: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    worlds.run(green, state="failed", steps=20)
+    at = open_page("run", green.slug)
+    told = texts(at)
+    assert "Training failed at step 20 of 65" in told
+    assert "The loss became NaN." in told
+    assert "Halve the learning rate" in told
+    resumed = []
+    monkeypatch.setattr(launch, "resume_run", lambda _p, run_id: resumed.append(run_id))
+    sound(at.button(key="resume").click().run())
+    assert len(resumed) == 1
+
+
+def test_an_interrupted_run_is_told_truly(green: Project) -> None:
+    worlds.run(green, state="interrupted", steps=30)
+    told = texts(open_page("run", green.slug))
+    assert "Training was interrupted at step 30 of 65" in told
+    assert "switched off" in told
+
+
+def test_history_lists_runs_and_opens_one(green: Project) -> None:
+    worlds.run(green, run_id="run-1", state="stopped", steps=26)
+    worlds.run(green, run_id="run-2")
+    at = open_page("run", green.slug)
+    sound(at.segmented_control(key="run_view").set_value("history").run())
+    assert "stopped" in texts(at)
+    sound(at.button(key="open_run-1").click().run())
+    assert "You stopped the training at step 26 of 65" in texts(at)
+
+
+def test_an_address_of_a_run_that_is_gone_names_those_that_exist(green: Project) -> None:
+    worlds.run(green, run_id="run-1")
+    at = open_page("run", green.slug, run="run-lost")
+    assert "There is no run 'run-lost'" in texts(at)
+    assert "run-1" in texts(at)
+
+
+def test_a_damaged_run_does_not_take_the_page_down(green: Project) -> None:
+    run = worlds.run(green, run_id="run-1")
+    (run.folder / "events.jsonl").write_text('{"type": "step", "st\nnot json\n', encoding="utf-8")
+    at = open_page("run", green.slug)
+    assert "run-1" in texts(at)

@@ -7,18 +7,18 @@ import streamlit as st
 from pages.parts.charts import CONFIG, loss_figure, loss_words
 from pages.parts.context import require_project
 from pages.parts.findings import show_findings
-from pages.parts.gates_view import gate_card
-from pages.parts.live_job import is_running, log_of, progress_of
-from pages.parts.nav import PAGES, link
+from pages.parts.gates_view import gates_to_pass, queue_gates
+from pages.parts.live_job import is_running, log_of
+from pages.parts.nav import PAGES, go, link
 from pages.parts.next import primary, what_next
-from pages.parts.page import caught, page, show_error
+from pages.parts.page import caught, page
 from studio import compare, gates, launch
-from studio.errors import NotFoundError, StudioError
+from studio.errors import NotFoundError
 from studio.files import human_size, human_time
+from studio.findings import Finding
 from studio.guidance import count_words
 from studio.jobs.job import Job
 from studio.project import Project
-from studio.training import dry_run
 from studio.training.base import Checkpoint
 from studio.training.progress import Metrics
 from studio.training.runs import Run, get_run, list_runs
@@ -47,95 +47,6 @@ def open_run(run_id: str, view: str = "watch") -> None:
 
 
 # --- before: the gates
-
-
-def queue_key(project: Project) -> str:
-    """Where the gates that are still to be checked in this tab are remembered."""
-    return f"gate_queue_{project.slug}"
-
-
-def queue_gates(project: Project, again: bool) -> None:
-    """Check the gates that do not pass, or all of them."""
-    states = gates.states(project)
-    st.session_state[queue_key(project)] = [g for g in gates.GATES if again or states[g].state != "passed"]
-
-
-def prepare(project: Project) -> None:
-    """The gates, one after the other, and the start button once all are green."""
-    states = gates.states(project)
-    if states["dry_run"].state == "running":
-        watch_gates(project)
-        return
-    queue = st.session_state.get(queue_key(project), [])
-    current = queue[0] if queue else ""
-    for gate, status in states.items():
-        card(project, status, busy="checking" if gate == current else "")
-    st.space("small")
-    if current:
-        check_next(project, queue)
-        return
-    if all(s.state == "passed" for s in states.values()):
-        start(project)
-        return
-    lacking = [s.title.lower() for s in states.values() if s.state != "passed"]
-    primary(
-        "Check everything",
-        key="check",
-        icon=":material/fact_check:",
-        on_click=queue_gates,
-        args=(project, False),
-    )
-    st.caption(f"Still to pass: {', '.join(lacking)}. Training starts only when all four have passed.")
-    what_next("The gates are checked one after the other; the first three take seconds.",
-              "The dry run then trains a few real steps and measures how long the run will take.",
-              "When all are green, the start button appears here.")  # fmt: skip
-
-
-def card(project: Project, status: gates.GateStatus, busy: str = "") -> None:
-    """A gate's card; the dry run offers its log."""
-    job = dry_run.latest(project) if status.gate == "dry_run" else None
-
-    def log() -> None:
-        if job is not None and status.state == "blocked":
-            log_of(job, key="dry")
-
-    gate_card(status, busy=busy, below=log)
-
-
-def check_next(project: Project, queue: list[gates.GateName]) -> None:
-    """Run the gate at the front; its card says so meanwhile. A gate that does not pass ends the check."""
-    gate, rest = queue[0], queue[1:]
-    st.session_state[queue_key(project)] = []
-    try:
-        if gate == "dry_run":
-            gates.start_dry_run(project)
-        elif gates.run_gate(project, gate).passed:
-            st.session_state[queue_key(project)] = rest
-    except StudioError as e:
-        show_error(e)
-        st.button(
-            "Try again", key="check", icon=":material/refresh:", on_click=queue_gates, args=(project, False)
-        )
-        return
-    st.rerun()
-
-
-def watch_gates(project: Project) -> None:
-    """The cards while the dry run goes on; drawn anew each second until it has ended."""
-
-    @st.fragment(run_every=1.0)
-    def view() -> None:
-        with caught():
-            states = gates.states(project)
-            if states["dry_run"].state != "running":
-                st.rerun()
-            for status in states.values():
-                job = dry_run.latest(project)
-                with_progress = status.gate == "dry_run" and job is not None
-                gate_card(status, below=(lambda j=job: progress_of(j, key="dry")) if with_progress else None)
-
-    view()
-    what_next("A few real steps show that everything works, and how long the run will take.")
 
 
 def start(project: Project) -> None:
@@ -317,15 +228,11 @@ def trouble(job: Job) -> None:
         icon=":material/error:",
     )
     if error.get("findings"):
-        from studio.findings import Finding
-
         show_findings([Finding.model_validate(f) for f in error["findings"]], key=f"why_{job.id}")
 
 
 def primary_evaluate(run: Run) -> None:
     """Go on to the grid."""
-    from pages.parts.nav import go
-
     if primary("Evaluate this run", key="evaluate", icon=":material/grid_view:"):
         go("evaluation", run=run.id)
 
@@ -436,7 +343,7 @@ with page(PAGES["run"].title, PAGES["run"].about, project=project, step="run"):
     if view == "history":
         history(project, runs)
     elif run is None:
-        prepare(project)
+        gates_to_pass(project, start)
     elif is_running(run.job):
         live(project, run)
     else:

@@ -17,7 +17,9 @@ from studio.captions import text as words
 from studio.captions.store import PERSON, Caption, CaptionStore, EditResult
 from studio.errors import InputError
 
-EditKind = Literal["replace", "prepend", "append", "remove_tag", "rename_tag", "dedupe", "sort", "underscores"]
+EditKind = Literal[
+    "replace", "prepend", "append", "remove_tag", "rename_tag", "dedupe", "sort", "underscores"
+]
 
 EDITS: dict[EditKind, str] = {
     "replace": "Search and replace",
@@ -32,7 +34,29 @@ EDITS: dict[EditKind, str] = {
 """Every edit with its name in the app."""
 
 # Emoticons among booru tags, whose underscore is a face (list of the WD taggers).
-KAOMOJI = frozenset(["0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o", "@_@", "^_^", "o_o", "u_u", "x_x", "|_|", "||_||"])
+KAOMOJI = frozenset(
+    [
+        "0_0",
+        "(o)_(o)",
+        "+_+",
+        "+_-",
+        "._.",
+        "<o>_<o>",
+        "<|>_<|>",
+        "=_=",
+        ">_<",
+        "3_3",
+        "6_9",
+        ">_o",
+        "@_@",
+        "^_^",
+        "o_o",
+        "u_u",
+        "x_x",
+        "|_|",
+        "||_||",
+    ]
+)
 
 
 class Edit(BaseModel):
@@ -66,7 +90,11 @@ class Edit(BaseModel):
             return f"tag {self.find} removed"
         if self.kind in ("prepend", "append"):
             return f"'{self.text}' added {'in front' if self.kind == 'prepend' else 'at the end'}"
-        return {"dedupe": "repeated tags removed", "sort": "tags sorted", "underscores": "underscores replaced"}[self.kind]
+        return {
+            "dedupe": "repeated tags removed",
+            "sort": "tags sorted",
+            "underscores": "underscores replaced",
+        }[self.kind]
 
 
 @dataclass(frozen=True)
@@ -78,7 +106,9 @@ class Change:
     after: str
 
 
-def preview(captions: Mapping[str, Caption] | Mapping[str, str], edit: Edit, trigger: str = "") -> list[Change]:
+def preview(
+    captions: Mapping[str, Caption] | Mapping[str, str], edit: Edit, trigger: str = ""
+) -> list[Change]:
     """The captions that `edit` would change, in the order given; nothing is written. Empty captions stay empty.
 
     Raises InputError when the edit lacks its text or its pattern is no regular expression.
@@ -105,17 +135,30 @@ def apply(store: CaptionStore, changes: Sequence[Change], author: str = PERSON, 
         {c.name: c.after for c in changes},
         author,
         what=what or f"{len(changes)} captions edited",
-        expected={c.name: c.before for c in changes} if len(changes) != 1 else None,
+        expected={c.name: c.before for c in changes},
     )
 
 
 def _changer(edit: Edit) -> words.Change:
-    need = {"replace": edit.find, "remove_tag": edit.find, "rename_tag": edit.find, "prepend": edit.text, "append": edit.text}
+    need = {
+        "replace": edit.find,
+        "remove_tag": edit.find,
+        "rename_tag": edit.find,
+        "prepend": edit.text,
+        "append": edit.text,
+    }
     if not need.get(edit.kind, "-").strip(" ," if edit.kind != "replace" else ""):
-        raise InputError(f"'{EDITS[edit.kind]}' needs a text.", "With nothing to look for or to add it would change nothing.",
-                         "Type the words, then look at the preview.")
+        raise InputError(
+            f"'{EDITS[edit.kind]}' needs a text.",
+            "With nothing to look for or to add it would change nothing.",
+            "Type the words, then look at the preview.",
+        )
     if edit.kind == "rename_tag" and not edit.text.strip(" ,"):
-        raise InputError("The new name of the tag is empty.", "Renaming to nothing would remove it.", "Type the new name, or use 'Remove tags'.")
+        raise InputError(
+            "The new name of the tag is empty.",
+            "Renaming to nothing would remove it.",
+            "Type the new name, or use 'Remove tags'.",
+        )
     if edit.kind == "replace":
         return _replacer(edit)
     if edit.kind == "prepend":
@@ -131,7 +174,11 @@ def _changer(edit: Edit) -> words.Change:
         if edit.kind == "remove_tag":
             changed = [t for t in tags if t.casefold() not in wanted]
         elif edit.kind == "rename_tag":
-            changed = _once([new if t.casefold() in wanted else t for t in tags]) if any(t.casefold() in wanted for t in tags) else tags
+            changed = (
+                _once([new if t.casefold() in wanted else t for t in tags])
+                if any(t.casefold() in wanted for t in tags)
+                else tags
+            )
         elif edit.kind == "dedupe":
             changed = _once(tags)
         elif edit.kind == "sort":
@@ -154,8 +201,11 @@ def _replacer(edit: Edit) -> words.Change:
         if edit.regex:
             re._parser.parse_template(replacement, compiled)  # type: ignore[attr-defined]
     except (re.error, IndexError) as e:
-        raise InputError("The search pattern is not a regular expression.", f"{str(e).capitalize()}.",
-                         "Mend the pattern, or turn 'regular expression' off to search for the text itself.") from e
+        raise InputError(
+            "The search pattern is not a regular expression.",
+            f"{str(e).capitalize()}.",
+            "Mend the pattern, or turn 'regular expression' off to search for the text itself.",
+        ) from e
     return lambda rest: _tidy(compiled.sub(replacement, rest), rest)
 
 

@@ -178,7 +178,9 @@ class Journal:
         kept: list[bytes] = []
         room = LIMIT_BYTES // 2
         for entry in reversed(self.done):
-            line = (json.dumps({"op": "kept", **_plain(entry)}, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+            line = (json.dumps({"op": "kept", **_plain(entry)}, ensure_ascii=False) + "\n").encode(
+                "utf-8", "surrogatepass"
+            )
             room -= len(line)
             if room < 0:
                 break
@@ -204,7 +206,8 @@ def _entry(record: dict[str, Any]) -> Entry:
         return Note(**plain) if plain else None
 
     steps = tuple(
-        Step(s["name"], s["before"], s["after"], note(s.get("was")), note(s.get("now"))) for s in record["steps"]
+        Step(s["name"], s["before"], s["after"], note(s.get("was")), note(s.get("now")))
+        for s in record["steps"]
     )
     return Entry(record["id"], record["at"], record["what"], record["author"], steps)
 

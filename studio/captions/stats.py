@@ -18,7 +18,56 @@ if TYPE_CHECKING:
 
 # Words that say nothing about what a picture shows.
 _LITTLE = frozenset(
-    ["a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "with", "without", "by", "for", "from", "as", "is", "are", "be", "it", "its", "this", "that", "these", "those", "there", "his", "her", "their", "one", "two", "some", "very", "near", "over", "under", "into", "onto", "up", "down", "out", "off", "against", "while", "who", "which", "has", "have"]
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "with",
+        "without",
+        "by",
+        "for",
+        "from",
+        "as",
+        "is",
+        "are",
+        "be",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "his",
+        "her",
+        "their",
+        "one",
+        "two",
+        "some",
+        "very",
+        "near",
+        "over",
+        "under",
+        "into",
+        "onto",
+        "up",
+        "down",
+        "out",
+        "off",
+        "against",
+        "while",
+        "who",
+        "which",
+        "has",
+        "have",
+    ]
 )
 
 
@@ -27,13 +76,18 @@ def _texts(captions: Mapping[str, Caption] | Mapping[str, str] | Iterable[str]) 
     return [v if isinstance(v, str) else v.text for v in values]
 
 
-def tag_counts(captions: Mapping[str, Caption] | Mapping[str, str] | Iterable[str], trigger: str = "") -> Counter[str]:
+def tag_counts(
+    captions: Mapping[str, Caption] | Mapping[str, str] | Iterable[str], trigger: str = ""
+) -> Counter[str]:
     """How many captions hold each comma-separated tag, the trigger word left out; upper and lower case count as one,
     written as first met. Most frequent first through `.most_common()`."""
     counts: Counter[str] = Counter()
     spelling: dict[str, str] = {}
     for text in _texts(captions):
-        for key in {spelling.setdefault(t.casefold(), t).casefold() for t in words.tags(words.without_trigger(text, trigger))}:
+        for key in {
+            spelling.setdefault(t.casefold(), t).casefold()
+            for t in words.tags(words.without_trigger(text, trigger))
+        }:
             counts[spelling[key]] += 1
     return counts
 
@@ -51,7 +105,9 @@ def terms(text: str, trigger: str = "") -> set[str]:
 
 
 def term_shares(
-    captions: Mapping[str, Caption] | Mapping[str, str] | Iterable[str], trigger: str = "", at_least: float = 0.6
+    captions: Mapping[str, Caption] | Mapping[str, str] | Iterable[str],
+    trigger: str = "",
+    at_least: float = 0.6,
 ) -> dict[str, float]:
     """Share (0 to 1) of non-empty captions that speak of each term, most frequent first; rarer terms than `at_least`
     are left out, and so is a term that is a part of an equally frequent longer one."""
@@ -79,14 +135,21 @@ def _tokenizer(folder: Path, _changed: int) -> Any:
         else:  # older model folders carry the two tables only; the rules around them are CLIP's
             made = Tokenizer(
                 models.BPE.from_file(
-                    str(folder / "vocab.json"), str(folder / "merges.txt"), unk_token="<|endoftext|>", end_of_word_suffix="</w>"
+                    str(folder / "vocab.json"),
+                    str(folder / "merges.txt"),
+                    unk_token="<|endoftext|>",
+                    end_of_word_suffix="</w>",
                 )
             )
-            made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(_Regex(r"\s+"), " "), normalizers.Lowercase()])
+            made.normalizer = normalizers.Sequence(
+                [normalizers.NFC(), normalizers.Replace(_Regex(r"\s+"), " "), normalizers.Lowercase()]
+            )
             made.pre_tokenizer = pre_tokenizers.Sequence(
                 [
                     pre_tokenizers.Split(
-                        _Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True
+                        _Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"),
+                        behavior="removed",
+                        invert=True,
                     ),
                     pre_tokenizers.ByteLevel(add_prefix_space=False),
                 ]
@@ -108,7 +171,11 @@ def _Regex(pattern: str) -> Any:
 def _folder(entry: BaseModelEntry, workspace: Workspace | None) -> Path | None:
     from studio.workspace import shipped
 
-    place = shipped("data", entry.id) if entry.embedded else (entry.location(workspace) if workspace is not None else entry.path)
+    place = (
+        shipped("data", entry.id)
+        if entry.embedded
+        else (entry.location(workspace) if workspace is not None else entry.path)
+    )
     if place is None or not (place / "tokenizer").is_dir():
         return None
     return place / "tokenizer"
@@ -120,9 +187,12 @@ def token_count(text: str, entry: BaseModelEntry, workspace: Workspace | None = 
     None when that model's own tokenizer is not on this computer: then nothing was measured.
     """
     folder = _folder(entry, workspace)
-    if folder is None:
-        return None
-    tokenizer = _tokenizer(folder, folder.stat().st_mtime_ns)
+    return None if folder is None else _counted(folder, folder.stat().st_mtime_ns, text)
+
+
+@lru_cache(maxsize=65_536)
+def _counted(folder: Path, changed: int, text: str) -> int | None:
+    tokenizer = _tokenizer(folder, changed)
     return None if tokenizer is None else len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
@@ -133,7 +203,9 @@ def token_limit(entry: BaseModelEntry, workspace: Workspace | None = None) -> in
     folder = _folder(entry, workspace)
     if folder is not None:
         try:
-            longest = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("model_max_length")
+            longest = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get(
+                "model_max_length"
+            )
             if isinstance(longest, int) and 4 < longest < 100_000:
                 return longest - 2
         except (OSError, ValueError):

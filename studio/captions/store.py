@@ -9,52 +9,29 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio import files
 from studio.captions import text as words
-from studio.captions.journal import Entry, Journal, Note, Status, Step, Way, mark_of
-from studio.dataset.folder import Listing, Stamp, caption_path, captions_lock, look, stem_of
-from studio.errors import BusyError, EnvironmentalError, NotFoundError, StudioError
+from studio.captions.journal import Entry, Note, Status, Step, Way, mark_of
+from studio.captions.reading import IMPORTED as IMPORTED
+from studio.captions.reading import NO_STAMP, CaptionReader, caption_from
+from studio.captions.reading import PERSON as PERSON
+from studio.captions.reading import Caption as Caption
+from studio.dataset.folder import caption_path, captions_lock, look
+from studio.errors import BusyError, EnvironmentalError, StudioError
 from studio.findings import Finding
 
 if TYPE_CHECKING:
     from studio.project import Project
 
-PERSON = "person"
-IMPORTED = "import"
 LONGEST = 20_000
 """Characters kept of one caption; more is no caption but a file in the wrong place."""
 _SYNC_EACH = 20  # up to so many captions each is flushed by itself; beyond, the whole disk once
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One picture's caption.
-
-    text:    the words; empty when there is no caption.
-    author:  `person`, the id of the engine that wrote it, or `import` when it came along with the picture.
-    updated: when it was last changed, ISO 8601 UTC; empty when there is no caption.
-    status:  `empty`, `needs review` or `approved`.
-    outside: another program changed the file after the studio's last write.
-    utf8:    whether the file is plain UTF-8, which is what trainers read.
-    exists:  whether there is a caption file at all.
-    """
-
-    text: str = ""
-    author: str = ""
-    updated: str = ""
-    status: Status = "empty"
-    outside: bool = False
-    utf8: bool = True
-    exists: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,107 +43,12 @@ class EditResult:
     skipped: tuple[Finding, ...] = ()
 
 
-@dataclass
-class _Cache:
-    """What this process read of one project: texts by stem with the stamp they had, and the journal."""
-
-    journal: Journal
-    texts: dict[str, tuple[Stamp, str, bool]] = field(default_factory=dict)
-    answer: tuple[Listing, object, dict[str, Caption]] | None = None
-    guard: threading.RLock = field(default_factory=threading.RLock)
-
-
-_caches: dict[Path, _Cache] = {}
-_caches_guard = threading.Lock()
-
-
-def _cache_of(project: Project) -> _Cache:
-    with _caches_guard:
-        path = project.folder / "captions" / "history.jsonl"
-        if path not in _caches:
-            while len(_caches) >= 16:
-                _caches.pop(next(iter(_caches)))
-            _caches[path] = _Cache(Journal(path))
-        return _caches[path]
-
-
-class CaptionStore:
+class CaptionStore(CaptionReader):
     """The captions of one project. Cheap to make; holds nothing that the disk does not say."""
 
     def __init__(self, project: Project) -> None:
-        self.project = project
-        self.folder = project.dataset_dir
-        self._cache = _cache_of(project)
+        super().__init__(project)
         self._recover()
-
-    # ---------------------------------------------------------------- reading
-
-    @property
-    def trigger(self) -> str:
-        """The word that leads every caption."""
-        return self.project.intent.trigger
-
-    def all(self) -> dict[str, Caption]:
-        """The caption of every picture in the dataset, in name order; pictures without one are there as `empty`.
-
-        Only files that changed since the last call of this process are read again.
-        """
-        return dict(self.of(look(self.folder)))
-
-    def of(self, listing: Listing) -> Mapping[str, Caption]:
-        """`all` for a listing of the dataset folder that was just taken. The same object while nothing changes."""
-        with self._cache.guard:
-            journal = self._cache.journal
-            journal.refresh()
-            known = self._cache.answer
-            if known is not None and known[1] == journal.version and known[0] == listing:
-                return known[2]
-            texts = self._texts(listing.captions)
-            found = {n: _caption(texts.get(stem_of(n)), journal.notes.get(n)) for n in listing.pictures}
-            self._cache.answer = (listing, journal.version, found) if listing.settled else None
-            return found
-
-    def get(self, name: str) -> Caption:
-        """One picture's caption. Raises NotFoundError when there is no such picture."""
-        self._must_exist(name)
-        with self._cache.guard:
-            self._cache.journal.refresh()
-            path = caption_path(self.folder, name)
-            try:
-                st = path.stat()
-                found = ((st.st_size, st.st_mtime_ns, st.st_ino), *words.decode(path.read_bytes()))
-            except FileNotFoundError:
-                return _caption(None, self._cache.journal.notes.get(name))
-            return _caption(found, self._cache.journal.notes.get(name))
-
-    def orphans(self) -> list[str]:
-        """Caption files that belong to no picture."""
-        listing = look(self.folder)
-        stems = {stem_of(n) for n in listing.pictures}
-        return sorted(f"{s}.txt" for s in listing.captions if s not in stems)
-
-    def history(self, name: str | None = None) -> list[Entry]:
-        """Edits that can be undone, oldest first; with a name, those that touched this picture."""
-        with self._cache.guard:
-            self._cache.journal.refresh()
-            done = list(self._cache.journal.done)
-        return [e for e in done if name is None or any(s.name == name for s in e.steps)]
-
-    @property
-    def can_undo(self) -> str:
-        """What `undo` would take back, in words; empty when there is nothing."""
-        with self._cache.guard:
-            self._cache.journal.refresh()
-            done = self._cache.journal.done
-            return done[-1].what if done else ""
-
-    @property
-    def can_redo(self) -> str:
-        """What `redo` would do again, in words; empty when there is nothing."""
-        with self._cache.guard:
-            self._cache.journal.refresh()
-            undone = self._cache.journal.undone
-            return undone[-1].what if undone else ""
 
     # ---------------------------------------------------------------- writing
 
@@ -177,7 +59,12 @@ class CaptionStore:
                   BusyError is raised: another tab was faster.
         Raises NotFoundError when there is no such picture, EnvironmentalError when the disk refuses.
         """
-        return self.set_many({name: text}, author, what=f"caption of {name}", expected=None if expected is None else {name: expected})
+        seen = None if expected is None else {name: expected}
+        result = self.set_many({name: text}, author, what=f"caption of {name}", expected=seen)
+        if result.skipped:
+            first = result.skipped[0]
+            raise BusyError(first.what, first.why, first.fix)
+        return result
 
     def set_many(
         self,
@@ -191,7 +78,7 @@ class CaptionStore:
         """Write many captions as one step of the history: all of them, or after an error none.
 
         texts: by picture name. expected: as in `set`, by name; a caption changed meanwhile is left alone and reported
-        in `skipped` (a single one raises BusyError). status: of the written captions; otherwise a person's words are
+        in `skipped`. status: of the written captions; otherwise a person's words are
         approved and an engine's need review.
         """
         trigger = self.trigger
@@ -201,15 +88,24 @@ class CaptionStore:
             steps, skipped = [], []
             for name, text in texts.items():
                 current = self._read(name)
-                if expected is not None and name in expected and (current or "") != words.clean(expected[name]):
+                if (
+                    expected is not None
+                    and name in expected
+                    and (current or "") != words.clean(expected[name])
+                ):
                     skipped.append(_changed_meanwhile(name))
                     continue
                 text = words.clean(text)[:LONGEST]
                 after = words.with_trigger(text, trigger) if text else None
-                now = Note(author, files.now(), status or ("approved" if author == PERSON else "needs review"), mark_of(after))
-                steps.append(Step(name, current, after, self._notes.get(name), now if after is not None else None))
-            if skipped and len(texts) == 1:
-                raise BusyError(skipped[0].what, skipped[0].why, skipped[0].fix)
+                now = Note(
+                    author,
+                    files.now(),
+                    status or ("approved" if author == PERSON else "needs review"),
+                    mark_of(after),
+                )
+                steps.append(
+                    Step(name, current, after, self._notes.get(name), now if after is not None else None)
+                )
             return self._commit(what or f"{len(steps)} captions", author, steps, skipped)
 
     def approve(self, names: Iterable[str]) -> EditResult:
@@ -222,7 +118,7 @@ class CaptionStore:
             for name in names:
                 text, note = self._read(name), self._notes.get(name)
                 if text and not (note and note.status == "approved" and note.mark == mark_of(text)):
-                    known = _caption((_NO_STAMP, text, True), note)
+                    known = caption_from((NO_STAMP, text, True), note)
                     now = Note(known.author, files.now(), "approved", mark_of(text))
                     steps.append(Step(name, text, text, note, now))
             return self._commit(f"{len(steps)} approved", PERSON, steps, [])
@@ -284,56 +180,23 @@ class CaptionStore:
 
     # ---------------------------------------------------------------- inside
 
-    @property
-    def _notes(self) -> dict[str, Note]:
-        return self._cache.journal.notes
-
-    def _must_exist(self, name: str) -> None:
-        if os.path.basename(name) != name or not (self.folder / name).is_file():
-            raise NotFoundError(
-                f"There is no picture called '{name}' in this project.",
-                "It was set aside, renamed or never imported.",
-                "Look at the dataset page for the pictures that are there.",
-            )
-
-    def _texts(self, stamps: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, str, bool]]:
-        """Texts by stem, read again only where the stamp changed."""
-        known, fresh = self._cache.texts, {}
-        for stem, stamp in stamps.items():
-            have = known.get(stem)
-            if have is None or have[0] != stamp:
-                try:
-                    raw = (self.folder / f"{stem}.txt").read_bytes()
-                except OSError:
-                    continue
-                have = (stamp, *words.decode(raw))
-            fresh[stem] = have
-        # A file written within the clock's grain could change again without its stamp showing it: read it next time.
-        newest = time.time_ns() - 50_000_000
-        self._cache.texts = {s: t for s, t in fresh.items() if t[0][1] < newest}
-        return fresh
-
-    def _read(self, name: str) -> str | None:
-        try:
-            return words.decode(caption_path(self.folder, name).read_bytes())[0]
-        except FileNotFoundError:
-            return None
-
     def _kept(self, name: str, before: str, after: str) -> Step:
         """A step that changes the text and keeps author and status."""
         note = self._notes.get(name)
-        known = _caption((_NO_STAMP, before, True), note)
-        now = Note(known.author, files.now(), "approved" if known.status == "approved" else "needs review", mark_of(after))
+        known = caption_from((NO_STAMP, before, True), note)
+        now = Note(
+            known.author,
+            files.now(),
+            "approved" if known.status == "approved" else "needs review",
+            mark_of(after),
+        )
         return Step(name, before, after, note, now)
 
     def _writing(self) -> _Writing:
         return _Writing(self)
 
     def _commit(self, what: str, author: str, steps: list[Step], skipped: list[Finding]) -> EditResult:
-        steps = [
-            s for s in steps
-            if s.before != s.after or (s.now is not None and (s.was is None or (s.was.author, s.was.status) != (s.now.author, s.now.status)))
-        ]
+        steps = [s for s in steps if s.before != s.after or _says(s.was) != _says(s.now)]
         if not steps:
             return EditResult(what, (), tuple(skipped))
         entry = Entry(files.new_id("edit"), files.now(), what, author, tuple(steps))
@@ -348,8 +211,16 @@ class CaptionStore:
             entry, names, skipped = stack[-1], [], []
             for step, expected, _ in entry.way(way):
                 if not (self.folder / step.name).is_file():
-                    skipped.append(Finding(severity="warn", code="picture-gone", what=f"{step.name} is no longer in the dataset.",
-                                           why="Its caption went with it.", fix="Restore the picture first.", where=(step.name,)))
+                    skipped.append(
+                        Finding(
+                            severity="warn",
+                            code="picture-gone",
+                            what=f"{step.name} is no longer in the dataset.",
+                            why="Its caption went with it.",
+                            fix="Restore the picture first.",
+                            where=(step.name,),
+                        )
+                    )
                 elif (self._read(step.name) or "") != (expected or ""):
                     skipped.append(_changed_meanwhile(step.name))
                 else:
@@ -427,23 +298,19 @@ class _Writing:
         self._lock.__exit__(None, None, None)
 
 
-_NO_STAMP: Stamp = (0, 0, 0)
-
-
-def _caption(found: tuple[Stamp, str, bool] | None, note: Note | None) -> Caption:
-    if found is None:
-        return Caption()
-    stamp, text, utf8 = found
-    if note is not None and note.mark == mark_of(text):
-        return Caption(text, note.author, note.updated, note.status if text else "empty", False, utf8, True)
-    # Written by another program: the user's own words as far as anyone can know, not yet looked at here.
-    changed = datetime.fromtimestamp(stamp[1] / 1e9, UTC).isoformat(timespec="seconds")
-    return Caption(text, IMPORTED if note is None else PERSON, changed, "needs review" if text else "empty", note is not None, utf8, True)
+def _says(note: Note | None) -> tuple[str, str, str] | None:
+    return None if note is None else (note.author, note.status, note.mark)
 
 
 def _changed_meanwhile(name: str) -> Finding:
-    return Finding(severity="warn", code="caption-changed", what=f"The caption of {name} was changed meanwhile.",
-                   why="Writing now would lose those words.", fix="Look at the caption as it is now, then edit it again.", where=(name,))
+    return Finding(
+        severity="warn",
+        code="caption-changed",
+        what=f"The caption of {name} was changed meanwhile.",
+        why="Writing now would lose those words.",
+        fix="Look at the caption as it is now, then edit it again.",
+        where=(name,),
+    )
 
 
 def _replace(path: Path, text: str) -> None:
@@ -457,5 +324,8 @@ def _replace(path: Path, text: str) -> None:
     except OSError as e:
         with suppress(OSError):
             os.unlink(name)
-        raise EnvironmentalError(f"{path.name} could not be written.", f"The computer answered: {e.strerror or e}.",
-                                 f"Free some room on the disk of {path.parent}, then try again.") from e
+        raise EnvironmentalError(
+            f"{path.name} could not be written.",
+            f"The computer answered: {e.strerror or e}.",
+            f"Free some room on the disk of {path.parent}, then try again.",
+        ) from e

@@ -36,7 +36,10 @@ def tags(text: str) -> list[str]:
 
 def leads(text: str, trigger: str) -> bool:
     """Whether the caption starts with the trigger word as a word of its own; upper and lower case count as equal."""
-    return bool(trigger) and re.match(re.escape(trigger) + r"(?![\w-])", text.lstrip(), re.IGNORECASE) is not None
+    return (
+        bool(trigger)
+        and re.match(re.escape(trigger) + r"(?![\w-])", text.lstrip(), re.IGNORECASE) is not None
+    )
 
 
 def without_trigger(text: str, trigger: str) -> str:

@@ -86,11 +86,30 @@ def _some(names: Sequence[str], one: str, many: str) -> str:
     return one.format(names[0]) if len(names) == 1 else many.format(len(names))
 
 
-def _finding(severity: Severity, code: str, names: Sequence[str], one: str, many: str, why: str, fix: str, action: str = "") -> list[Finding]:
+def _finding(
+    severity: Severity,
+    code: str,
+    names: Sequence[str],
+    one: str,
+    many: str,
+    why: str,
+    fix: str,
+    action: str = "",
+) -> list[Finding]:
     """One finding about all of `names`; none when there are none."""
     if not names:
         return []
-    return [Finding(severity=severity, code=code, what=_some(names, one, many), why=why, fix=fix, where=tuple(names), action=action)]
+    return [
+        Finding(
+            severity=severity,
+            code=code,
+            what=_some(names, one, many),
+            why=why,
+            fix=fix,
+            where=tuple(names),
+            action=action,
+        )
+    ]
 
 
 def _pictures(scan: Scan) -> list[Finding]:
@@ -100,19 +119,41 @@ def _pictures(scan: Scan) -> list[Finding]:
         if p.error is not None:
             reasons.setdefault(p.error, []).append(p.name)
     for reason, names in reasons.items():
-        found += _finding("block", "picture-damaged", names, "{0} cannot be read.", "{0} pictures cannot be read.",
-                          f"{reason} Training would stop or learn noise.", "Set aside, then export again from where it came.", "set-aside")
+        found += _finding(
+            "block",
+            "picture-damaged",
+            names,
+            "{0} cannot be read.",
+            "{0} pictures cannot be read.",
+            f"{reason} Training would stop or learn noise.",
+            "Set aside, then export again from where it came.",
+            "set-aside",
+        )
     stems: dict[str, list[str]] = {}
     for p in scan:
         stems.setdefault(stem_of(p.name), []).append(p.name)
     shared = [n for same in stems.values() if len(same) > 1 for n in same]
-    found += _finding("block", "caption-shared", shared, "", "{0} pictures share a caption file, because they differ only in their ending.",
-                      "A caption belongs to the picture of the same name; two pictures would be taught with one text.",
-                      "Give the second one a name of its own.", "rename")
+    found += _finding(
+        "block",
+        "caption-shared",
+        shared,
+        "",
+        "{0} pictures share a caption file, because they differ only in their ending.",
+        "A caption belongs to the picture of the same name; two pictures would be taught with one text.",
+        "Give the second one a name of its own.",
+        "rename",
+    )
     if scan.subfolders:
-        found.append(Finding(severity="info", code="subfolders", what=f"Pictures in {named(scan.subfolders)} do not count.",
-                             why="Only pictures directly in the dataset folder are used.", fix="Import that folder; its pictures are copied in.",
-                             where=scan.subfolders))
+        found.append(
+            Finding(
+                severity="info",
+                code="subfolders",
+                what=f"Pictures in {named(scan.subfolders)} do not count.",
+                why="Only pictures directly in the dataset folder are used.",
+                fix="Import that folder; its pictures are copied in.",
+                where=scan.subfolders,
+            )
+        )
     return found
 
 
@@ -120,18 +161,46 @@ def _count(readable: int, total: int, kind: str) -> list[Finding]:
     low, high = KINDS[kind]["images"]
     title = str(KINDS[kind]["title"]).lower()
     if total == 0:
-        return [Finding(severity="block", code="no-pictures", what="There are no pictures yet.", why="Training learns from them.",
-                        fix=f"Add {low} to {high} pictures.")]
+        return [
+            Finding(
+                severity="block",
+                code="no-pictures",
+                what="There are no pictures yet.",
+                why="Training learns from them.",
+                fix=f"Add {low} to {high} pictures.",
+            )
+        ]
     many = f"{readable} picture{'s' if readable != 1 else ''}"
     if readable < FEWEST:
-        return [Finding(severity="block", code="too-few", what=f"There {'is' if readable == 1 else 'are'} only {many}.",
-                        why="So few are learned by heart instead of teaching anything.", fix=f"Add more, up to {low} to {high} for {title}.")]
+        return [
+            Finding(
+                severity="block",
+                code="too-few",
+                what=f"There {'is' if readable == 1 else 'are'} only {many}.",
+                why="So few are learned by heart instead of teaching anything.",
+                fix=f"Add more, up to {low} to {high} for {title}.",
+            )
+        ]
     if readable < low:
-        return [Finding(severity="warn", code="few-pictures", what=f"{many} are few for {title}.", why=str(KINDS[kind]["why"]),
-                        fix=f"Better {low} to {high}. With fewer, watch for copies in the grid.")]
+        return [
+            Finding(
+                severity="warn",
+                code="few-pictures",
+                what=f"{many} are few for {title}.",
+                why=str(KINDS[kind]["why"]),
+                fix=f"Better {low} to {high}. With fewer, watch for copies in the grid.",
+            )
+        ]
     if readable > high:
-        return [Finding(severity="info", code="many-pictures", what=f"{many} are more than {title} needs.",
-                        why=f"{low} to {high} good ones usually teach as much, and faster.", fix="Keep the best and most varied.")]
+        return [
+            Finding(
+                severity="info",
+                code="many-pictures",
+                what=f"{many} are more than {title} needs.",
+                why=f"{low} to {high} good ones usually teach as much, and faster.",
+                fix="Keep the best and most varied.",
+            )
+        ]
     return []
 
 
@@ -170,16 +239,33 @@ def _captions(captions: dict[str, Caption], trigger: str, orphans: list[str]) ->
 def _duplicates(groups: list[DuplicateGroup]) -> list[Finding]:
     found = []
     why = "Repeated pictures are learned by heart instead of teaching something new."
-    for kind, severity, code in (("exact", "block", "duplicate-exact"), ("near", "warn", "duplicate-near")):
+    levels: tuple[tuple[str, Severity, str], ...] = (
+        ("exact", "block", "duplicate-exact"),
+        ("near", "warn", "duplicate-near"),
+    )
+    for kind, severity, code in levels:
         some = [g for g in groups if g.kind == kind]
         if not some:
             continue
         names = [n for g in some for n in g.names]
         same = "the same picture" if kind == "exact" else "nearly the same picture"
         pairs = "; ".join(" and ".join(g.names[:3]) + (" ..." if len(g.names) > 3 else "") for g in some[:2])
-        what = f"{pairs} are {same}." if len(some) == 1 else f"{len(some)} groups of pictures show {same} ({pairs}{' ...' if len(some) > 2 else ''})."
-        found.append(Finding(severity=severity, code=code, what=what, why=why,  # type: ignore[arg-type]
-                             fix="Keep the best of each and set the others aside.", where=tuple(names), action="keep-best"))
+        what = (
+            f"{pairs} are {same}."
+            if len(some) == 1
+            else f"{len(some)} groups of pictures show {same} ({pairs}{' ...' if len(some) > 2 else ''})."
+        )
+        found.append(
+            Finding(
+                severity=severity,
+                code=code,
+                what=what,
+                why=why,
+                fix="Keep the best of each and set the others aside.",
+                where=tuple(names),
+                action="keep-best",
+            )
+        )
     return found
 
 
@@ -187,7 +273,11 @@ def _against(scan: Scan, entry: ModelSize) -> list[Finding]:
     side = entry.resolution
     small = [p.name for p in scan.readable if p.pixels < (SMALL * side) ** 2]
     cut = [p.name for p in scan.readable if _strip(p)]
-    lost = [p.name for p in scan.readable if not _strip(p) and bucket_for(p.width, p.height, side, entry.bucket_step).kept < 0.75]
+    lost = [
+        p.name
+        for p in scan.readable
+        if not _strip(p) and bucket_for(p.width, p.height, side, entry.bucket_step).kept < 0.75
+    ]
     return [
         *_finding("warn", "small", small, f"{{0}} is smaller than the base model works at ({side} x {side}).",
                   f"{{0}} pictures are smaller than the base model works at ({side} x {side}).",
@@ -205,14 +295,18 @@ def _strip(p: Picture) -> bool:
 
 def _oddities(scan: Scan) -> list[Finding]:
     ok = scan.readable
-    middle = median(p.blur for p in ok) if len(ok) >= BLUR_FROM else 0.0
-    blurred = [p.name for p in ok if p.blur < BLURRED * middle]
-    dark = [p.name for p in ok if p.light < 0.03]
+    plain = [p.name for p in ok if p.blur == 0.0]
+    detailed = [p for p in ok if p.blur > 0.0]
+    middle = median(p.blur for p in detailed) if len(detailed) >= BLUR_FROM else 0.0
+    blurred = [p.name for p in detailed if p.blur < BLURRED * middle]
+    dark = [p.name for p in detailed if p.light < 0.03]
     return [
         *_finding("warn", "blurred", blurred, "{0} is much softer than the rest.", "{0} pictures are much softer than the rest.",
                   "Blur is learned like everything else.", "Look at them, and set aside what is out of focus.", "set-aside"),
-        *_finding("warn", "dark", dark, "{0} is almost black.", "{0} pictures are almost black.", "There is nothing to learn from it.",
-                  "Look at them, and set aside what is empty.", "set-aside"),
+        *_finding("warn", "plain", plain, "{0} is one plain colour.", "{0} pictures are one plain colour.", "There is nothing to learn from it.",
+                  "Set aside what is empty.", "set-aside"),
+        *_finding("warn", "dark", dark, "{0} is almost black.", "{0} pictures are almost black.", "There is little to learn from it.",
+                  "Look at them, and set aside or brighten what is too dark.", "set-aside"),
         *_finding("warn", "animated", [p.name for p in ok if p.frames > 1], "{0} is an animation.", "{0} files are animations.",
                   "Only the first frame is used.", "Save the frame that you want as a picture."),
         *_finding("info", "transparent", [p.name for p in ok if p.has_alpha], "{0} has transparent parts.", "{0} pictures have transparent parts.",
@@ -230,9 +324,16 @@ def _terms(captions: dict[str, str], trigger: str, kind: str) -> list[Finding]:
     bare = [n for n, t in written.items() if not words.without_trigger(t, trigger)]
     found = []
     if len(written) >= FUSED_FROM and len(bare) > len(written) / 2:
-        found += _finding("warn" if kind == "style" else "info", "trigger-only", bare, "{0} has only the trigger word as its caption.",
-                          "{0} captions say only the trigger word.", "Then what each picture shows is learned as part of "
-                          + ("the style." if kind == "style" else "it, background and all."), "Name what is seen, leave out what you teach.")
+        found += _finding(
+            "warn" if kind == "style" else "info",
+            "trigger-only",
+            bare,
+            "{0} has only the trigger word as its caption.",
+            "{0} captions say only the trigger word.",
+            "Then what each picture shows is learned as part of "
+            + ("the style." if kind == "style" else "it, background and all."),
+            "Name what is seen, leave out what you teach.",
+        )
     if len(written) < FUSED_FROM:
         return found
     shares = term_shares(written.values(), trigger)
@@ -240,13 +341,26 @@ def _terms(captions: dict[str, str], trigger: str, kind: str) -> list[Finding]:
     fused = [t for t, s in shares.items() if s >= FUSED][:6]
     common = [t for t, s in shares.items() if COMMON <= s < FUSED][:6]
     if fused:
-        found.append(Finding(severity="warn", code="term-fused", what=f"Nearly every caption says {quoted(fused)}.",
-                             why=f"The model cannot tell these words from the {what}: they fuse with the trigger word, and the {what} "
-                             "then needs them in each prompt.", fix=f"Remove them if they belong to the {what}; otherwise add pictures without them."))
+        found.append(
+            Finding(
+                severity="warn",
+                code="term-fused",
+                what=f"Nearly every caption says {quoted(fused)}.",
+                why=f"The model cannot tell these words from the {what}: they fuse with the trigger word, and the {what} "
+                "then needs them in each prompt.",
+                fix=f"Remove them if they belong to the {what}; otherwise add pictures without them.",
+            )
+        )
     if common:
-        found.append(Finding(severity="info", code="term-common", what=f"Most captions say {quoted(common)}.",
-                             why=f"Words shared by 60 % of the captions and more begin to fuse with the {what}.",
-                             fix="Add pictures that differ there, if you want it to stay free."))
+        found.append(
+            Finding(
+                severity="info",
+                code="term-common",
+                what=f"Most captions say {quoted(common)}.",
+                why=f"Words shared by 60 % of the captions and more begin to fuse with the {what}.",
+                fix="Add pictures that differ there, if you want it to stay free.",
+            )
+        )
     return found
 
 
@@ -255,6 +369,17 @@ def _lengths(project: Project, captions: dict[str, Caption], entry: BaseModelEnt
     if limit is None:
         return []
     # No text has more tokens than letters, so the tokenizer is asked only where it could matter.
-    long = [n for n, c in captions.items() if len(c.text) > limit and (token_count(c.text, entry, project.workspace) or 0) > limit]
-    return _finding("warn", "caption-long", long, f"The caption of {{0}} is longer than {limit} tokens.", f"{{0}} captions are longer than {limit} tokens.",
-                    "The base model does not read what comes after.", "Shorten them, the most important first.")
+    long = [
+        n
+        for n, c in captions.items()
+        if len(c.text) > limit and (token_count(c.text, entry, project.workspace) or 0) > limit
+    ]
+    return _finding(
+        "warn",
+        "caption-long",
+        long,
+        f"The caption of {{0}} is longer than {limit} tokens.",
+        f"{{0}} captions are longer than {limit} tokens.",
+        "The base model does not read what comes after.",
+        "Shorten them, the most important first.",
+    )

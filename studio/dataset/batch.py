@@ -55,7 +55,9 @@ class Batch:
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         name = ""
         try:
-            if len(waiting) > 8:  # together, because a journalling file system commits many at the price of one
+            if (
+                len(waiting) > 8
+            ):  # together, because a journalling file system commits many at the price of one
                 with ThreadPoolExecutor(16) as pool:
                     list(pool.map(_to_disk, (temporary for temporary, _ in waiting)))
             else:

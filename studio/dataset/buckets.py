@@ -39,7 +39,12 @@ class Placement:
     def crop_in(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part that is kept, in the original picture's pixels: left, top, right, bottom."""
         sx, sy = width / self.resized[0], height / self.resized[1]
-        return (self.left * sx, self.top * sy, (self.left + self.bucket[0]) * sx, (self.top + self.bucket[1]) * sy)
+        return (
+            self.left * sx,
+            self.top * sy,
+            (self.left + self.bucket[0]) * sx,
+            (self.top + self.bucket[1]) * sy,
+        )
 
     @property
     def kept(self) -> float:
@@ -106,7 +111,9 @@ def bucket_for(
 def _fixed(width: int, height: int, sizes: tuple[Size, ...]) -> Placement:
     """Scale up or down to the listed size of the nearest aspect ratio."""
     aspect = width / height
-    bucket = (width, height) if (width, height) in sizes else min(sizes, key=lambda s: abs(s[0] / s[1] - aspect))
+    bucket = (
+        (width, height) if (width, height) in sizes else min(sizes, key=lambda s: abs(s[0] / s[1] - aspect))
+    )
     scale = bucket[1] / height if aspect > bucket[0] / bucket[1] else bucket[0] / width
     # Rounding can fall one pixel short of the bucket on a hair's breadth; the trainer needs at least the bucket.
     resized = (max(bucket[0], int(width * scale + 0.5)), max(bucket[1], int(height * scale + 0.5)))
@@ -138,14 +145,15 @@ def _free(width: int, height: int, resolution: int, step: int) -> Placement:
             resized = (int(h_rounded * aspect + 0.5), h_rounded)
         else:
             resized = (max(1, int(ideal_width + 0.5)), max(1, int(ideal_height + 0.5)))
-    if min(resized) < step:
-        scale = step / min(resized)
-        resized = (max(step, int(resized[0] * scale + 0.5)), max(step, int(resized[1] * scale + 0.5)))
-    bucket = (resized[0] - resized[0] % step, resized[1] - resized[1] % step)
-    if bucket[0] * bucket[1] > area:  # an enlarged strip would not fit in memory: keep its middle
-        bucket = (min(bucket[0], max(step, area // bucket[1] // step * step)), bucket[1])
-        bucket = (bucket[0], min(bucket[1], max(step, area // bucket[0] // step * step)))
-    return _placed(bucket, resized)
+    if min(resized) >= step:
+        return _placed((resized[0] - resized[0] % step, resized[1] - resized[1] % step), resized)
+    # Narrower than one step, which sd-scripts cannot take: enlarged to one step, and only the middle of a strip kept.
+    scale = step / min(resized)
+    resized = (max(step, int(resized[0] * scale + 0.5)), max(step, int(resized[1] * scale + 0.5)))
+    most = max(step, area // step // step * step)
+    return _placed(
+        (min(resized[0] - resized[0] % step, most), min(resized[1] - resized[1] % step, most)), resized
+    )
 
 
 def _placed(bucket: Size, resized: Size) -> Placement:
@@ -155,7 +163,12 @@ def _placed(bucket: Size, resized: Size) -> Placement:
 def place(width: int, height: int, settings: TrainingSettings) -> Placement:
     """`bucket_for` with the numbers of the training settings."""
     return bucket_for(
-        width, height, settings.resolution, settings.bucket_step, settings.bucket_no_upscale, buckets=settings.buckets
+        width,
+        height,
+        settings.resolution,
+        settings.bucket_step,
+        settings.bucket_no_upscale,
+        buckets=settings.buckets,
     )
 
 

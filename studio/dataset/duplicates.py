@@ -82,7 +82,12 @@ def find_duplicates(scan: Scan) -> list[DuplicateGroup]:
     groups = []
     for best in ranked:
         if best.name not in used:
-            same = [p for sha in (best.sha256, *exact.get(best.sha256, ())) for p in by_sha[sha] if p.name not in used]
+            same = [
+                p
+                for sha in (best.sha256, *exact.get(best.sha256, ()))
+                for p in by_sha[sha]
+                if p.name not in used
+            ]
             if len(same) > 1:
                 groups.append(_group("exact", best, [p for p in same if p is not best], 1.0))
                 used |= {p.name for p in same}
@@ -103,7 +108,9 @@ def _rank(p: Picture) -> tuple[object, ...]:
     return (-p.pixels, not p.caption, -round(p.blur, 3), -p.bytes, len(p.name), p.name)
 
 
-def _group(kind: Literal["exact", "near"], best: Picture, others: list[Picture], likeness: float) -> DuplicateGroup:
+def _group(
+    kind: Literal["exact", "near"], best: Picture, others: list[Picture], likeness: float
+) -> DuplicateGroup:
     others = sorted(others, key=_rank)
     rival = others[0]
     if best.pixels > rival.pixels:
@@ -127,8 +134,11 @@ def resolve(project: Project, group: DuplicateGroup, keep: str | Iterable[str] |
     """
     kept = {group.suggested_keep} if keep is None else {keep} if isinstance(keep, str) else set(keep)
     if not kept or not kept <= set(group.names):
-        raise InputError(f"'{', '.join(sorted(kept - set(group.names))) or 'nothing'}' cannot be kept.", "It is not one of these duplicates.",
-                         f"Choose among: {', '.join(group.names)}.")
+        raise InputError(
+            f"'{', '.join(sorted(kept - set(group.names))) or 'nothing'}' cannot be kept.",
+            "It is not one of these duplicates.",
+            f"Choose among: {', '.join(group.names)}.",
+        )
     gone = [n for n in group.names if n not in kept and (project.dataset_dir / n).is_file()]
     if len(kept) == 1 and gone:
         store, one = CaptionStore(project), next(iter(kept))
@@ -138,13 +148,19 @@ def resolve(project: Project, group: DuplicateGroup, keep: str | Iterable[str] |
                 if caption.text:
                     store.set(one, caption.text, caption.author, expected="")
                     break
-    return remove_pictures(project, gone, f"{'same' if group.kind == 'exact' else 'nearly the same'} picture as {', '.join(sorted(kept))}")
+    return remove_pictures(
+        project,
+        gone,
+        f"{'same' if group.kind == 'exact' else 'nearly the same'} picture as {', '.join(sorted(kept))}",
+    )
 
 
 # ---------------------------------------------------------------- comparing
 
 
-def _compare(index: Index, scan: Scan, first: dict[str, Picture], new: list[str], old: list[str]) -> list[Pair]:
+def _compare(
+    index: Index, scan: Scan, first: dict[str, Picture], new: list[str], old: list[str]
+) -> list[Pair]:
     """All pairs with at least one new picture that are alike."""
     order = new + old
     hashes = _words(first[s].phash for s in order)
@@ -153,7 +169,11 @@ def _compare(index: Index, scan: Scan, first: dict[str, Picture], new: list[str]
     if not candidates:
         return []
     raw = index.greys()
-    grey = {s: _standard(raw[s]) for s in {s for a, b, _ in candidates for s in (a, b)} if len(raw.get(s, b"")) == 4096}
+    grey = {
+        s: _standard(raw[s])
+        for s in {s for a, b, _ in candidates for s in (a, b)}
+        if len(raw.get(s, b"")) == 4096
+    }
     found: dict[tuple[str, str], Pair] = {}
     for a, b, mirrored in candidates:
         if a not in grey or b not in grey:
@@ -174,7 +194,9 @@ def _words(hashes: Iterable[int]) -> NDArray[np.uint64]:
     return np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 4)
 
 
-def _close(hashes: NDArray[np.uint64], flips: NDArray[np.uint64], n_new: int) -> Iterable[tuple[int, int, bool]]:
+def _close(
+    hashes: NDArray[np.uint64], flips: NDArray[np.uint64], n_new: int
+) -> Iterable[tuple[int, int, bool]]:
     """Index pairs (i < j, i new) within HASH_DISTANCE, as they are or with one mirrored. Quadratic in blocks."""
     edges = [*range(0, n_new, _BLOCK), n_new]
     for start, stop in pairwise(edges):

@@ -102,14 +102,22 @@ def dataset_lock(project: Project, wait_s: float = 30.0) -> Iterator[None]:
 
     Raises BusyError when another thread or process keeps it for longer than `wait_s` seconds.
     """
-    with _locked(project.folder / ".dataset.lock", wait_s, "The pictures of this project are being changed by another task."):
+    with _locked(
+        project.folder / ".dataset.lock",
+        wait_s,
+        "The pictures of this project are being changed by another task.",
+    ):
         yield
 
 
 @contextmanager
 def captions_lock(project: Project, wait_s: float = 30.0) -> Iterator[None]:
     """The lock around every write to captions; otherwise like `dataset_lock`. Taken after it, never before."""
-    with _locked(project.folder / ".captions.lock", wait_s, "The captions of this project are being changed by another task."):
+    with _locked(
+        project.folder / ".captions.lock",
+        wait_s,
+        "The captions of this project are being changed by another task.",
+    ):
         yield
 
 
@@ -125,7 +133,9 @@ def _locked(path: Path, wait_s: float, busy: str) -> Iterator[None]:
         lock.acquire(timeout=wait_s)
     except Timeout as e:
         raise BusyError(
-            busy, "Two writers at once could lose each other's work.", "Wait until it has finished, then try again."
+            busy,
+            "Two writers at once could lose each other's work.",
+            "Wait until it has finished, then try again.",
         ) from e
     try:
         yield

@@ -42,7 +42,24 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 }
 """Formats that are taken in, by Pillow's name, with the file endings that suit them; the first is given to misnamed files."""
 _PILLOW = [*SUFFIXES, "MPO"]
-_RAW = frozenset([".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw", ".x3f", ".3fr", ".iiq"])
+_RAW = frozenset(
+    [
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".nrw",
+        ".arw",
+        ".dng",
+        ".raf",
+        ".orf",
+        ".rw2",
+        ".pef",
+        ".srw",
+        ".x3f",
+        ".3fr",
+        ".iiq",
+    ]
+)
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])$", re.IGNORECASE)
 
@@ -79,16 +96,36 @@ def refusal(name: str, size: int, head: bytes) -> tuple[str, str, str] | None:
     if size == 0:
         return "file-empty", "The file has no content.", "Export or download it again."
     if size > MAX_FILE_BYTES:
-        return "file-too-large", f"It is larger than {MAX_FILE_BYTES // 1_000_000_000} GB.", "Export it as JPEG or PNG in a smaller size."
+        return (
+            "file-too-large",
+            f"It is larger than {MAX_FILE_BYTES // 1_000_000_000} GB.",
+            "Export it as JPEG or PNG in a smaller size.",
+        )
     if suffix in _RAW:
-        return "camera-raw", "It is a camera's raw file, which trainers cannot read.", "Develop it and export it as JPEG or PNG."
+        return (
+            "camera-raw",
+            "It is a camera's raw file, which trainers cannot read.",
+            "Develop it and export it as JPEG or PNG.",
+        )
     found = sniff(head)
     if not found:
         if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-            return "not-supported", "It is a JPEG XL picture, which this computer cannot read.", "Save it as PNG or JPEG."
-        return "not-a-picture", "Its content is not that of a picture, whatever its name says.", "Leave it out, or export it as PNG or JPEG."
+            return (
+                "not-supported",
+                "It is a JPEG XL picture, which this computer cannot read.",
+                "Save it as PNG or JPEG.",
+            )
+        return (
+            "not-a-picture",
+            "Its content is not that of a picture, whatever its name says.",
+            "Leave it out, or export it as PNG or JPEG.",
+        )
     if found == "HEIF" and "HEIF" not in _readable():
-        return "not-supported", "It is a HEIC picture, and no reader for it is installed.", "Save it as JPEG, or run `pip install pillow-heif`."
+        return (
+            "not-supported",
+            "It is a HEIC picture, and no reader for it is installed.",
+            "Save it as JPEG, or run `pip install pillow-heif`.",
+        )
     return None
 
 

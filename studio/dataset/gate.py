@@ -37,7 +37,9 @@ FIXES: dict[str, str] = {
 """Every one-click remedy (`Finding.action`) with the label of its button."""
 
 
-def dataset_findings(project: Project, entry: BaseModelEntry | None = None) -> tuple[list[Finding], dict[str, Any]]:
+def dataset_findings(
+    project: Project, entry: BaseModelEntry | None = None
+) -> tuple[list[Finding], dict[str, Any]]:
     """The audit's findings and the facts they rest on. Looks at pictures that changed since the last scan.
 
     facts: pictures, readable, captioned, approved, exact_duplicates, near_duplicates, set_aside, bytes, average_size
@@ -87,8 +89,14 @@ def dataset_fingerprint(project: Project) -> str:
         seen = known.get(name)
         sha = seen[1].sha256 if seen is not None and seen[0] == stamp else ""
         caption = captions.get(name)
-        text = hashlib.sha256(caption.text.encode("utf-8", "replace")).hexdigest() if caption and caption.exists else "-"
-        line = f"{name}\0{sha or _content(project.dataset_dir / name, stamp)}\0{text}\0{repeats.get(name, 1)}\n"
+        text = (
+            hashlib.sha256(caption.text.encode("utf-8", "replace")).hexdigest()
+            if caption and caption.exists
+            else "-"
+        )
+        line = (
+            f"{name}\0{sha or _content(project.dataset_dir / name, stamp)}\0{text}\0{repeats.get(name, 1)}\n"
+        )
         digest.update(line.encode("utf-8", "surrogatepass"))
     answer = digest.hexdigest()[:16]
     if len(_fingerprints) > 16:
@@ -117,8 +125,11 @@ def fix_finding(project: Project, action: str, names: Iterable[str] = ()) -> lis
     Raises InputError for an unknown action.
     """
     if action not in FIXES:
-        raise InputError(f"There is no fix called '{action}'.", "The studio does not know how to do that by itself.",
-                         f"Use one of: {', '.join(FIXES)}.")
+        raise InputError(
+            f"There is no fix called '{action}'.",
+            "The studio does not know how to do that by itself.",
+            f"Use one of: {', '.join(FIXES)}.",
+        )
     there = look(project.dataset_dir).pictures
     chosen = [n for n in names if n in there]
     store = CaptionStore(project)
@@ -133,9 +144,19 @@ def fix_finding(project: Project, action: str, names: Iterable[str] = ()) -> lis
     if action == "caption-trigger":
         captions = store.all()
         bare = {n: store.trigger for n in chosen if not captions[n].text}
-        return list(store.set_many(bare, what=f"trigger word as caption of {len(bare)}", expected=dict.fromkeys(bare, "")).changed) if bare else []
+        return (
+            list(
+                store.set_many(
+                    bare, what=f"trigger word as caption of {len(bare)}", expected=dict.fromkeys(bare, "")
+                ).changed
+            )
+            if bare
+            else []
+        )
     if action == "join-lines":
-        return list(store.rewrite(chosen, f"lines joined in {len(chosen)}", lambda t: " ".join(t.split())).changed)
+        return list(
+            store.rewrite(chosen, f"lines joined in {len(chosen)}", lambda t: " ".join(t.split())).changed
+        )
     if action == "to-utf8":
         return list(store.to_utf8(chosen).changed)
     return list(store.approve(chosen).changed)

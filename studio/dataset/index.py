@@ -121,7 +121,8 @@ class Index:
 
 def _values(look: Look) -> tuple[object, ...]:
     return tuple(
-        getattr(look, c).to_bytes(32, "big") if c in ("phash", "phash_flip") else getattr(look, c) for c in _COLUMNS
+        getattr(look, c).to_bytes(32, "big") if c in ("phash", "phash_flip") else getattr(look, c)
+        for c in _COLUMNS
     )
 
 

@@ -98,13 +98,18 @@ def import_pictures(
     """
     sources = [Path(s) for s in sources]
     if sources and not any(s.expanduser().exists() for s in sources):
-        raise InputError(f"There is nothing at '{sources[0]}'.", "The file or folder was moved, or its name is spelled differently.",
-                         "Give the path of a folder, a ZIP or pictures that exist.")
+        raise InputError(
+            f"There is nothing at '{sources[0]}'.",
+            "The file or folder was moved, or its name is spelled differently.",
+            "Give the path of a folder, a ZIP or pictures that exist.",
+        )
     with gather(sources) as gathered:
         return _import(project, gathered, [str(s) for s in sources], progress, should_stop)
 
 
-def import_uploads(project: Project, uploads: Iterable[tuple[str, bytes]], *, progress: Progress | None = None) -> ImportReport:
+def import_uploads(
+    project: Project, uploads: Iterable[tuple[str, bytes]], *, progress: Progress | None = None
+) -> ImportReport:
     """Take in files that a browser sent, as (name, content): pictures, their captions, ZIP archives.
 
     Otherwise like `import_pictures`.
@@ -115,7 +120,11 @@ def import_uploads(project: Project, uploads: Iterable[tuple[str, bytes]], *, pr
 
 
 def _import(
-    project: Project, gathered: Gathered, sources: list[str], progress: Progress | None, should_stop: Callable[[], bool] | None
+    project: Project,
+    gathered: Gathered,
+    sources: list[str],
+    progress: Progress | None,
+    should_stop: Callable[[], bool] | None,
 ) -> ImportReport:
     report = ImportReport(refused=list(gathered.refused))
     items = gathered.items
@@ -173,7 +182,11 @@ class _Target:
         self.captioned: set[str] = set()  # pictures that got a caption in this import
         for name, stamp in listing.pictures.items():
             have = known.get(name)
-            sha = have[1].sha256 if have is not None and have[0] == stamp else files.sha256_file(self.folder / name)
+            sha = (
+                have[1].sha256
+                if have is not None and have[0] == stamp
+                else files.sha256_file(self.folder / name)
+            )
             self.names[sha] = name
         aside = set_aside_list(project)
         self.aside = {files.sha256_file(s.path): s.name for s in aside}
@@ -199,11 +212,20 @@ def _take(target: _Target, item: Item, report: ImportReport, batch: Batch) -> st
         try:
             raw = item.read()
         except MemoryError:
-            report.refused.append(refused(item.label, "too-large", "It does not fit in memory.", "Save it in a smaller size."))
+            report.refused.append(
+                refused(item.label, "too-large", "It does not fit in memory.", "Save it in a smaller size.")
+            )
             return None
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as e:
             reason = getattr(e, "strerror", None) or str(e) or "it cannot be read"
-            report.refused.append(refused(item.label, "unreadable", f"It could not be read: {reason}.", "Copy, download or pack it again."))
+            report.refused.append(
+                refused(
+                    item.label,
+                    "unreadable",
+                    f"It could not be read: {reason}.",
+                    "Copy, download or pack it again.",
+                )
+            )
             return None
         problem = refusal(item.label, len(raw), raw[:32]) or _too_many_pixels(raw)
     if problem is not None:
@@ -214,7 +236,12 @@ def _take(target: _Target, item: Item, report: ImportReport, batch: Batch) -> st
     there = target.names.get(sha)
     if there is not None or sha in target.aside:
         report.already_there[item.label] = there or target.aside[sha]
-        if there is not None and caption and there not in target.captioned and not caption_path(target.folder, there).exists():
+        if (
+            there is not None
+            and caption
+            and there not in target.captioned
+            and not caption_path(target.folder, there).exists()
+        ):
             _take_caption(target, there, caption, report, batch)
         _note_repeats(there, item, report)
         return there
@@ -236,7 +263,11 @@ def _too_many_pixels(raw: bytes) -> tuple[str, str, str] | None:
     try:
         open_picture(raw)
     except TooManyPixels as e:
-        return "too-many-pixels", f"It has {e} pixels, which could exhaust the memory.", "Save it in a smaller size."
+        return (
+            "too-many-pixels",
+            f"It has {e} pixels, which could exhaust the memory.",
+            "Save it in a smaller size.",
+        )
     except Exception:  # noqa: BLE001  a damaged picture comes in, and the audit names it
         return None
     return None

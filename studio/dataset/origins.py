@@ -40,7 +40,10 @@ def all_origins(project: Project) -> dict[str, Origin]:
     have = _read.get(path)
     if have is None or have[0] != stamp:
         raw = files.read_json(path) or {}
-        found = {n: Origin(str(o.get("source", "")), str(o.get("added", "")), int(o.get("repeats", 0))) for n, o in raw.items()}
+        found = {
+            n: Origin(str(o.get("source", "")), str(o.get("added", "")), int(o.get("repeats", 0)))
+            for n, o in raw.items()
+        }
         if len(_read) > 16:
             _read.clear()
         have = _read[path] = (stamp, found)
@@ -55,7 +58,10 @@ def add(project: Project, new: Mapping[str, Origin]) -> None:
     for name, origin in new.items():
         old = known.get(name)
         known[name] = origin if old is None else Origin(old.source, old.added, origin.repeats or old.repeats)
-    plain = {n: {"source": o.source, "added": o.added, **({"repeats": o.repeats} if o.repeats else {})} for n, o in sorted(known.items())}
+    plain = {
+        n: {"source": o.source, "added": o.added, **({"repeats": o.repeats} if o.repeats else {})}
+        for n, o in sorted(known.items())
+    }
     files.write_json(project.folder / "pictures.json", plain)
 
 

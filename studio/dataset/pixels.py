@@ -204,7 +204,10 @@ def _thumb(small: Image.Image) -> bytes:
 
 def _plain_reason(error: BaseException) -> str:
     text = str(error).lower()
-    if any(w in text for w in ("truncated", "unexpected end", "broken data stream", "not enough", "premature", "buffer")):
+    if any(
+        w in text
+        for w in ("truncated", "unexpected end", "broken data stream", "not enough", "premature", "buffer")
+    ):
         return "The file ends too early: a part of the picture is missing."
     if isinstance(error, MemoryError):
         return "It is too large for this computer's memory."

@@ -65,20 +65,33 @@ def dataset_report(project: Project) -> str:
         f"## Decision: {'NO-GO' if blocked else 'GO'}",
     ]
     if blocked:
-        lines += [f"{len(blocked)} thing{'s' if len(blocked) != 1 else ''} would waste the training.", "", "### What to do"]
+        lines += [
+            f"{len(blocked)} thing{'s' if len(blocked) != 1 else ''} would waste the training.",
+            "",
+            "### What to do",
+        ]
         lines += [f"{i}. {f.what} {f.fix}" for i, f in enumerate(blocked, 1)]
     else:
-        lines += ["Every picture opens, is captioned, starts with the trigger word and is there once.", "",
-                  f"This dataset can teach {_GOOD_FOR[intent.kind]}.", "", "### Known limits"]
+        lines += [
+            "Every picture opens, is captioned, starts with the trigger word and is there once.",
+            "",
+            f"This dataset can teach {_GOOD_FOR[intent.kind]}.",
+            "",
+            "### Known limits",
+        ]
         limits = [f"- {f.what} {f.why}" for f in found if f.severity == "warn"]
         lines += limits or ["- None that were measured."]
-        lines.append("- Not measured: whether poses, angles and light vary, and whether the captions are true to the pictures.")
+        lines.append(
+            "- Not measured: whether poses, angles and light vary, and whether the captions are true to the pictures."
+        )
     return "\n".join(lines) + "\n"
 
 
 def _line(f: Finding) -> str:
     word = {"block": "**Blocks**", "warn": "Look at", "info": "Note"}[f.severity]
-    return f"- {word}: {f.what} {f.why} {f.fix}".rstrip() + (f" ({', '.join(f.where[:8])}{' ...' if len(f.where) > 8 else ''})" if f.where else "")
+    return f"- {word}: {f.what} {f.why} {f.fix}".rstrip() + (
+        f" ({', '.join(f.where[:8])}{' ...' if len(f.where) > 8 else ''})" if f.where else ""
+    )
 
 
 def _diversity(seen: Scan, captions: dict[str, str], trigger: str, buckets: list[list[int]]) -> list[str]:
@@ -87,23 +100,41 @@ def _diversity(seen: Scan, captions: dict[str, str], trigger: str, buckets: list
         return ["- No picture could be read."]
     lines = []
     if len(ok) >= 2:
-        bits = np.array([[p.phash >> (64 * i) & (2**64 - 1) for i in range(4)] for p in ok[:2000]], dtype=np.uint64)
+        bits = np.array(
+            [[p.phash >> (64 * i) & (2**64 - 1) for i in range(4)] for p in ok[:2000]], dtype=np.uint64
+        )
         nearest = []
         for i in range(len(bits)):
             away = np.bitwise_count(bits ^ bits[i]).sum(axis=1)
             away[i] = 256
             nearest.append(int(away.min()))
         alone = float(np.median(nearest)) / 128  # unrelated pictures differ in about half of the 256 bits
-        words = "very different from each other" if alone > 0.8 else "fairly different" if alone > 0.6 else "much alike"
-        lines.append(f"- By shape and layout the pictures are {words}: a picture's nearest neighbour is typically {min(alone, 1):.0%} as far away "
-                     "as an unrelated one.")
+        words = (
+            "very different from each other"
+            if alone > 0.8
+            else "fairly different"
+            if alone > 0.6
+            else "much alike"
+        )
+        lines.append(
+            f"- By shape and layout the pictures are {words}: a picture's nearest neighbour is typically {min(alone, 1):.0%} as far away "
+            "as an unrelated one."
+        )
     subjects = tag_counts(captions, trigger)
     if subjects:
-        lines.append(f"- {len(subjects)} different tags or phrases; most frequent: {', '.join(f'{t} ({n})' for t, n in subjects.most_common(6))}.")
+        lines.append(
+            f"- {len(subjects)} different tags or phrases; most frequent: {', '.join(f'{t} ({n})' for t, n in subjects.most_common(6))}."
+        )
     light = [p.light for p in ok]
-    lines.append(f"- Brightness from {min(light):.0%} to {max(light):.0%}, on average {sum(light) / len(light):.0%}.")
-    shapes = Counter("wide" if p.width > 1.1 * p.height else "tall" if p.height > 1.1 * p.width else "square" for p in ok)
-    lines.append(f"- Shapes: {', '.join(f'{n} {s}' for s, n in shapes.most_common())}; {len(buckets)} bucket{'s' if len(buckets) != 1 else ''}.")
+    lines.append(
+        f"- Brightness from {min(light):.0%} to {max(light):.0%}, on average {sum(light) / len(light):.0%}."
+    )
+    shapes = Counter(
+        "wide" if p.width > 1.1 * p.height else "tall" if p.height > 1.1 * p.width else "square" for p in ok
+    )
+    lines.append(
+        f"- Shapes: {', '.join(f'{n} {s}' for s, n in shapes.most_common())}; {len(buckets)} bucket{'s' if len(buckets) != 1 else ''}."
+    )
     return lines
 
 
@@ -119,6 +150,11 @@ def _balance(texts: list[str], trigger: str, kind: str) -> list[str]:
     if common:
         lines.append(f"- In most captions: {', '.join(common[:10])}.")
     if not fused and not common:
-        lines.append("- No word is shared by most captions: what they name stays separate from " + ("the style." if kind == "style" else "what you teach."))
-    lines.append("- Judged by the captions only; what the captions leave out is learned as part of the trigger word.")
+        lines.append(
+            "- No word is shared by most captions: what they name stays separate from "
+            + ("the style." if kind == "style" else "what you teach.")
+        )
+    lines.append(
+        "- Judged by the captions only; what the captions leave out is learned as part of the trigger word."
+    )
     return lines

@@ -144,7 +144,9 @@ def _known_of(index: Index) -> _Known:
         return have
 
 
-def scan(project: Project, progress: Progress | None = None, should_stop: Callable[[], bool] | None = None) -> Scan:
+def scan(
+    project: Project, progress: Progress | None = None, should_stop: Callable[[], bool] | None = None
+) -> Scan:
     """Look at every new or changed picture and return all of them.
 
     Interrupted at any moment it goes on where it was. With `should_stop` answering True it ends early, and pictures
@@ -201,7 +203,10 @@ def _thumbs(cache: Path) -> set[str]:
 
 
 def _look_at_all(
-    project: Project, todo: list[tuple[str, Stamp]], progress: Progress | None, should_stop: Callable[[], bool] | None
+    project: Project,
+    todo: list[tuple[str, Stamp]],
+    progress: Progress | None,
+    should_stop: Callable[[], bool] | None,
 ) -> dict[str, tuple[Stamp, Look]]:
     """Look at files in parallel; store the results in batches as they come."""
     index = Index(project.cache_dir)

@@ -97,9 +97,15 @@ def restore_pictures(project: Project, names: Iterable[str]) -> dict[str, str]:
         aside = set_aside_list(project)
         chosen: dict[str, SetAside] = {}
         for name in names:
-            match = next((s for s in aside if s.file == name), None) or next((s for s in aside if s.name == name), None)
+            match = next((s for s in aside if s.file == name), None) or next(
+                (s for s in aside if s.name == name), None
+            )
             if match is None:
-                raise NotFoundError(f"'{name}' was not set aside.", "It is in the dataset, or it never was.", "Look at the list of pictures set aside.")
+                raise NotFoundError(
+                    f"'{name}' was not set aside.",
+                    "It is in the dataset, or it never was.",
+                    "Look at the list of pictures set aside.",
+                )
             chosen[name] = match
         taken = {same_stem(stem_of(n)) for n in _in_folder(project.dataset_dir)}
         back: dict[str, str] = {}
@@ -169,10 +175,17 @@ def _settle(project: Project) -> None:
     pictures = look(project.dataset_dir).pictures
     for note in notes:
         aside, there = project.set_aside_dir / note["file"], project.dataset_dir / note["name"]
-        stray, home = caption_path(project.set_aside_dir, note["file"]), caption_path(project.dataset_dir, note["name"])
+        stray, home = (
+            caption_path(project.set_aside_dir, note["file"]),
+            caption_path(project.dataset_dir, note["name"]),
+        )
         if aside.is_file():
             kept.append(note)
-            if not stray.exists() and home.is_file() and not any(stem_of(n) == stem_of(note["name"]) for n in pictures):
+            if (
+                not stray.exists()
+                and home.is_file()
+                and not any(stem_of(n) == stem_of(note["name"]) for n in pictures)
+            ):
                 os.replace(home, stray)
             continue
         if there.is_file() and stray.is_file() and not home.exists():

@@ -30,7 +30,26 @@ RATIO_FROM = 100_000_000
 MAX_CAPTION_BYTES = 200_000
 
 _CAPTIONS = (".txt", ".caption")
-_SILENT = frozenset([".txt", ".caption", ".json", ".jsonl", ".toml", ".yaml", ".yml", ".csv", ".md", ".npz", ".safetensors", ".ini", ".db", ".url", ".lnk", ".html"])
+_SILENT = frozenset(
+    [
+        ".txt",
+        ".caption",
+        ".json",
+        ".jsonl",
+        ".toml",
+        ".yaml",
+        ".yml",
+        ".csv",
+        ".md",
+        ".npz",
+        ".safetensors",
+        ".ini",
+        ".db",
+        ".url",
+        ".lnk",
+        ".html",
+    ]
+)
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", ".ds_store", "__macosx"})
 
 
@@ -75,7 +94,9 @@ class Gathered:
 
 def refused(label: str, code: str, why: str, fix: str) -> Finding:
     """A file that was not taken in."""
-    return Finding(severity="warn", code=code, what=f"{label} was not taken in.", why=why, fix=fix, where=(label,))
+    return Finding(
+        severity="warn", code=code, what=f"{label} was not taken in.", why=why, fix=fix, where=(label,)
+    )
 
 
 def gather(sources: Iterable[Path]) -> Gathered:
@@ -88,7 +109,12 @@ def gather(sources: Iterable[Path]) -> Gathered:
         elif source.is_file():
             _file(found, source)
         else:
-            found.refuse(str(source), "not-found", "There is no file or folder of this name.", "Check the spelling, or drag it into the window.")
+            found.refuse(
+                str(source),
+                "not-found",
+                "There is no file or folder of this name.",
+                "Check the spelling, or drag it into the window.",
+            )
     return found
 
 
@@ -96,13 +122,17 @@ def gather_uploads(uploads: Iterable[tuple[str, bytes]]) -> Gathered:
     """The same for files that a browser sent, as (name, content); captions among them find their pictures by name."""
     found = Gathered()
     contents = {name.replace("\\", "/"): raw for name, raw in uploads}
-    captions = {name.lower(): name for name in contents if name.lower().endswith(_CAPTIONS)}
+    captions = _Sidecars(contents)
     for name, raw in contents.items():
         if _is_zip(name, raw[:4]):
             _archive(found, name, io.BytesIO(raw))
         elif not _passed_over(name, raw[:32]):
-            texts = [captions[k] for k in _caption_names(name) if k in captions]
-            found.items.append(Item(name, len(raw), _giver(raw), _caption_of([_giver(contents[t]) for t in texts]), PurePosixPath(name).name, _repeats(name)))
+            texts = [_giver(contents[t]) for t in captions.of(name)]
+            found.items.append(
+                Item(
+                    name, len(raw), _giver(raw), _caption_of(texts), PurePosixPath(name).name, _repeats(name)
+                )
+            )
     return found
 
 
@@ -110,10 +140,19 @@ def _giver(raw: bytes) -> Callable[[], bytes]:
     return lambda: raw
 
 
-def _caption_names(name: str) -> list[str]:
-    """Lower-case names under which a picture's caption may lie, the likeliest first."""
-    stem = os.path.splitext(name)[0]
-    return [f"{base}{suffix}".lower() for base in (stem, name) for suffix in _CAPTIONS]
+class _Sidecars:
+    """The caption files of a folder or archive, found by their picture's name; its exact letters come first."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = {n for n in names if n.lower().endswith(_CAPTIONS)}
+        self._folded = {n.lower(): n for n in sorted(self._names)}
+
+    def of(self, picture: str) -> list[str]:
+        """Names of the files that may hold this picture's caption, the likeliest first."""
+        stem = os.path.splitext(picture)[0]
+        wanted = [f"{base}{suffix}" for base in (stem, picture) for suffix in _CAPTIONS]
+        exact = [w for w in wanted if w in self._names]
+        return exact or [self._folded[w.lower()] for w in wanted if w.lower() in self._folded]
 
 
 def _caption_of(readers: list[Callable[[], bytes]]) -> Callable[[], str | None]:
@@ -167,27 +206,53 @@ def _file(found: Gathered, path: Path) -> None:
             return
         parent = path.resolve().parent
         label = f"{parent.name}/{path.name}" if _repeats(f"{parent.name}/x") else path.name
-        texts = [p for n in (path.stem, path.name) for s in _CAPTIONS if (p := path.parent / f"{n}{s}").is_file() and not p.is_symlink()]
-        found.items.append(Item(label, path.stat().st_size, path.read_bytes, _caption_of([p.read_bytes for p in texts]), path.name, _repeats(label)))
+        texts = [
+            p
+            for n in (path.stem, path.name)
+            for s in _CAPTIONS
+            if (p := path.parent / f"{n}{s}").is_file() and not p.is_symlink()
+        ]
+        found.items.append(
+            Item(
+                label,
+                path.stat().st_size,
+                path.read_bytes,
+                _caption_of([p.read_bytes for p in texts]),
+                path.name,
+                _repeats(label),
+            )
+        )
     except OSError as e:
         _unreadable(found, path.name, e)
 
 
 def _unreadable(found: Gathered, label: str, error: BaseException) -> None:
     reason = getattr(error, "strerror", None) or str(error) or "it cannot be read"
-    found.refuse(label, "unreadable", f"The computer answered: {reason}.", "Check that you may read it, and that its disk is connected.")
+    found.refuse(
+        label,
+        "unreadable",
+        f"The computer answered: {reason}.",
+        "Check that you may read it, and that its disk is connected.",
+    )
 
 
 def _folder(found: Gathered, top: Path) -> None:
     # The folder's own name counts, because `10_name` may be the one that was chosen.
     base = top.resolve()
-    for root, folders, names in os.walk(base, followlinks=False, onerror=lambda e: _unreadable(found, str(e.filename), e)):
+    for root, folders, names in os.walk(
+        base, followlinks=False, onerror=lambda e: _unreadable(found, str(e.filename), e)
+    ):
         here = Path(root)
         for folder in sorted(folders):
             if (here / folder).is_symlink():
-                found.refuse(str((here / folder).relative_to(base)), "link", "It is a link to another folder.", "Add that folder itself.")
+                found.refuse(
+                    str((here / folder).relative_to(base)),
+                    "link",
+                    "It is a link to another folder.",
+                    "Add that folder itself.",
+                )
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f.lower() not in _SYSTEM)
-        captions = {n.lower(): n for n in names if n.lower().endswith(_CAPTIONS)}
+        captions = _Sidecars(names)
         for name in sorted(names):
             path = here / name
             label = path.relative_to(base).as_posix()
@@ -208,9 +273,16 @@ def _folder(found: Gathered, top: Path) -> None:
             if _is_zip(name, head[:4]):
                 _archive(found, label, path)
             elif not _passed_over(name, head):
-                texts = [here / captions[k] for k in _caption_names(name) if k in captions and not (here / captions[k]).is_symlink()]
+                texts = [here / t for t in captions.of(name) if not (here / t).is_symlink()]
                 found.items.append(
-                    Item(label, info.st_size, path.read_bytes, _caption_of([p.read_bytes for p in texts]), name, _repeats(f"{base.name}/{label}"))
+                    Item(
+                        label,
+                        info.st_size,
+                        path.read_bytes,
+                        _caption_of([p.read_bytes for p in texts]),
+                        name,
+                        _repeats(f"{base.name}/{label}"),
+                    )
                 )
 
 
@@ -219,17 +291,24 @@ def _archive(found: Gathered, label: str, source: Path | io.BytesIO) -> None:
     try:
         archive = zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as e:
-        found.refuse(label, "archive-damaged", f"It cannot be opened as a ZIP: {e}.", "Download or pack it again.")
+        found.refuse(
+            label, "archive-damaged", f"It cannot be opened as a ZIP: {e}.", "Download or pack it again."
+        )
         return
     found._close.append(archive.close)
     entries = archive.infolist()
     total = sum(e.file_size for e in entries)
     if len(entries) > MAX_ENTRIES or total > MAX_UNPACKED:
-        found.refuse(label, "archive-too-large", f"It holds {len(entries):,} entries that unpack to {total / 1e9:,.0f} GB.",
-                     "Unpack it yourself and add the folder of pictures.")
+        found.refuse(
+            label,
+            "archive-too-large",
+            f"It holds {len(entries):,} entries that unpack to {total / 1e9:,.0f} GB.",
+            "Unpack it yourself and add the folder of pictures.",
+        )
         return
     names = {id(e): _entry_name(e) for e in entries}
-    captions = {names[id(e)].lower(): e for e in entries if names[id(e)].lower().endswith(_CAPTIONS) and e.file_size <= MAX_CAPTION_BYTES}
+    texts = {names[id(e)]: e for e in entries if e.file_size <= MAX_CAPTION_BYTES}
+    captions = _Sidecars(texts)
     for entry in entries:
         name = names[id(entry)]
         if entry.is_dir() or name.endswith("/"):
@@ -241,18 +320,44 @@ def _archive(found: Gathered, label: str, source: Path | io.BytesIO) -> None:
         if stat.S_ISLNK(entry.external_attr >> 16):
             found.refuse(shown, "link", "It is a link, which could point anywhere.", "Pack the file itself.")
         elif path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", name):
-            found.refuse(shown, "outside", "Its name points outside of the archive.", "Pack it again with plain names.")
+            found.refuse(
+                shown, "outside", "Its name points outside of the archive.", "Pack it again with plain names."
+            )
         elif entry.flag_bits & 0x1:
-            found.refuse(shown, "encrypted", "It is protected by a password.", "Unpack the archive yourself and add the folder.")
-        elif entry.file_size > MAX_FILE_BYTES or (entry.file_size > RATIO_FROM and entry.file_size > MAX_RATIO * max(1, entry.compress_size)):
-            found.refuse(shown, "archive-bomb", f"It would grow from {entry.compress_size:,} to {entry.file_size:,} bytes.",
-                         "If it is really a picture, add it by itself.")
+            found.refuse(
+                shown,
+                "encrypted",
+                "It is protected by a password.",
+                "Unpack the archive yourself and add the folder.",
+            )
+        elif entry.file_size > MAX_FILE_BYTES or (
+            entry.file_size > RATIO_FROM and entry.file_size > MAX_RATIO * max(1, entry.compress_size)
+        ):
+            found.refuse(
+                shown,
+                "archive-bomb",
+                f"It would grow from {entry.compress_size:,} to {entry.file_size:,} bytes.",
+                "If it is really a picture, add it by itself.",
+            )
         elif path.suffix.lower() == ".zip":
-            found.refuse(shown, "archive-nested", "It is an archive inside an archive.", "Unpack it and add the pictures.")
+            found.refuse(
+                shown,
+                "archive-nested",
+                "It is an archive inside an archive.",
+                "Unpack it and add the pictures.",
+            )
         elif path.name.lower() not in _SYSTEM and path.suffix.lower() not in _SILENT:
-            texts = [captions[k] for k in _caption_names(name) if k in captions]
-            inside = [_entry_reader(archive, t) for t in texts]
-            found.items.append(Item(shown, entry.file_size, _entry_reader(archive, entry), _caption_of(inside), path.name, _repeats(name)))
+            inside = [_entry_reader(archive, texts[t]) for t in captions.of(name)]
+            found.items.append(
+                Item(
+                    shown,
+                    entry.file_size,
+                    _entry_reader(archive, entry),
+                    _caption_of(inside),
+                    path.name,
+                    _repeats(name),
+                )
+            )
 
 
 def _entry_name(entry: zipfile.ZipInfo) -> str:

@@ -27,8 +27,11 @@ def start_import(project: Project, sources: Iterable[Path]) -> Job:
     """
     paths = [Path(s).expanduser().resolve() for s in sources]
     if not any(p.exists() for p in paths):
-        raise InputError(f"There is nothing at '{paths[0] if paths else ''}'.", "The file or folder was moved, or its name is spelled differently.",
-                         "Give the path of a folder, a ZIP or pictures that exist.")
+        raise InputError(
+            f"There is nothing at '{paths[0] if paths else ''}'.",
+            "The file or folder was moved, or its name is spelled differently.",
+            "Give the path of a folder, a ZIP or pictures that exist.",
+        )
     name = paths[0].name if len(paths) == 1 else f"{len(paths)} sources"
     return _start(project, "import", f"Import of {name}", "import_job", {"sources": [str(p) for p in paths]})
 
@@ -41,14 +44,24 @@ def start_scan(project: Project) -> Job:
 def _start(project: Project, kind: str, title: str, function: str, payload: dict[str, Any]) -> Job:
     payload = {**payload, "workspace": str(project.workspace.root), "project": project.slug}
     return launch_call(
-        project.jobs_dir / files.new_id(kind), f"studio.dataset.tasks:{function}", payload, kind=kind, title=title, project=project.slug
+        project.jobs_dir / files.new_id(kind),
+        f"studio.dataset.tasks:{function}",
+        payload,
+        kind=kind,
+        title=title,
+        project=project.slug,
     )
 
 
 def import_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the import job runs."""
     project = open_project(Workspace(Path(payload["workspace"])), payload["project"])
-    report = import_pictures(project, [Path(s) for s in payload["sources"]], progress=_teller(worker), should_stop=lambda: worker.should_stop)
+    report = import_pictures(
+        project,
+        [Path(s) for s in payload["sources"]],
+        progress=_teller(worker),
+        should_stop=lambda: worker.should_stop,
+    )
     if not report.stopped:
         scan(project, _teller(worker), lambda: worker.should_stop)
     return report.as_dict()

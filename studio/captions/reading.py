@@ -1,0 +1,205 @@
+"""Reading the captions of a project: what each says, who wrote it, what can be undone.
+
+Texts are read again only when their file changed, so that a page can ask for all of them at every rerun.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studio.captions import text as words
+from studio.captions.journal import Entry, Journal, Note, Status, mark_of
+from studio.dataset.folder import Listing, Stamp, caption_path, look, stem_of
+from studio.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from studio.project import Project
+
+PERSON = "person"
+IMPORTED = "import"
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One picture's caption.
+
+    text:    the words; empty when there is no caption.
+    author:  `person`, the id of the engine that wrote it, or `import` when it came along with the picture.
+    updated: when it was last changed, ISO 8601 UTC; empty when there is no caption.
+    status:  `empty`, `needs review` or `approved`.
+    outside: another program changed the file after the studio's last write.
+    utf8:    whether the file is plain UTF-8, which is what trainers read.
+    exists:  whether there is a caption file at all.
+    """
+
+    text: str = ""
+    author: str = ""
+    updated: str = ""
+    status: Status = "empty"
+    outside: bool = False
+    utf8: bool = True
+    exists: bool = False
+
+
+@dataclass
+class _Cache:
+    """What this process read of one project: texts by stem with the stamp they had, and the journal."""
+
+    journal: Journal
+    texts: dict[str, tuple[Stamp, str, bool]] = field(default_factory=dict)
+    answer: tuple[Listing, object, dict[str, Caption]] | None = None
+    guard: threading.RLock = field(default_factory=threading.RLock)
+
+
+_caches: dict[Path, _Cache] = {}
+_caches_guard = threading.Lock()
+
+
+def _cache_of(project: Project) -> _Cache:
+    with _caches_guard:
+        path = project.folder / "captions" / "history.jsonl"
+        if path not in _caches:
+            while len(_caches) >= 16:
+                _caches.pop(next(iter(_caches)))
+            _caches[path] = _Cache(Journal(path))
+        return _caches[path]
+
+
+class CaptionReader:
+    """The captions of one project, for reading. Cheap to make; holds nothing that the disk does not say."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.folder = project.dataset_dir
+        self._cache = _cache_of(project)
+
+    @property
+    def trigger(self) -> str:
+        """The word that leads every caption."""
+        return self.project.intent.trigger
+
+    def all(self) -> dict[str, Caption]:
+        """The caption of every picture in the dataset, in name order; pictures without one are there as `empty`.
+
+        Only files that changed since the last call of this process are read again.
+        """
+        return dict(self.of(look(self.folder)))
+
+    def of(self, listing: Listing) -> Mapping[str, Caption]:
+        """`all` for a listing of the dataset folder that was just taken. The same object while nothing changes."""
+        with self._cache.guard:
+            journal = self._cache.journal
+            journal.refresh()
+            known = self._cache.answer
+            if known is not None and known[1] == journal.version and known[0] == listing:
+                return known[2]
+            texts = self._texts(listing.captions)
+            found = {n: caption_from(texts.get(stem_of(n)), journal.notes.get(n)) for n in listing.pictures}
+            self._cache.answer = (listing, journal.version, found) if listing.settled else None
+            return found
+
+    def get(self, name: str) -> Caption:
+        """One picture's caption. Raises NotFoundError when there is no such picture."""
+        self._must_exist(name)
+        with self._cache.guard:
+            self._cache.journal.refresh()
+            path = caption_path(self.folder, name)
+            try:
+                st = path.stat()
+                found = ((st.st_size, st.st_mtime_ns, st.st_ino), *words.decode(path.read_bytes()))
+            except FileNotFoundError:
+                return caption_from(None, self._cache.journal.notes.get(name))
+            return caption_from(found, self._cache.journal.notes.get(name))
+
+    def orphans(self) -> list[str]:
+        """Caption files that belong to no picture."""
+        listing = look(self.folder)
+        stems = {stem_of(n) for n in listing.pictures}
+        return sorted(f"{s}.txt" for s in listing.captions if s not in stems)
+
+    def history(self, name: str | None = None) -> list[Entry]:
+        """Edits that can be undone, oldest first; with a name, those that touched this picture."""
+        with self._cache.guard:
+            self._cache.journal.refresh()
+            done = list(self._cache.journal.done)
+        return [e for e in done if name is None or any(s.name == name for s in e.steps)]
+
+    @property
+    def can_undo(self) -> str:
+        """What `undo` would take back, in words; empty when there is nothing."""
+        with self._cache.guard:
+            self._cache.journal.refresh()
+            done = self._cache.journal.done
+            return done[-1].what if done else ""
+
+    @property
+    def can_redo(self) -> str:
+        """What `redo` would do again, in words; empty when there is nothing."""
+        with self._cache.guard:
+            self._cache.journal.refresh()
+            undone = self._cache.journal.undone
+            return undone[-1].what if undone else ""
+
+    @property
+    def _notes(self) -> dict[str, Note]:
+        return self._cache.journal.notes
+
+    def _must_exist(self, name: str) -> None:
+        if os.path.basename(name) != name or not (self.folder / name).is_file():
+            raise NotFoundError(
+                f"There is no picture called '{name}' in this project.",
+                "It was set aside, renamed or never imported.",
+                "Look at the dataset page for the pictures that are there.",
+            )
+
+    def _texts(self, stamps: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, str, bool]]:
+        """Texts by stem, read again only where the stamp changed."""
+        known, fresh = self._cache.texts, {}
+        for stem, stamp in stamps.items():
+            have = known.get(stem)
+            if have is None or have[0] != stamp:
+                try:
+                    raw = (self.folder / f"{stem}.txt").read_bytes()
+                except OSError:
+                    continue
+                have = (stamp, *words.decode(raw))
+            fresh[stem] = have
+        # A file written within the clock's grain could change again without its stamp showing it: read it next time.
+        newest = time.time_ns() - 50_000_000
+        self._cache.texts = {s: t for s, t in fresh.items() if t[0][1] < newest}
+        return fresh
+
+    def _read(self, name: str) -> str | None:
+        try:
+            return words.decode(caption_path(self.folder, name).read_bytes())[0]
+        except FileNotFoundError:
+            return None
+
+
+NO_STAMP: Stamp = (0, 0, 0)
+
+
+def caption_from(found: tuple[Stamp, str, bool] | None, note: Note | None) -> Caption:
+    if found is None:
+        return Caption()
+    stamp, text, utf8 = found
+    if note is not None and note.mark == mark_of(text):
+        return Caption(text, note.author, note.updated, note.status if text else "empty", False, utf8, True)
+    # Written by another program: the user's own words as far as anyone can know, not yet looked at here.
+    changed = datetime.fromtimestamp(stamp[1] / 1e9, UTC).isoformat(timespec="seconds")
+    return Caption(
+        text,
+        IMPORTED if note is None else PERSON,
+        changed,
+        "needs review" if text else "empty",
+        note is not None,
+        utf8,
+        True,
+    )

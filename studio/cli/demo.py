@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from studio import files, models
+from studio import choices, files, models
 from studio.cli.commands import config, doctor, evaluate, gates, library, runs
 from studio.cli.context import Context
 from studio.cli.spec import Reply
@@ -201,9 +201,7 @@ class Demo:
     def settings(self) -> dict[str, Any]:
         """Fill the settings from the preset."""
         preset = config.get_preset(self.ctx, self.preset)
-        settings = config.preset_settings(self.project, preset)
-        self.project.save_settings(settings, preset.id)
-        self.project.decided("preset chosen", preset=preset.id)
+        settings = choices.choose_preset(self.project, preset.id)
         self.out.say(f"{preset.title}: {preset.summary}")
         self.out.facts(
             [

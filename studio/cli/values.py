@@ -111,6 +111,16 @@ def text(most: int = 2000) -> Callable[[str], str]:
     return convert
 
 
+def folder(raw: str) -> Path:
+    """A folder, there or to be made; not a file. Raises Bad."""
+    if not raw.strip():
+        raise Bad("It is empty.", "Give the path of a folder.")
+    path = Path(raw).expanduser()
+    if path.is_file():
+        raise Bad("It is a file.", "Give the path of a folder.")
+    return path
+
+
 def existing(raw: str) -> Path:
     """A file or folder that is there."""
     if not raw.strip():

@@ -169,6 +169,32 @@ def test_settings_by_pair_by_flag_and_back_to_a_preset(cli: Cli, project: Path) 
     assert again.json["applied"] and cli("config", "show", "--json").json["changed"] == {}
 
 
+def test_settings_follow_and_go_back_one_by_one(cli: Cli, project: Path) -> None:
+    cli("config", "reset", "--preset", "pocket-quick", "--yes")
+    changed = cli("config", "set", "optimizer=prodigy", "--json").json["changed"]
+    assert changed["learning_rate"] == [0.0012, 1.0]
+    assert cli("config", "reset", "optimizer", "learning-rate", "--yes").code == 0
+    assert cli("config", "show", "--json").json["changed"] == {}
+
+
+def test_the_native_files_are_shown_and_saved(cli: Cli, flawed: Path, tmp_path: Path) -> None:
+    answer = cli("config", "native", "--save", tmp_path / "out", "--json")
+    assert answer.code == 0 and answer.json["files"]
+    for place in answer.json["saved"]:
+        assert Path(place).is_file() and tmp_path in Path(place).parents
+
+
+def test_editing_a_project_takes_captions_and_settings_along(cli: Cli, flawed: Path) -> None:
+    preview = cli("edit", "--trigger", "bluline", "--name", "Blue lines")
+    assert "--yes" in preview.out and captions(flawed)["01_car.txt"] == "bluprnt, car"
+    done = cli("edit", "--trigger", "bluline", "--name", "Blue lines", "--yes", "--json")
+    assert done.json["applied"] and done.json["intent"]["name"] == "Blue lines"
+    assert captions(flawed)["01_car.txt"] == "bluline, car"
+    other = cli("edit", "--base-model", "sd15", "--yes", "--json")
+    assert other.json["preset"] == "sd15-standard"
+    assert cli("config", "show", "--json").json["settings"]["resolution"] == 512
+
+
 def test_nothing_is_saved_when_one_setting_is_wrong(cli: Cli, project: Path) -> None:
     assert cli("config", "set", "rank=4", "epochs=0").code == 2
     assert not (project / "settings.yaml").exists()

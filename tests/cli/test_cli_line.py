@@ -91,6 +91,7 @@ def test_words_and_options_may_be_mixed(cli: Cli, project: Path) -> None:
     answer = cli("config", "set", "rank=4", "--flip", "epochs=3", "--json", "seed=7")
     assert answer.json["changed"] == {
         "rank": [8, 4],
+        "alpha": [8, 4],  # follows the rank
         "epochs": [15, 3],
         "flip": [False, True],
         "seed": [42, 7],

@@ -39,6 +39,16 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["broken"], 2, "project.yaml"),
         (["../../etc"], 3, "no project called"),
     ],
+    "edit": [
+        ([], 2, "Nothing to change"),
+        (["--trigger", "a,b"], 2, "cannot be a trigger word"),
+        (["--trigger", "cat"], 2, "everyday word"),
+        (["--base-model", "poket"], 3, "Did you mean 'pocket'?"),
+        (["--kind", "thing"], 2, "one of: character"),
+        (["--name", ""], 2, "It is empty"),
+        (["--name", "x" * 90], 2, "90 characters"),
+        (["Boats"], 2, "'Boats' is not expected here"),
+    ],
     "delete": [
         ([], 2, "SLUG is missing"),
         (["inc"], 3, "Did you mean 'ink'?"),
@@ -150,7 +160,14 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["--preset", "sdxl-standard"], 2, "for sdxl models"),
         (["--preset"], 2, "no value"),
         (["--preset", ""], 2, "It is empty"),
-        (["pocket-quick"], 2, "'pocket-quick' is not expected here"),
+        (["pocket-quick"], 2, "no such setting"),
+        (["rnak"], 2, "Did you mean 'rank'?"),
+        (["rank", "--preset", "pocket-quick"], 2, "both given"),
+    ],
+    "config native": [
+        (["-p", "empty"], 3, "no pictures"),
+        (["--save", "@notes"], 2, "It is a file"),
+        (["--save", ""], 2, "It is empty"),
     ],
     "gates": [
         (["datset"], 2, "Did you mean 'dataset'?"),
@@ -276,6 +293,7 @@ def common(command: Command) -> list[tuple[list[str], int, str]]:
 
 # What each command needs so that only the common mistake is wrong with the line.
 RIGHT: dict[str, list[str]] = {
+    "edit": ["--name", "Boats", "--yes"],
     "new": ["Boats", "--kind", "style"], "import": ["@sample"], "set-aside": ["01_car.png"],
     "captions set": ["01_car.png", "x"], "captions replace": ["car", "auto"], "captions prepend": ["x"],
     "captions append": ["x"], "captions remove-tag": ["car"], "captions rename-tag": ["car", "auto"],

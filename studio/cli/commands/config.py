@@ -1,58 +1,22 @@
-"""Base models, presets and settings."""
+"""Presets and settings."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from typing import Any
 
-from studio import machine, models, presets
+from studio import choices, files, models, presets
 from studio.cli import settings_flags
 from studio.cli.context import Context
 from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
-from studio.cli.values import did_you_mean, existing, text
+from studio.cli.values import Bad, did_you_mean, folder, text
 from studio.errors import NotFoundError
 from studio.findings import Finding
 from studio.project import Project
-from studio.settings import TrainingSettings, changed, knobs, parse_settings, unusual
+from studio.settings import changed, knobs, parse_settings, unusual
 
 GROUP = "Settings and gates"
-
-
-# --- base models
-def _models(ctx: Context, args: Namespace) -> Reply:
-    rows = []
-    for m in models.list_models(ctx.workspace):
-        place = m.location(ctx.workspace)
-        rows.append({**m.model_dump(mode="json"), "here": place is not None, "location": str(place or "")})
-    ctx.out.table(
-        ["Id", "Title", "Family", "Resolution", "Here", "Licence"],
-        [
-            [
-                r["id"],
-                r["title"],
-                r["family"],
-                f"{r['resolution']} px",
-                "yes" if r["here"] else "no",
-                r["licence"],
-            ]
-            for r in rows
-        ],
-    )
-    return Reply({"models": rows})
-
-
-def _add_model(ctx: Context, args: Namespace) -> Reply:
-    entry = models.add_local_model(ctx.workspace, args.path, args.title or "")
-    ctx.out.good(f"Added '{entry.id}': a {entry.family} model. The file stays where it is.")
-    ctx.out.next(f'lora-studio new "My style" --kind style --base-model {entry.id}')
-    return Reply({"model": entry.model_dump(mode="json")})
-
-
-def _forget_model(ctx: Context, args: Namespace) -> Reply:
-    models.forget_local_model(ctx.workspace, args.id)
-    ctx.out.good(f"'{args.id}' is off the list. Its files were not touched.")
-    return Reply({"forgotten": args.id})
 
 
 # --- presets
@@ -111,65 +75,52 @@ def show_changes(ctx: Context, changes: dict[str, tuple[Any, Any]]) -> None:
     )
 
 
-def preset_settings(project: Project, preset: presets.Preset) -> TrainingSettings:
-    """What a preset means for this project on this computer."""
-    from studio.dataset.folder import look
-
-    entry = models.get_model(project.workspace, project.intent.base_model)
-    count = len(look(project.dataset_dir).pictures)
-    return presets.fill(preset, entry, count, machine.detect())
-
-
 def _show(ctx: Context, args: Namespace) -> Reply:
     project = ctx.project()
     settings = project.settings
-    reference = TrainingSettings()
-    if project.preset:
-        with_preset = [p for p in presets.list_presets(ctx.workspace) if p.id == project.preset]
-        if with_preset:
-            reference = preset_settings(project, with_preset[0])
-    differing = changed(settings, reference)
-    shown = [k for k in knobs().values() if args.all or k.level == "basic" or k.name in differing]
+    every = choices.listed(project)
+    shown = [c for c in every if args.all or c.knob.level == "basic" or c.origin == "yours"]
     ctx.out.facts([("Project", project.slug), ("Preset", project.preset or "none: built-in defaults")])
-    for group in dict.fromkeys(k.group for k in shown):
+    for group in dict.fromkeys(c.knob.group for c in shown):
         ctx.out.heading(group)
         ctx.out.table(
-            ["Setting", "Value", "", "Usual"],
+            ["Setting", "Value", "From", "Range"],
             [
-                [
-                    k.name,
-                    words_of(getattr(settings, k.name)),
-                    "changed" if k.name in differing else "",
-                    k.range_words,
-                ]
-                for k in shown
-                if k.group == group
+                [c.knob.name, words_of(c.value), c.origin, c.knob.range_words]
+                for c in shown
+                if c.knob.group == group
             ],
         )
     found = unusual(settings)
     ctx.out.findings(found)
     if not args.all:
         ctx.out.say()
-        ctx.out.dim("Only the basic and the changed settings; --all shows every one.")
+        ctx.out.dim("Only the basic settings and your own; --all shows every one.")
     return Reply(
         {
             "project": project.slug,
             "preset": project.preset,
             "settings": settings.model_dump(mode="json"),
-            "changed": {n: list(v) for n, v in differing.items()},
+            "origin": {c.knob.name: c.origin for c in every},
+            "changed": {c.knob.name: [c.usual, c.value] for c in every if c.origin == "yours"},
             "findings": [f.model_dump(mode="json") for f in found],
         }
     )
 
 
 def save_changes(ctx: Context, project: Project, values: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Store some settings over the project's own; what differs now. Raises InputError with every problem."""
+    """Store some settings over the project's own, and those that follow from them; what differs now, shown.
+
+    Raises InputError with every problem.
+    """
+    if not values:
+        return {}
     before = project.settings
-    after = parse_settings({**before.model_dump(), **values})
-    differing = changed(after, before)
-    if differing:
-        project.save_settings(after)
-        project.decided("settings changed", changes={n: [str(a), str(b)] for n, (a, b) in differing.items()})
+    followed = choices.change(project, values)
+    differing = changed(project.settings, before)
+    show_changes(ctx, differing)
+    for f in followed:
+        ctx.out.dim(f"{knobs()[f.name].title} follows. {f.why}")
     return differing
 
 
@@ -178,7 +129,6 @@ def _set(ctx: Context, args: Namespace) -> Reply:
     differing = save_changes(ctx, project, settings_flags.given(args))
     found = [f for f in unusual(project.settings) if set(f.where) & differing.keys()]
     if differing:
-        show_changes(ctx, differing)
         ctx.out.good(f"Saved in {project.folder / 'settings.yaml'}.")
     else:
         ctx.out.say("These settings had these values already.")
@@ -206,66 +156,88 @@ def _check_set(args: Namespace) -> list[Finding]:
     return found
 
 
+def setting_name(raw: str) -> str:
+    """The name of a setting, spelt with hyphens or underscores. Raises values.Bad."""
+    name = raw.strip().lstrip("-").replace("-", "_")
+    if name not in knobs():
+        raise Bad(
+            "There is no such setting.",
+            f"{did_you_mean(name, knobs())} `lora-studio config show --all` lists them.".strip(),
+        )
+    return name
+
+
 def _reset(ctx: Context, args: Namespace) -> Reply:
     project = ctx.project()
-    entry = models.get_model(ctx.workspace, project.intent.base_model)
-    before = project.settings
-    if args.preset:
-        preset = get_preset(ctx, args.preset)
+    before, preset_id = project.settings, project.preset
+    if args.name:
+        usual = choices.reference(project)
+        after = parse_settings({**before.model_dump(), **{n: getattr(usual, n) for n in args.name}})
+        what = f"{len(args.name)} settings"
     else:
-        preset = presets.default_preset(ctx.workspace, entry.family)
-    after = preset_settings(project, preset)
+        preset = (
+            get_preset(ctx, args.preset)
+            if args.preset
+            else presets.default_preset(ctx.workspace, choices.entry_of(project).family)
+        )
+        after, preset_id = choices.preset_settings(project, preset), preset.id
+        what = f"the settings of '{preset.id}'"
     differing = changed(after, before)
     show_changes(ctx, differing)
     if not differing:
-        ctx.out.say(f"The settings are those of '{preset.id}' already.")
-        if project.preset != preset.id:
-            project.save_settings(after, preset.id)
-        applied = True
-    else:
-        applied = ctx.agreed(f"Replace {len(differing)} settings with those of '{preset.id}'?")
-    if applied and differing:
-        project.save_settings(after, preset.id)
-        project.decided("preset chosen", preset=preset.id)
-        ctx.out.good(f"The settings are those of '{preset.id}' now.")
+        ctx.out.say("The settings are these already.")
+    applied = not differing or ctx.agreed(f"Go back to {what}?")
+    if applied:
+        if args.name:
+            choices.reset(project, args.name)
+        else:
+            choices.choose_preset(project, preset_id)
+        ctx.out.good("Done.")
     return Reply(
         {
             "project": project.slug,
-            "preset": preset.id,
+            "preset": project.preset,
             "applied": applied,
             "changed": {n: list(v) for n, v in differing.items()},
         }
     )
 
 
+def _check_reset(args: Namespace) -> list[Finding]:
+    if args.name and args.preset:
+        return [
+            problem(
+                "Settings and --preset were both given.",
+                "Either some settings go back to their usual values, or a preset fills all of them.",
+                "Keep one of them.",
+            )
+        ]
+    return []
+
+
+def _native(ctx: Context, args: Namespace) -> Reply:
+    project = ctx.project()
+    native = choices.native_files(project)
+    if not native:
+        raise NotFoundError(
+            "There is no run to describe yet.",
+            "The project has no pictures.",
+            "Import some: lora-studio import FOLDER",
+        )
+    for name, content in native.items():
+        ctx.out.heading(name)
+        ctx.out.say(content.rstrip())
+    saved = []
+    if args.save is not None:
+        for name, content in native.items():
+            place = files.inside(args.save, name)
+            files.write_text(place, content)
+            saved.append(str(place))
+            ctx.out.good(f"Saved {place}")
+    return Reply({"project": project.slug, "files": native, "saved": saved})
+
+
 COMMANDS = (
-    Command(
-        "models list",
-        GROUP,
-        "List the base models and whether they are on this computer.",
-        _models,
-        project=False,
-    ),
-    Command(
-        "models add",
-        GROUP,
-        "Add a base model that you have; the file stays where it is.",
-        _add_model,
-        words=(
-            Word("PATH", "A .safetensors checkpoint or a diffusers folder.", required=True, convert=existing),
-        ),
-        options=(Option("--title", "How to call it.", metavar="TEXT", convert=text(80)),),
-        examples=("models add ~/models/sd15.safetensors",),
-        project=False,
-    ),
-    Command(
-        "models forget",
-        GROUP,
-        "Take a base model that you added off the list; its files stay.",
-        _forget_model,
-        words=(Word("ID", "The base model's id.", required=True, convert=text(80)),),
-        project=False,
-    ),
     Command(
         "presets",
         GROUP,
@@ -292,15 +264,23 @@ COMMANDS = (
         _set,
         words=(Word("NAME=VALUE", "Settings with their values, such as rank=16.", many=True),),
         options=settings_flags.setting_options(),
-        details="Write settings as name=value or as flags; both mean the same. Either all of them are saved or none.",
+        details="Write settings as name=value or as flags; both mean the same. Either all of them are saved or none. A new rank takes alpha along, and a new optimizer its learning rate, unless you name those too.",
         examples=("config set rank=16 epochs=20", "config set --optimizer prodigy --learning-rate 1"),
         check=_check_set,
     ),
     Command(
         "config reset",
         GROUP,
-        "Fill the settings from a preset.",
+        "Fill the settings from a preset, or take some back to their usual values.",
         _reset,
+        words=(
+            Word(
+                "NAME",
+                "Settings to take back; all of them when none is named.",
+                many=True,
+                convert=setting_name,
+            ),
+        ),
         options=(
             Option(
                 "--preset",
@@ -311,6 +291,14 @@ COMMANDS = (
             YES,
         ),
         details="Shows what would change first.",
-        examples=("config reset --preset pocket-quick --yes",),
+        examples=("config reset --preset pocket-quick --yes", "config reset rank alpha"),
+        check=_check_reset,
+    ),
+    Command(
+        "config native",
+        GROUP,
+        "Show the backend's own config files for the next run.",
+        _native,
+        options=(Option("--save", "Also write them into this folder.", metavar="FOLDER", convert=folder),),
     ),
 )

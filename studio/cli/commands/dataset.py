@@ -73,7 +73,7 @@ def _audit(ctx: Context, args: Namespace) -> Reply:
     }
     if args.fix:
         return _fix(ctx, project, found, args, data)
-    show_pictures(ctx, seen)
+    show_pictures(ctx, seen, facts)
     ctx.out.findings(found)
     ctx.out.say()
     if blocking(found):
@@ -85,7 +85,7 @@ def _audit(ctx: Context, args: Namespace) -> Reply:
     return Reply(data, code=4 if blocking(found) else 0)
 
 
-def show_pictures(ctx: Context, seen: Any) -> None:
+def show_pictures(ctx: Context, seen: Any, facts: dict[str, Any]) -> None:
     """The dataset in a few figures."""
     readable = seen.readable
     sizes = sorted({(p.width, p.height) for p in readable}, key=lambda s: s[0] * s[1])
@@ -99,6 +99,8 @@ def show_pictures(ctx: Context, seen: Any) -> None:
             ("Readable", len(readable)),
             ("With a caption", sum(bool(p.caption) for p in seen)),
             ("Sizes", span),
+            ("Buckets", ", ".join(f"{n} at {w} x {h}" for w, h, n in facts["buckets"])),
+            ("Set aside", facts["set_aside"] or ""),
         ]
     )
 

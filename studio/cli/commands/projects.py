@@ -6,19 +6,20 @@ import re
 from argparse import Namespace
 from typing import Any
 
-from studio import files, models
+from studio import choices, files, models
 from studio.cli.context import Context
 from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
 from studio.cli.values import did_you_mean, one_of, text
 from studio.errors import InputError, NotFoundError
 from studio.findings import Finding
-from studio.project import KINDS, Intent, create_project, propose_trigger, trigger_problems
+from studio.interview import change_trigger, check_trigger, suggest_trigger
+from studio.project import KINDS, Intent, create_project, trigger_problems
 
 
 def _new(ctx: Context, args: Namespace) -> Reply:
     name = args.name_word or args.name
-    trigger = args.trigger or propose_trigger(name)
+    trigger = args.trigger or suggest_trigger(name, ctx.workspace, args.base_model)
     entries = models.list_models(ctx.workspace)
     if args.base_model not in {m.id for m in entries}:
         near = did_you_mean(args.base_model, [m.id for m in entries])
@@ -36,7 +37,7 @@ def _new(ctx: Context, args: Namespace) -> Reply:
         notes=args.notes or "",
     )
     project = create_project(ctx.workspace, intent)
-    warnings = trigger_problems(trigger)
+    warnings = check_trigger(trigger, ctx.workspace, args.base_model)
     kind = KINDS[args.kind]
     low, high = kind["images"]
     ctx.out.good(f"Made the project '{project.slug}'.")
@@ -148,6 +149,61 @@ def _open(ctx: Context, args: Namespace) -> Reply:
     return project_status(ctx, project)
 
 
+def _edit(ctx: Context, args: Namespace) -> Reply:
+    project = ctx.project()
+    intent = project.intent
+    wanted = {n: getattr(args, n) for n in EDITABLE if getattr(args, n) is not None}
+    changes = {n: v for n, v in wanted.items() if v != getattr(intent, n)}
+    if "base_model" in changes:
+        known = [m.id for m in models.list_models(ctx.workspace)]
+        if changes["base_model"] not in known:
+            raise NotFoundError(
+                f"There is no base model called '{changes['base_model']}'.",
+                "It is neither built in nor added on this computer.",
+                f"{did_you_mean(changes['base_model'], known)} Use one of: {', '.join(known)}.".strip(),
+            )
+    ctx.out.table(["What", "Before", "After"], [[n, getattr(intent, n), v] for n, v in changes.items()])
+    if "trigger" in changes:
+        ctx.out.findings(check_trigger(changes["trigger"], ctx.workspace, intent.base_model))
+        ctx.out.say(
+            "Every caption gets the new trigger word in front; `lora-studio captions undo` takes that back."
+        )
+    data: dict[str, Any] = {"project": project.slug, "changes": changes, "applied": False, "preset": None}
+    if not changes:
+        ctx.out.say("Nothing would change.")
+        return Reply(data)
+    if not ctx.agreed("Apply this?"):
+        return Reply(data)
+    plain = {n: v for n, v in changes.items() if n in ("name", "description", "notes", "kind")}
+    if plain:
+        project.save_intent(intent.model_copy(update=plain))
+        project.decided("intent changed", **plain)
+    if "trigger" in changes:
+        change_trigger(project, changes["trigger"])
+    if "base_model" in changes:
+        preset = choices.choose_base_model(project, changes["base_model"])
+        if preset is not None:
+            data["preset"] = preset.id
+            ctx.out.say(f"The settings are those of '{preset.id}' now, which suit the base model.")
+    ctx.out.good("Done. Gates that looked at this have to be run again.")
+    return Reply({**data, "applied": True, "intent": project.intent.model_dump(mode="json")})
+
+
+EDITABLE = ("name", "kind", "trigger", "base_model", "description", "notes")
+
+
+def _check_edit(args: Namespace) -> list[Finding]:
+    if all(getattr(args, n) is None for n in EDITABLE):
+        return [
+            problem(
+                "Nothing to change was given.",
+                "edit changes what is named.",
+                "Write for example `lora-studio edit --trigger inkscape02`.",
+            )
+        ]
+    return [f for f in trigger_problems(args.trigger) if f.severity == "block"] if args.trigger else []
+
+
 def _delete(ctx: Context, args: Namespace) -> Reply:
     from studio.shelf import delete_project
 
@@ -255,6 +311,30 @@ COMMANDS = (
         _open,
         words=(Word("SLUG", "The project's short name."),),
         examples=("open ink-landscapes",),
+    ),
+    Command(
+        "edit",
+        "Projects",
+        "Change a project's name, trigger word, base model or description.",
+        _edit,
+        options=(
+            Option("--name", "How it is called; its short name stays.", metavar="TEXT", convert=text(80)),
+            Option("--kind", "What it teaches.", metavar="{" + ",".join(KINDS) + "}", convert=one_of(KINDS)),
+            Option(
+                "--trigger", "Another trigger word, also in every caption.", metavar="WORD", convert=text(200)
+            ),
+            Option(
+                "--base-model",
+                "Another base model; of another family, it brings its own settings.",
+                metavar="ID",
+                convert=text(80),
+            ),
+            Option("--description", "What is taught, in your words.", metavar="TEXT", convert=text()),
+            Option("--notes", "Anything else to remember.", metavar="TEXT", convert=text()),
+            YES,
+        ),
+        details="Shows what would change first; --yes applies it.",
+        check=_check_edit,
     ),
     Command(
         "delete",

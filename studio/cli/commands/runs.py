@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cli import settings_flags
-from studio.cli.commands.config import save_changes, show_changes
+from studio.cli.commands.config import save_changes
 from studio.cli.commands.gates import NAMES, Left, run_gates
 from studio.cli.context import Context
 from studio.cli.jobs import as_data, find_job, project_jobs
@@ -30,9 +30,7 @@ def _train(ctx: Context, args: Namespace) -> Reply:
     from studio import gates, launch
 
     project = ctx.project()
-    changes = save_changes(ctx, project, settings_flags.from_flags(args))
-    if changes:
-        show_changes(ctx, changes)
+    save_changes(ctx, project, settings_flags.from_flags(args))
     try:
         done = run_gates(ctx, project, NAMES, again=False)
     except Left as left:

@@ -44,6 +44,7 @@ docs: setup
 bench: dev
 	$(BIN)/python benchmarks/train_steps.py
 	$(BIN)/python benchmarks/grid.py
+	$(BIN)/python benchmarks/demo.py
 
 # Rebuilds the built-in base model from fonts-noto-color-emoji and emojibase-data; about an hour on two cores.
 pocket: dev

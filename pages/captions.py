@@ -92,10 +92,8 @@ def edited(project: Project, key: str, names: list[str], before: dict[str, str])
                 result = store.set(name, value or "", expected=expected)
                 now = store.get(name).text
                 told[row, "seen"] = now
-                if result.changed:
-                    say(f"Caption of {short(name, 40)} saved.", undo=lambda: undo(project))
-                if now != (value or ""):
-                    fresh_table()
+                if result.skipped:
+                    say("Nothing was changed.", findings=list(result.skipped))
             elif column == "Approved" and value:
                 store.approve([name])
 
@@ -152,6 +150,36 @@ def filtered(captions: dict[str, Caption], trigger: str, picked: list[str]) -> l
 # --- the table
 
 
+def table_frame(project: Project, seen: Scan, captions: dict[str, Caption], texts: dict[str, str]) -> tuple[str, pd.DataFrame]:
+    """The table's key and content. Both stay while somebody types: a table whose content changes below an open cell loses
+    what is typed into it. Only when the disk says something else than what stands in the cells, it is made anew."""
+    key = table_key(project, tuple(texts))
+    made: pd.DataFrame | None = st.session_state.get(f"{key}_frame")
+    if made is not None:
+        changed = st.session_state.get(key, {}).get("edited_rows", {})
+        cells = [changed.get(i, {}).get("Caption", told) or "" for i, told in enumerate(made["Caption"])]
+        if cells == list(texts.values()):
+            return key, made
+        fresh_table()
+        key = table_key(project, tuple(texts))
+    small = thumbs(seen)
+    made = pd.DataFrame(
+        {
+            "Picture": [data_uri(p) if (p := small(n)) else "" for n in texts],
+            "Caption": list(texts.values()),
+            "Approved": [captions[n].status == "approved" for n in texts],
+            "File": list(texts),
+        }
+    )
+    st.session_state[f"{key}_frame"] = made
+    return key, made
+
+
+def table_key(project: Project, rows: tuple[str, ...]) -> str:
+    """What tells this table from one with other rows, or from the same one before it was drawn anew."""
+    return f"captions_{project.slug}_{hash(rows)}_{st.session_state.get('table_round', 0)}"
+
+
 def table(project: Project, seen: Scan, captions: dict[str, Caption], names: list[str]) -> None:
     """All captions, edited in place, a page at a time."""
     if not names:
@@ -159,18 +187,8 @@ def table(project: Project, seen: Scan, captions: dict[str, Caption], names: lis
         return
     shown, switch = paged(names, key="captions_page", per_page=ROWS)
     rows = list(shown)
-    small = thumbs(seen)
-    frame = pd.DataFrame(
-        {
-            "Picture": [data_uri(p) if (p := small(n)) else "" for n in rows],
-            "Caption": [captions[n].text for n in rows],
-            "Approved": [captions[n].status == "approved" for n in rows],
-            "Written by": [AUTHORS.get(captions[n].author, captions[n].author) for n in rows],
-            "File": rows,
-        }
-    )
-    mark = f"{project.slug}_{hash(tuple(rows))}_{st.session_state.get('table_round', 0)}"
-    key = f"captions_{mark}"
+    texts = {n: without_trigger(captions[n].text, project.intent.trigger) for n in rows}
+    key, frame = table_frame(project, seen, captions, texts)
     st.data_editor(
         frame,
         key=key,
@@ -179,12 +197,11 @@ def table(project: Project, seen: Scan, captions: dict[str, Caption], names: lis
         row_height=72,
         height=min(620, 42 + 72 * len(rows)),
         hide_index=True,
-        disabled=["File", "Picture", "Written by"],
+        disabled=["File", "Picture"],
         column_config={
             "Picture": st.column_config.ImageColumn(width=76),
-            "Caption": st.column_config.TextColumn(width=400, help="Click twice or press Enter to write. It is saved at once."),
+            "Caption": st.column_config.TextColumn(width=400, help="Type, or press Enter to change. Saved at once; the trigger word goes in front by itself."),
             "Approved": st.column_config.CheckboxColumn(width=90, help="Tick when the words are right."),
-            "Written by": st.column_config.TextColumn(width=96),
             "File": st.column_config.TextColumn(width=130),
         },
         alt="Captions, one row a picture",
@@ -198,13 +215,18 @@ def table(project: Project, seen: Scan, captions: dict[str, Caption], names: lis
 def save_card(project: Project, name: str, key: str, seen_text: str) -> None:
     """Store what was typed on the card."""
     result = CaptionStore(project).set(name, st.session_state[key], expected=seen_text)
-    done(result, f"Caption of {short(name, 40)} saved.", project)
+    if result.skipped:
+        say("Nothing was changed.", findings=list(result.skipped))
+    fresh_table()
 
 
 def approve_next(project: Project, name: str, key: str, count: int) -> None:
     """Approve (storing what was typed) and go on."""
     store = CaptionStore(project)
     typed, caption = str(st.session_state.get(key, "")), store.get(name)
+    if not typed.strip():
+        say("Write some words first, or skip this picture.")
+        return
     if typed.strip() != caption.text:
         store.set(name, typed)
     store.approve([name])
@@ -247,8 +269,7 @@ def card(project: Project, seen: Scan, captions: dict[str, Caption], names: list
             st.button("Previous", key="card_prev", icon=":material/arrow_back:", on_click=move, args=(-1, len(names)))
             st.button("Skip", key="card_next", icon=":material/arrow_forward:", on_click=move, args=(1, len(names)))
             st.button("Approve and go on", key="card_ok", icon=":material/check:", on_click=act,
-                      args=(approve_next, project, name, key, len(names)), shortcut="Ctrl+Enter",
-                      disabled=not str(st.session_state[key]).strip())  # fmt: skip
+                      args=(approve_next, project, name, key, len(names)), shortcut="Ctrl+Enter")  # fmt: skip
 
 
 def tokens(text: str, entry: BaseModelEntry, project: Project) -> None:

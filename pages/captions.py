@@ -11,7 +11,7 @@ from pages.parts.context import advanced, require_project
 from pages.parts.findings import show_findings
 from pages.parts.flash import act, say
 from pages.parts.form import synced
-from pages.parts.gallery import data_uri, paged, short, size_words, thumbs
+from pages.parts.gallery import data_uri, fit, paged, short, size_words, thumbs
 from pages.parts.nav import link
 from pages.parts.next import go_on, what_next
 from pages.parts.page import page
@@ -252,7 +252,7 @@ def card(project: Project, seen: Scan, captions: dict[str, Caption], names: list
         if picture is None or picture.error:
             st.markdown(":red[:material/broken_image:] cannot be read")
         else:
-            st.image(str(seen.folder / name), width="stretch" if picture.width > 300 else 360, alt=caption.text or name)
+            st.image(str(seen.folder / name), width=fit(picture, 440, 520), alt=caption.text or name)
         st.caption(f"{short(name, 50)} · {size_words(picture) if picture else ''}")
     with right:
         st.caption(f"{at + 1} of {len(names)}")
@@ -407,7 +407,7 @@ def draw(project: Project) -> None:
     st.caption(f":material/lightbulb: {STYLES[entry.caption_style]} Name what may change; leave out what you teach. "
                f"`{trigger}` is put in front by itself.")  # fmt: skip
     if found:
-        show_findings(found, key="caption_noticed", labels=FIXES, on_action=lambda f: mend(project, f), thumb=thumbs(seen), limit=2)
+        show_findings(found, key="caption_noticed", labels=FIXES, on_action=lambda f: mend(project, f), compact=True)
     chosen = st.session_state.get("tags") or []
     told = f"Tags: only {', '.join(plain(t, 20) for t in chosen)}" if chosen else "Tags and how often they occur: click to filter"
     with st.expander(told, icon=":material/sell:", key="tag_box"):

@@ -8,7 +8,7 @@ import streamlit as st
 from pages.parts.context import advanced, require_project
 from pages.parts.findings import show_findings
 from pages.parts.flash import act, say
-from pages.parts.gallery import crop_svg, paged, short, size_words, thumbs
+from pages.parts.gallery import crop_svg, fit, paged, short, size_words, thumbs
 from pages.parts.live_job import is_running, live_job
 from pages.parts.next import go_on, what_next
 from pages.parts.page import caught, page
@@ -207,7 +207,7 @@ def show_noticed(project: Project, seen: Scan, found: list[Finding]) -> None:
 # --- tabs
 
 
-@st.dialog("Picture", width="large")
+@st.dialog("Picture", width="medium")
 def large(project: Project, names: list[str], at: int) -> None:
     """One picture, as large as it fits, with everything known about it."""
     at = int(st.session_state.setdefault("large_at", at)) % len(names)
@@ -219,10 +219,10 @@ def large(project: Project, names: list[str], at: int) -> None:
     if picture.error:
         st.warning(picture.error, title="It cannot be read")
     else:
-        st.image(str(seen.folder / picture.name), width="stretch", alt=picture.name)
+        st.image(str(seen.folder / picture.name), width=fit(picture, 640, 520), alt=picture.name)
     notes = [size_words(picture), human_size(picture.bytes), picture.format]
     if not picture.error:
-        bucket = place(picture.width, picture.height, project.settings)
+        bucket = place(picture.width, picture.height, guidance.planned_settings(project))
         notes.append(f"trained at {bucket.bucket[0]} × {bucket.bucket[1]}")
     st.markdown(f"**{short(picture.name, 60)}**  \n:small[:gray[{' · '.join(notes)}]]")
     st.markdown(picture.caption or ":gray[No caption yet]")
@@ -256,7 +256,7 @@ def _step(by: int) -> None:
 def chosen_pictures(project: Project, seen: Scan, found: list[Finding]) -> list[Picture]:
     """The pictures that the filters let through, sorted."""
     marked = {f.code: f for f in by_harm(found) if f.where and any(seen.get(n) for n in f.where[:1])}
-    buckets = {f"{b.width} × {b.height}": b for b in bucket_preview(seen, project.settings)}
+    buckets = {f"{b.width} × {b.height}": b for b in bucket_preview(seen, guidance.planned_settings(project))}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         query = st.text_input("Find", key="find", type="search", placeholder="Name or caption", live=True)
         by = st.selectbox("Show", ["all", *marked], key="by_finding",
@@ -363,7 +363,7 @@ def duplicates(project: Project, seen: Scan, groups: list[DuplicateGroup]) -> No
 
 def buckets_tab(project: Project, seen: Scan) -> None:
     """Into which size each picture is scaled, and what is cut off."""
-    settings = project.settings
+    settings = guidance.planned_settings(project)
     buckets = bucket_preview(seen, settings)
     st.caption(f"Pictures are scaled to about the area of {settings.resolution} × {settings.resolution} pixels and grouped by shape. "
                "What lies outside of the line is cut off.")  # fmt: skip
@@ -496,7 +496,7 @@ def overview(project: Project) -> None:
         seen = scan(project)
         found = guidance.findings(project)
         groups = find_duplicates(seen)
-    numbers(seen, found, groups, len(bucket_preview(seen, project.settings)))
+    numbers(seen, found, groups, len(bucket_preview(seen, guidance.planned_settings(project))))
     show_noticed(project, seen, found)
     with st.expander("Add more pictures", icon=":material/add_photo_alternate:", key="add_more"):
         bring_in(project, first=False)

@@ -25,6 +25,7 @@ st.set_page_config(
         "About": "**LoRA Studio**: from a folder of pictures to a registered LoRA.",
     },
 )
+st.html(ROOT / "pages" / "static" / "app.css")
 follow_address()
 page = st.navigation(
     [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from studio import gates
+from studio import choices, gates
 from studio.captions.store import CaptionStore
 from studio.dataset.audit import audit
 from studio.dataset.folder import look
@@ -25,6 +25,7 @@ from studio.jobs.job import Job, active_jobs
 from studio.library.entry import LibraryEntry, list_library
 from studio.models import BaseModelEntry, get_model
 from studio.project import Project
+from studio.settings import TrainingSettings
 from studio.training.runs import Run, list_runs
 from studio.workspace import Workspace
 
@@ -61,6 +62,16 @@ def count_words(count: int, one: str, many: str = "") -> str:
 def picture_count(project: Project) -> int:
     """How many pictures the dataset holds, whether or not they open."""
     return len(look(project.dataset_dir).pictures)
+
+
+def planned_settings(project: Project) -> TrainingSettings:
+    """The settings of the next run; before any were chosen, those of the base model's standard preset."""
+    if (project.folder / "settings.yaml").is_file():
+        return project.settings
+    try:
+        return choices.reference(project)
+    except StudioError:
+        return project.settings
 
 
 def unseen(project: Project) -> int:

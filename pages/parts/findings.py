@@ -28,6 +28,7 @@ def show_findings(
     on_action: Callable[[Finding], None] | None = None,
     thumb: Callable[[str], Path | None] | None = None,
     limit: int = 0,
+    compact: bool = False,
 ) -> None:
     """Draw findings, the most harmful first.
 
@@ -35,10 +36,16 @@ def show_findings(
     on_action: called with the finding when its button is pressed.
     thumb:     gives the small picture for a name in `Finding.where`, or None; names are shown as words without it.
     limit:     how many are shown before "show all"; 0 shows all.
+    compact:   one line each, with the reason in its tooltip; for pages whose main thing is something else.
     """
     ordered = by_harm(findings)
     rest = ordered[limit:] if limit and len(ordered) > limit else []
     shown = ordered[: len(ordered) - len(rest)]
+    if compact:
+        with st.container(border=True, gap="xsmall", key=f"{key}_list"):
+            for n, finding in enumerate(ordered):
+                _line(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action)
+        return
     for n, finding in enumerate(shown):
         _one(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action, thumb)
     if rest:
@@ -46,6 +53,28 @@ def show_findings(
         with more:
             for n, finding in enumerate(rest, len(shown)):
                 _one(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action, thumb)
+
+
+def _line(
+    finding: Finding, key: str, labels: dict[str, str], on_action: Callable[[Finding], None] | None
+) -> None:
+    icon, colour, word = LOOK[finding.severity]
+    with st.container(horizontal=True, vertical_alignment="center", key=key):
+        st.markdown(
+            f":{colour}[{icon}] {plain(finding.what, 2000)} :{colour}-badge[{word}]",
+            help=" ".join(t for t in (finding.why, finding.fix) if t) or None,
+            width="stretch",
+        )
+        _button(finding, key, labels, on_action)
+
+
+def _button(
+    finding: Finding, key: str, labels: dict[str, str], on_action: Callable[[Finding], None] | None
+) -> None:
+    if on_action is not None and finding.action in labels:
+        count = len(finding.where)
+        told = f"{labels[finding.action]} ({count})" if count > 1 else labels[finding.action]
+        st.button(told, key=f"{key}_act", on_click=act, args=(on_action, finding), icon=":material/healing:")
 
 
 def _one(
@@ -71,10 +100,7 @@ def _one(
                     for name, path in drawn:
                         st.image(str(path), width=64, alt=name)
             _names(finding)
-        if on_action is not None and finding.action in labels:
-            count = len(finding.where)
-            told = f"{labels[finding.action]} ({count})" if count > 1 else labels[finding.action]
-            st.button(told, key=f"{key}_act", on_click=act, args=(on_action, finding), icon=":material/healing:")
+        _button(finding, key, labels, on_action)
 
 
 def _pictures(finding: Finding, thumb: Callable[[str], Path | None] | None) -> list[tuple[str, Path]]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts.words import plain
 from studio.errors import StudioError
 from studio.findings import Finding
 
 log = logging.getLogger("studio.pages")
 _KEY = "_flash"
+_SHOWN = 5
 
 
 @dataclass
@@ -83,8 +85,12 @@ def show_flash(page: str) -> None:
                     args=(flash.undo,),
                 )
             st.button("Close", key="flash_close", type="tertiary", on_click=_close)
-        if flash.findings:
-            show_findings(flash.findings, key="flash_findings", limit=5)
+        for finding in flash.findings[:_SHOWN]:
+            told = " ".join(t for t in (finding.why, finding.fix) if t)
+            st.markdown(f":orange[:material/warning:] **{plain(finding.what, 300)}** :gray[{told}]")
+        if len(flash.findings) > _SHOWN:
+            with st.expander(f"{len(flash.findings) - _SHOWN} more", key="flash_more"):
+                show_findings(flash.findings[_SHOWN:], key="flash_findings")
 
 
 def _close() -> None:

@@ -52,6 +52,11 @@ def size_words(picture: Picture) -> str:
     return "cannot be read" if picture.error else f"{picture.width} × {picture.height}"
 
 
+def fit(picture: Picture, width: int, height: int) -> int:
+    """The width in px at which a picture fills a box as far as it can."""
+    return max(1, round(min(width, height * picture.width / max(1, picture.height))))
+
+
 def data_uri(path: Path) -> str:
     """A small picture as text, for tables; empty when it is not there."""
     try:

@@ -109,8 +109,12 @@ class Demo:
         """All stages; what is noted in the end."""
         self.out.say(f"Project '{self.project.slug}' in {self.ctx.workspace.root}", "bold")
         self.save()
-        for name, title, work in self.plan():
-            self.stage(name, title, work)
+        self.out.advises = False
+        try:
+            for name, title, work in self.plan():
+                self.stage(name, title, work)
+        finally:
+            self.out.advises = True
         self.note["finished"] = files.now()
         self.save()
         return self.note

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command, rest = route(line, COMMANDS)
         name = command.name
         args = parse(command, rest)
+        out.hint = hints(args.home, getattr(args, "project", None))
         workspace = workspace_at(args.home)
         with _home_for_children(workspace.root):
             reply = command.run(Context(workspace, out, args), args)
@@ -72,6 +75,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"Try again. If it stays, report it with the end of {place}." if place else "Try again.",
         )
         return _refused(out, name, told_, 1)
+
+
+def hints(home: str | None, project: str | None) -> Callable[[str], str]:
+    """Adds the `--home` and `-p` of this line to the commands that an answer advises."""
+    takes_project = {c.name.split(" ")[0] for c in COMMANDS if c.project}
+    names = {c.name.split(" ")[0] for c in COMMANDS}
+
+    def complete(found: re.Match[str]) -> str:
+        added = [] if home is None else ["--home", home]
+        if project is not None and found[1] in takes_project:
+            added += ["-p", project]
+        return " ".join(["lora-studio", *map(shlex.quote, added), found[1]])
+
+    pattern = re.compile(rf"lora-studio ({'|'.join(sorted(names, key=len, reverse=True))})\b")
+    return (lambda text: pattern.sub(complete, text)) if home is not None or project is not None else str
 
 
 def _finish(out: Out, name: str, reply: Reply) -> int:

@@ -7,7 +7,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -21,6 +21,7 @@ from studio.findings import Finding, by_harm
 
 MARKS = {"block": "blocks", "warn": "look", "info": "note"}
 STYLES = {"block": "bold red", "warn": "yellow", "info": "cyan"}
+BAR = 24  # columns of the bar before the moving line
 PLAIN_EVERY = 15.0  # seconds between progress lines when nobody watches a terminal
 
 
@@ -39,12 +40,17 @@ class LiveLine:
         self._last = time.monotonic()
         self._said = ""
 
-    def update(self, text: str, important: bool = False) -> None:
-        """Show `text`. Piped output gets it at most every 15 seconds, or at once when it is important."""
+    def update(self, text: str, fraction: float | None = None) -> None:
+        """Show `text`, on a terminal behind a bar when `fraction` (0 to 1) is known. A pipe gets a new line at most every
+        15 seconds."""
         if self._live is not None:
-            self._live.update(Text(text, style="dim", overflow="ellipsis", no_wrap=True))
+            line = Text(overflow="ellipsis", no_wrap=True)
+            if fraction is not None:
+                full = round(BAR * min(1.0, max(0.0, fraction)))
+                line.append("━" * full, style="cyan").append("━" * (BAR - full) + "  ", style="bright_black")
+            self._live.update(line.append(text, style="dim"))
             return
-        due = important or time.monotonic() - self._last > PLAIN_EVERY
+        due = time.monotonic() - self._last > PLAIN_EVERY
         if not self._out.json and due and text != self._said:
             self._last, self._said = time.monotonic(), text
             self._out.say(text)
@@ -64,6 +70,9 @@ class Out:
         self, json: bool = False, stdout: TextIO | None = None, stderr: TextIO | None = None
     ) -> None:
         self.json = json
+        self.advises = True  # whether `next` is said; the demo goes on by itself
+        self.hint: Callable[[str], str] = str
+        """Completes the commands that a text advises, so that they work as shown; set once the line is understood."""
         self.stdout = stdout or sys.stdout
         self.stderr = stderr or sys.stderr
         self.is_terminal = not json and self.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -87,7 +96,7 @@ class Out:
     def say(self, text: str = "", style: str = "") -> None:
         """A line, never cut or broken, so that paths can be copied."""
         if not self.json:
-            self.console.print(text, style=style or None, soft_wrap=True)
+            self.console.print(self.hint(text), style=style or None, soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """A title with air above it."""
@@ -104,8 +113,9 @@ class Out:
 
     def next(self, text: str) -> None:
         """What to do now."""
-        self.say()
-        self.say(f"Next: {text}")
+        if self.advises:
+            self.say()
+            self.say(f"Next: {text}")
 
     def paragraph(self, text: str, indent: str = "", style: str = "") -> None:
         """Wrapped text with a hanging indent on a terminal; one line when piped."""
@@ -176,12 +186,12 @@ class Out:
         console.print(e.what, style="bold red", soft_wrap=True)
         for label, words in (("Why", e.why), ("Fix", e.fix)):
             if words:
-                console.print(f"{label}: {words}", soft_wrap=True)
+                console.print(f"{label}: {self.hint(words)}", soft_wrap=True)
         for f in e.findings:
             console.print(f"- {f.what}", soft_wrap=True)
             for label, words in (("Why", f.why), ("Fix", f.fix)):
                 if words:
-                    console.print(f"  {label}: {words}", soft_wrap=True)
+                    console.print(f"  {label}: {self.hint(words)}", soft_wrap=True)
 
     # --- things that move
     @contextmanager

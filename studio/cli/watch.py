@@ -31,7 +31,7 @@ def progress_words(job: Job) -> str:
     if p.message and not p.message.lower().startswith(repeated):
         parts.append(p.message.rstrip("."))
     if p.total:
-        parts.append(f"{p.done:g} of {p.total:g} {p.unit}".rstrip())
+        parts.append(f"{int(p.done)} of {p.total:g} {p.unit}".rstrip())
     if p.epoch:
         parts.append(f"epoch {p.epoch}" + (f" of {p.epochs}" if p.epochs else ""))
     if p.loss is not None:
@@ -44,7 +44,7 @@ def progress_words(job: Job) -> str:
 def event_words(event: dict[str, Any], dry: bool = False) -> tuple[str, str]:
     """What an event says to someone who reads along, and its style; ("", "") for the many that only move the line."""
     kind = event.get("type")
-    if kind == "plan" and not dry:
+    if kind == "plan" and "total_steps" in event and not dry:
         return (
             f"{event.get('total_steps')} steps in {event.get('epochs')} epochs, "
             f"{int(event.get('trainable', 0)):,} numbers to learn",
@@ -69,7 +69,7 @@ def watch(out: Out, job: Job, since: int = 0) -> Watched:
                 offset = _tell(line, job, offset, dry)
                 words = progress_words(job)
                 if words:
-                    line.update(words)
+                    line.update(words, job.progress.fraction)
                 if not alive:
                     return Watched(job.state)
                 time.sleep(POLL)

@@ -34,6 +34,7 @@ def test_the_demo_refuses_mends_trains_and_registers(cli: Cli, home: Path, engin
         found = answer.out.find(words, place)
         assert found >= 0, f"{words!r} missing, or in the wrong place"
         place = found
+    assert answer.out.count("Next:") == 1
     note = note_of(home)
     assert note["finished"] and all(s["done"] for s in note["stages"])
     assert note["seconds"] == pytest.approx(sum(s["seconds"] for s in note["stages"]), abs=0.1)

@@ -73,6 +73,19 @@ def test_home_wins_over_the_environment_and_leaves_it(cli: Cli, home: Path) -> N
     assert os.environ["STUDIO_HOME"] == str(home)
 
 
+def test_advised_commands_work_as_shown(cli: Cli, home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "my files"
+    cli("new", "One", "--kind", "object", "--home", other)
+    assert "Next: lora-studio import FOLDER" in cli("new", "Two", "--kind", "object").out
+    shown = cli("status", "-p", "one", "--home", other).out
+    assert f"Next: lora-studio --home '{other}' -p one import FOLDER" in shown
+    assert f"lora-studio --home '{other}' new" in cli("projects", "--home", other / "x").out.replace(
+        "/x'", "'"
+    )
+    refused = cli("open", "three", "--home", other)
+    assert "Did you mean" not in refused.err and refused.code == 3
+
+
 def test_all_problems_are_told_at_once(cli: Cli) -> None:
     answer = cli("new", "--kind", "stile", "--trigger", "a,b", "--bsae-model=x")
     assert answer.code == 2

@@ -163,6 +163,7 @@ def test_evaluate_takes_checkpoints_weights_prompts_and_files(cli: Cli, trained:
         "evaluate", "--checkpoints", "spread", "--weights", "0.4,0.8", "--prompt", "{trigger}, a dog", "--seeds", "3,4", "--json"
     )  # fmt: skip
     assert answer.code == 0, answer.out
+    assert "None" not in cli("evaluate", "--weights", "0.55").out
     spec = answer.json["spec"]
     assert [f["label"] for f in spec["lora_files"]] == ["epoch 1", "epoch 2", "final (epoch 3)"]
     assert spec["weights"] == [0, 0.4, 0.8] and spec["seeds"] == [3, 4]

@@ -25,7 +25,9 @@ def _import(ctx: Context, args: Namespace) -> Reply:
         report = import_pictures(
             project,
             args.path,
-            progress=lambda done, total, label: line.update(f"{done} of {total}: {label}"),
+            progress=lambda done, total, label: line.update(
+                f"{done} of {total}: {label}", done / max(1, total)
+            ),
         )
     return imported(ctx, project, report)
 
@@ -62,7 +64,12 @@ def _audit(ctx: Context, args: Namespace) -> Reply:
     project = ctx.project()
     entry = models.get_model(ctx.workspace, project.intent.base_model)
     with ctx.out.live() as line:
-        seen = scan(project, progress=lambda done, total, what: line.update(f"{what}: {done} of {total}"))
+        seen = scan(
+            project,
+            progress=lambda done, total, what: line.update(
+                f"{what}: {done} of {total}", done / max(1, total)
+            ),
+        )
     found, facts = dataset_findings(project, entry)
     found = by_harm(found)
     data: dict[str, Any] = {

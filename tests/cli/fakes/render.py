@@ -17,6 +17,7 @@ with Worker(folder) as worker:
     grid = Grid(folder)
     store = CellStore(grid.project)
     cells = grid.cells()
+    worker.emit("plan", cells=len(cells))
     for done, cell in enumerate(cells):
         if not store.has(cell.hash):
             store.put(

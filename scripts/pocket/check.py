@@ -20,7 +20,7 @@ STEPS, GUIDANCE = 20, 4.0
 
 def pipeline(folder: Path) -> StableDiffusionPipeline:
     """The pipeline in float32, since half precision is slow or missing on CPUs."""
-    loaded = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
+    loaded = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
     loaded.set_progress_bar_config(disable=True)
     return loaded
 

@@ -90,7 +90,7 @@ _DRAW = """
 import sys, torch
 from diffusers import StableDiffusionPipeline
 torch.set_num_threads(1)
-p = StableDiffusionPipeline.from_pretrained(sys.argv[1], torch_dtype=torch.float32, safety_checker=None)
+p = StableDiffusionPipeline.from_pretrained(sys.argv[1], dtype=torch.float32, safety_checker=None)
 p.set_progress_bar_config(disable=True)
 a, b, c = (p([t], num_inference_steps=8, guidance_scale=4.0, height=64, width=64, generator=torch.Generator().manual_seed(1),
              output_type="np").images[0] for t in ("red car on a white background", "sunflower on a blue background", "red car on a white background"))

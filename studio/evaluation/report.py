@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,20 @@ from studio.evaluation.sweet_spot import SweetSpot
 def write_report(grid: Grid, target: Path | None = None) -> Path:
     """Write the report beside the grid (`report.md`), or to `target`; its path."""
     path = target or grid.folder / "report.md"
-    files.write_text(path, report_text(grid))
+    files.write_text(path, report_text(grid, path.parent))
     return path
 
 
-def report_text(grid: Grid) -> str:
-    """The report: verdict, one line a weight, ratings and notes, how it was drawn and measured."""
+def record(grid: Grid) -> Path:
+    """Write the report as the project's own record of its evaluation (`records/evaluation.md`); its path."""
+    return write_report(grid, grid.project.records_dir / "evaluation.md")
+
+
+def report_text(grid: Grid, beside: Path | None = None) -> str:
+    """The report: verdict, one line a weight, ratings and notes, how it was drawn and measured.
+
+    beside: folder that the text will lie in, for the link to the contact sheet; the grid's own when None.
+    """
     spec, verdict = grid.spec, grid.verdict
     loras = ", ".join(f"{f.label} (`{f.path.name}`)" for f in spec.lora_files)
     lines = [
@@ -34,7 +43,8 @@ def report_text(grid: Grid) -> str:
         "",
     ]
     if grid.sheet is not None:
-        lines += [f"![Contact sheet]({grid.sheet.name})", ""]
+        place = Path(os.path.relpath(grid.sheet, beside or grid.folder)).as_posix()
+        lines += [f"![Contact sheet]({place})", ""]
     if verdict is not None and verdict.per_weight:
         lines += _weights(verdict)
     lines += _review(grid)

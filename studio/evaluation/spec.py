@@ -111,7 +111,10 @@ class GridSpec(BaseModel):
         wild = [w for w in value if not -2.0 <= w <= 4.0]
         if wild:
             raise ValueError(f"weights must lie between -2 and 4, not {wild[0]:g}")
-        return tuple(sorted({0.0, *(round(float(w), 3) for w in value)}))
+        rounded = {round(float(w), 3) for w in value}
+        if not rounded - {0.0}:
+            raise ValueError("a grid needs at least one weight other than 0")
+        return tuple(sorted({0.0, *rounded}))
 
     @field_validator("prompts")
     @classmethod

@@ -240,10 +240,20 @@ def _found(
         )
     if above:
         lost = curve.at("kept", above[0]) < keep - 0.03
-        cause = f"the {scene} are lost step by step" if lost else "picture faults begin"
+        gone = min(curve.at("kept", w) for w in above) < SOFT
+        cause = (
+            f"the {scene} {'are lost step by step' if gone else 'lose detail'}"
+            if lost
+            else "picture faults begin"
+        )
         reasons.append(f"Above {high:g} {cause}.")
     elif high >= 0.95:
         reasons.append("Even at the highest weight nothing breaks, so there is room on both sides.")
+    if curve.at("nearness", curve.weights[0]) >= 0.75 * curve.enough:
+        reasons.append(
+            f"Nearly all of the {noun} is there at {curve.weights[0]:g} already: the LoRA is strong. An earlier checkpoint or half the "
+            "learning rate leaves more room to choose."
+        )
     if len(curves) > 1:
         others = ", ".join(f"{c.checkpoint} reaches {_best(c)[1]:.2f}" for c in curves if c is not curve)
         reasons.append(
@@ -258,7 +268,7 @@ def _found(
     confidence, doubt = _confidence(metrics, curve, score)
     if doubt:
         reasons.append(doubt)
-    name = "" if len(curves) == 1 and curve.checkpoint == "final" else f" with {curve.checkpoint}"
+    name = f" with {curve.checkpoint}" if len(curves) > 1 else ""
     headline = f"Use {weight:g}{name}: the {noun} is {'clearly there' if near >= CLEARLY else 'there'}, {scene} {state_of_scene}."
     return SweetSpot(
         "found",
@@ -399,7 +409,7 @@ def _from_ratings(
         good[-1] if good else weight,
         checkpoint,
         confidence,
-        f"Use {weight:g} with {checkpoint}: you rated it best.",
+        f"Use {weight:g}{f' with {checkpoint}' if len(curves) > 1 else ''}: you rated it best.",
         reasons,
         _per_weight(kind, curve, weight),
         by="your ratings",

@@ -18,6 +18,7 @@ from studio import files, models
 from studio.errors import InputError, NotFoundError
 from studio.evaluation.grid import Grid
 from studio.evaluation.plan import RunLike, choose_checkpoints
+from studio.evaluation.report import record
 from studio.evaluation.spec import Cell
 from studio.library.entry import LibraryEntry, get_entry, list_library
 from studio.library.lora_file import copy_with_metadata, metadata_of
@@ -120,6 +121,8 @@ def register(
     )
     entry = _place(workspace, entry, path, grid)
     write_page(workspace)
+    if grid is not None:
+        record(grid)  # with the ratings as they were when it was approved
     project.decided(
         "registered", library=slug, checkpoint=label, weight=entry.weight, grid=entry.grid, run=entry.run
     )

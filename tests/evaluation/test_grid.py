@@ -25,6 +25,7 @@ from studio.evaluation.grid import (
     resume_grid,
     start_grid,
 )
+from studio.evaluation.report import report_text
 from studio.evaluation.store import CellStore, cell_text
 from studio.evaluation.workers import render
 from studio.project import Project
@@ -79,6 +80,14 @@ def test_a_grid_from_start_to_verdict(
     assert grid.sheet is not None
     with Image.open(grid.sheet) as sheet:
         assert sheet.width > 3 * 192 and sheet.height > 4 * 192
+
+    report = (grid.folder / "report.md").read_text(encoding="utf-8")
+    assert grid.verdict.headline in report and "![Contact sheet](sheet.png)" in report
+    grid.review.rate(first.hash, 4)
+    grid.review.note(first.hash, "a | b")
+    assert "| bluprnt, dog | 0.5, style | 1 | 4 | a \\| b |" in report_text(grid)
+    told = (project.records_dir / "evaluation.md").read_text(encoding="utf-8")
+    assert f"![Contact sheet](../grids/{grid.id}/sheet.png)" in told
 
     kinds = [e["type"] for e in job.events()[0]]
     assert kinds.count("cell") == 12 and kinds.count("verdict") == 1

@@ -75,6 +75,15 @@ def test_the_three_are_told_apart() -> None:
     assert find_sweet_spot(LITTLE).low is None
 
 
+def test_a_strong_one_lies_low_and_says_so() -> None:
+    """What 240 steps at 4e-3 measured: the style is there at 0.3, details go above 0.5."""
+    verdict = find_sweet_spot(metrics((0, 0.45, 0.51, 0.57, 0.57, 0.57), (1, 0.57, 0.52, 0.46, 0.46, 0.46)))
+    assert verdict.state == "found"
+    assert verdict.weight is not None and 0.3 <= verdict.weight <= 0.5
+    assert any("the LoRA is strong" in r for r in verdict.reasons)
+    assert not any("the LoRA is strong" in r for r in find_sweet_spot(RIGHT).reasons)
+
+
 def test_one_that_never_breaks_is_used_high() -> None:
     verdict = find_sweet_spot(metrics((0, 0.2, 0.4, 0.6, 0.75, 0.8), (1, 1, 0.98, 0.96, 0.95, 0.94)))
     assert verdict.weight is not None and verdict.weight >= 0.85
@@ -119,6 +128,7 @@ def test_the_earlier_of_two_equal_checkpoints_is_taken() -> None:
     verdict = find_sweet_spot(both)
     assert verdict.checkpoint == "final"
     assert "with final" in verdict.headline
+    assert "with" not in find_sweet_spot(RIGHT).headline
 
 
 def test_ratings_win() -> None:

@@ -230,6 +230,7 @@ class Rendering:
                 verdict = found.as_dict()
                 files.write_json(self.grid.folder / "verdict.json", verdict)
                 self.worker.emit("verdict", state=found.state, weight=found.weight, headline=found.headline)
+        from studio.evaluation.report import record, write_report
         from studio.evaluation.sheet import write_sheet
 
         found = self.grid.verdict
@@ -240,6 +241,8 @@ class Rendering:
             found.headline if found else "",
             found.weight if found else None,
         )
+        write_report(self.grid)
+        record(self.grid)
         return verdict
 
 

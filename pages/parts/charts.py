@@ -79,7 +79,7 @@ def loss_figure(metrics: Metrics, checkpoints: Sequence[Checkpoint], samples: Se
     every = max(1, -(-metrics.total_epochs // 20))  # at most about twenty lines
     for epoch in range(every, metrics.total_epochs, every):
         if per:
-            figure.add_vline(x=epoch * per, line={"width": 1, "color": tone["grid"]})
+            figure.add_vline(x=epoch * per, line={"width": 1, "color": tone["grid"]}, layer="below")
     figure.update_xaxes(title="Step", range=[-0.01 * total, max(total, 1) * 1.015])
     figure.update_yaxes(title="Loss")
     return figure

@@ -165,6 +165,8 @@ def check_next(project: Project, queue: list[gates.GateName]) -> None:
     """Run the gate at the front; its card says so meanwhile. A gate that does not pass ends the check."""
     gate, rest = queue[0], queue[1:]
     st.session_state[queue_key(project)] = []
+    st.button("Checking …", key="checking", type="primary", icon=":material/fact_check:", disabled=True)
+    st.caption(f"Gate {gates.GATES.index(gate) + 1} of {len(gates.GATES)}: {gates.TITLES[gate].lower()}.")
     try:
         if gate == "dry_run":
             gates.start_dry_run(project)

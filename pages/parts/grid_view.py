@@ -97,7 +97,7 @@ def _cell(grid: Grid, cell: Cell, said: CellReview, *, rate: bool, live: bool) -
         if cell.error:
             st.markdown(":orange[:material/broken_image:] :small[not drawn]", help=cell.error)
         else:
-            st.skeleton(height=96)
+            st.container(border=True, height=96)  # still: a grid of pulsing boxes would be restless
         return
     st.image(str(cell_thumb(grid.project, cell.path)), width="stretch", alt=label)
     if live:

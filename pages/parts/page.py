@@ -65,7 +65,13 @@ def page(
         st.title(title, anchor=False)
         st.markdown(f":gray[{purpose}]")
         if project is not None and step:
-            step_bar(project, step)
+            try:
+                step_bar(project, step)
+            except StudioError as e:  # the project itself cannot be read: there is nothing to draw a page from
+                show_error(e)
+                st.stop()
+            except Exception as e:  # noqa: BLE001  the page itself may still work without its bar
+                show_unexpected(e)
         show_flash(title)
         st.space("small")
         yield

@@ -45,6 +45,8 @@ def take_uploads(project: Project, key: str) -> None:
         return
     with st.spinner(f"Taking in {count_words(len(sent), 'file')}"):
         report = import_uploads(project, [(f.name, f.getvalue()) for f in sent])
+        if guidance.unseen(project) <= AT_ONCE:
+            scan(project)  # before anything is drawn, so that the step bar above knows it already
     st.session_state["drop_round"] = st.session_state.get("drop_round", 0) + 1
     say(report.words, findings=report.refused)
 

@@ -186,7 +186,7 @@ def ask_name(known: dict[str, Any]) -> None:
     elif trigger:
         read = trigger_words(trigger, workspace(), known["base_model"])
         st.markdown(":green[:material/check: A good trigger word]: made up, and no everyday word"
-                    + (f" (the base model has it {read})." if read else "."))  # fmt: skip
+                    + (f" ({read} by the base model)." if read else "."))  # fmt: skip
     synced("np_about", known.get("description", ""))
     st.text_area("What is it? (optional)", key="np_about", placeholder=f"Such as: {about}", height=80,
                  on_change=lambda: answer(description=st.session_state["np_about"].strip()))  # fmt: skip

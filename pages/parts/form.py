@@ -41,7 +41,8 @@ def shown(knob: Knob, value: Any) -> str:
         return f"{len(value)} line{'s' if len(value) != 1 else ''}" if value else "none"
     if knob.kind == "float":
         return f"{value:g}" + (f" {knob.unit}" if knob.unit else "")
-    return f"{value}" + (f" {knob.unit}" if knob.unit and value != "" else "")
+    unit = knob.unit.removesuffix("s") if value == 1 and len(knob.unit) > 2 else knob.unit
+    return f"{value}" + (f" {unit}" if unit and value != "" else "")
 
 
 def knob_widget(knob: Knob, value: Any, *, key: str, label: str | None = None, disabled: bool = False) -> Any:

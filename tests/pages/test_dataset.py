@@ -1,0 +1,187 @@
+"""The dataset page: pictures in, findings mended where they stand, everything undoable."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from studio import gates
+from studio.captions.store import CaptionStore
+from studio.dataset.folder import look
+from studio.dataset.intake import import_pictures
+from studio.dataset.set_aside import remove_pictures, set_aside_list
+from studio.jobs.job import list_jobs
+from studio.project import Intent, Project, create_project
+from studio.workspace import Workspace, shipped
+from tests.pages import worlds
+from tests.pages.app import labels, open_page, sound, texts
+
+
+@pytest.fixture
+def project(workspace: Workspace, tmp_path: Path) -> Project:
+    return worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+
+
+@pytest.fixture
+def flawed(workspace: Workspace) -> Project:
+    made = create_project(workspace, Intent(kind="style", name="Flawed", trigger="bluprnt", base_model="pocket"))
+    import_pictures(made, [shipped("data", "sample_flawed")])
+    return made
+
+
+@pytest.fixture
+def empty(workspace: Workspace) -> Project:
+    return create_project(workspace, Intent(kind="character", name="Mira", trigger="miraxq", base_model="pocket"))
+
+
+def _names(project: Project) -> list[str]:
+    return list(look(project.dataset_dir).pictures)
+
+
+def _numbers(at: AppTest) -> dict[str, str]:
+    return {m.label: m.value for m in at.metric}
+
+
+def _view(at: AppTest, name: str) -> AppTest:
+    at.session_state["dataset_view"] = name
+    return sound(at.run())
+
+
+def test_an_empty_dataset_asks_for_pictures(empty: Project) -> None:
+    at = open_page("dataset", empty.slug)
+    assert at.subheader[0].value == "Add 15 to 40 pictures"
+    assert "What happens next" in texts(at)
+    assert len(at.file_uploader) == 1
+
+
+def test_dropped_files_are_on_disk_at_once_and_bad_ones_are_named(empty: Project, tmp_path: Path) -> None:
+    source = worlds.pictures(tmp_path / "in")
+    at = open_page("dataset", empty.slug)
+    for path in (source / "01_car.png", source / "01_car.txt", source / "02_bus.png"):
+        at.file_uploader[0].upload(path.name, path.read_bytes())
+    at.file_uploader[0].upload("letter.docx", b"PK\x03\x04 not a picture")
+    sound(at.run())
+    assert _names(empty) == ["01_car.png", "02_bus.png"]
+    assert CaptionStore(empty).get("01_car.png").text.endswith("car")
+    assert "2 pictures added, 1 with a caption, 1 not taken in" in texts(at)
+    assert "letter.docx" in texts(at)
+
+
+def test_a_folder_comes_in_as_a_job(empty: Project, tmp_path: Path) -> None:
+    source = worlds.pictures(tmp_path / "in")
+    at = open_page("dataset", empty.slug)
+    at.text_input(key="folder_path").input(str(source))
+    sound(at.button(key="folder_go").click().run())
+    (job,) = list_jobs(empty.jobs_dir)
+    assert job.spec.kind == "import"
+    job.wait(60)
+    sound(at.run())
+    assert "8 pictures added" in texts(at)
+    assert _numbers(at)["Pictures"] == "8"
+    assert len(list(source.iterdir())) == 16, "the originals are only read"
+
+
+@pytest.mark.parametrize(("typed", "told"), [("", "No folder was given"), ("/no/such/place", "There is nothing at")])
+def test_a_wrong_folder_is_told(empty: Project, typed: str, told: str) -> None:
+    at = open_page("dataset", empty.slug)
+    at.text_input(key="folder_path").input(typed)
+    sound(at.button(key="folder_go").click().run())
+    assert told in texts(at) and "What to do" in texts(at)
+    assert list_jobs(empty.jobs_dir) == []
+
+
+def test_findings_are_mended_where_they_stand(flawed: Project) -> None:
+    at = open_page("dataset", flawed.slug)
+    assert _numbers(at)["To mend"] == "3"
+    assert at.button(key="go_captions").disabled and "must be mended first" in texts(at)
+    (aside,) = [b for b in at.button if b.label == "Set aside" and str(b.key).endswith("_act")]
+    sound(aside.click().run())
+    assert [s.name for s in set_aside_list(flawed)] == ["12_penguin_broken.png"]
+    assert not at.button(key="go_captions").disabled
+    (first,) = [b for b in at.button if b.label == "Put the trigger word first"]
+    sound(first.click().run())
+    assert CaptionStore(flawed).get("05_sailboat.png").text == "bluprnt, sailboat"
+    sound(at.button(key="flash_undo").click().run())
+    assert CaptionStore(flawed).get("05_sailboat.png").text == "sailboat"
+
+
+def test_set_aside_is_undone_with_one_click(project: Project) -> None:
+    before = _names(project)
+    at = open_page("dataset", project.slug)
+    at.checkbox(key="pick_01_car.png").check()
+    at.checkbox(key="pick_02_bus.png").check()
+    sound(at.run())
+    assert "2 chosen" in texts(at)
+    sound(at.button(key="pick_aside").click().run())
+    assert _names(project) == before[2:]
+    assert "2 pictures set aside" in texts(at)
+    sound(at.button(key="flash_undo").click().run())
+    assert _names(project) == before
+    assert CaptionStore(project).get("01_car.png").text == "bluprnt, car"
+
+
+def test_what_was_set_aside_is_there_on_a_later_visit(project: Project) -> None:
+    remove_pictures(project, ["03_cat.png"], "by hand")
+    at = _view(open_page("dataset", project.slug), "Set aside (1)")
+    sound(at.button(key="back_03_cat.png").click().run())
+    assert "03_cat.png" in _names(project)
+
+
+def test_the_better_copy_is_suggested_and_the_other_can_be_kept(project: Project) -> None:
+    shutil.copy(project.dataset_dir / "01_car.png", project.dataset_dir / "zz_copy.png")
+    at = open_page("dataset", project.slug)
+    assert _numbers(at)["Duplicates"] == "1"
+    at = _view(at, "Duplicates (1)")
+    assert "suggested" in texts(at)
+    sound(at.button(key="keep_zz_copy.png").click().run())
+    assert "zz_copy.png" in _names(project) and "01_car.png" not in _names(project)
+    assert CaptionStore(project).get("zz_copy.png").text == "bluprnt, car", "the caption comes along"
+
+
+def test_filters_find_pictures(project: Project) -> None:
+    at = open_page("dataset", project.slug)
+    sound(at.text_input(key="find").input("fox").run())
+    shown = [b.label for b in at.button if str(b.key).startswith("see_")]
+    assert len(shown) == 1 and "fox" in shown[0]
+    sound(at.text_input(key="find").input("nothing like it").run())
+    assert "No picture fits." in texts(at)
+
+
+def test_buckets_follow_the_base_model_before_a_preset_is_chosen(workspace: Workspace, tmp_path: Path) -> None:
+    made = worlds.project(workspace, worlds.pictures(tmp_path / "in"), preset=False)
+    at = _view(open_page("dataset", made.slug), "Buckets")
+    assert "64 × 64" in texts(at), "the built-in model's size, not the general default"
+    assert len(at.dataframe[0].value) == int(_numbers(at)["Buckets"])
+
+
+def test_gate_one_is_run_from_the_report(flawed: Project) -> None:
+    at = _view(open_page("dataset", flawed.slug), "Report")
+    assert "NO-GO" in texts(at) and "not checked yet" in texts(at)
+    sound(at.button(key="gate_1").click().run())
+    said = gates.verdict(flawed, "dataset")
+    assert said is not None and not said.passed
+    assert "Gate 1 says NO-GO" in texts(at)
+
+
+def test_many_new_pictures_are_looked_at_by_a_job(empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in worlds.pictures(tmp_path / "in").iterdir():
+        shutil.copy(path, empty.dataset_dir)
+    monkeypatch.setattr("studio.guidance.unseen", lambda _p: 500)
+    at = open_page("dataset", empty.slug)
+    (job,) = list_jobs(empty.jobs_dir)
+    assert job.spec.kind == "scan"
+    assert "You can leave this page" in texts(at)
+    job.stop()
+    job.wait(30)
+
+
+def test_names_of_files_are_shown_as_they_are(empty: Project, tmp_path: Path) -> None:
+    source = worlds.pictures(tmp_path / "in")
+    shutil.copy(source / "01_car.png", empty.dataset_dir / "a*b_[c](d) $x$.png")
+    at = open_page("dataset", empty.slug)
+    (label,) = [x for x in labels(at) if "a\\*b" in x]
+    assert "\\[c\\](d)" in label
+    assert "There is only 1 picture" in texts(at)

@@ -95,6 +95,11 @@ def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
     return preset.time if preset else "the dry run will measure it"
 
 
+def upper_first(words: str) -> str:
+    """The words as a sentence begins; `capitalize` would also turn CPU into cpu."""
+    return words[:1].upper() + words[1:]
+
+
 def store(project: Project, values: dict[str, Any]) -> None:
     """Keep what was changed, say what followed, and draw the page anew."""
     followed = choices.change(project, values, follow_rank=not advanced())
@@ -226,7 +231,7 @@ def beside(project: Project, settings: TrainingSettings) -> None:
     preset = choices.current_preset(project)
     untouched = preset is not None and choices.reference(project) == settings
     st.markdown(
-        f":material/timer: **Time**  \n{time_words(told, preset if untouched else None).capitalize()}"
+        f":material/timer: **Time**  \n{upper_first(time_words(told, preset if untouched else None))}"
     )
     plan = told.steps
     st.markdown(

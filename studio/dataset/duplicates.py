@@ -2,7 +2,7 @@
 
 Near copies are found by a 256-bit perceptual hash of the picture and of its mirror image (Hamming distance at most
 HASH_DISTANCE) and then verified by the correlation of small grey copies (at least LIKENESS), which keeps different
-subjects on the same plain ground apart. Pairs once compared are remembered in the index.
+subjects on the same plain ground apart, and by their colours. Pairs once compared are remembered in the index.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ HASH_DISTANCE = 64
 """Bits of 256 that two hashes may differ in."""
 LIKENESS = 0.95
 """Correlation of the grey copies from which two pictures count as near copies."""
+SAME_COLOURS = 0.5
+"""Cosine between the colours of two pictures below which they are different things of one shape."""
+COLOURLESS = 32.0
+"""Length of a picture's colours (an average of 4 of 128 a point) below which it is grey and has none to compare."""
 _BLOCK = 512
 
 Pair = tuple[str, str, str, float]
@@ -168,18 +172,15 @@ def _compare(
     candidates = [(order[i], order[j], mirrored) for i, j, mirrored in _close(hashes, flips, len(new))]
     if not candidates:
         return []
-    raw = index.greys()
-    grey = {
-        s: _standard(raw[s])
-        for s in {s for a, b, _ in candidates for s in (a, b)}
-        if len(raw.get(s, b"")) == 4096
-    }
+    copies = index.copies()
+    wanted = {sha for a, b, _ in candidates for sha in (a, b) if sha in copies}
+    grey = {sha: _standard(copies[sha][0]) for sha in wanted}
     found: dict[tuple[str, str], Pair] = {}
     for a, b, mirrored in candidates:
         if a not in grey or b not in grey:
             continue
         likeness = float((grey[a] * (grey[b][:, ::-1] if mirrored else grey[b])).mean())
-        if likeness < LIKENESS:
+        if likeness < LIKENESS or not _same_colours(copies[a][1], copies[b][1], mirrored):
             continue
         a, b = sorted((a, b))
         exact = not mirrored and likeness > 0.9995 and _equal(scan, first[a], first[b])
@@ -215,6 +216,15 @@ def _standard(raw: bytes) -> NDArray[np.float32]:
     values = np.frombuffer(raw, dtype=np.uint8).astype(np.float32).reshape(64, 64)
     spread = float(values.std())
     return (values - values.mean()) / spread if spread > 1e-3 else np.zeros_like(values)
+
+
+def _same_colours(a: bytes, b: bytes, mirrored: bool) -> bool:
+    """False for one thing in two colours, such as a red and a blue shoe. A grey copy counts as the same."""
+    one, other = (np.frombuffer(t, dtype=np.uint8).reshape(8, 8, 2).astype(np.float32) - 128 for t in (a, b))
+    if mirrored:
+        other = other[:, ::-1]
+    sizes = float(np.linalg.norm(one)), float(np.linalg.norm(other))
+    return min(sizes) < COLOURLESS or float((one * other).sum()) / (sizes[0] * sizes[1]) >= SAME_COLOURS
 
 
 def _equal(scan: Scan, a: Picture, b: Picture) -> bool:

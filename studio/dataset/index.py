@@ -14,18 +14,18 @@ from pathlib import Path
 from studio.dataset.folder import Stamp
 from studio.dataset.pixels import Look
 
-VERSION = 3
+VERSION = 4
 """Goes up whenever a measure changes its meaning, so that old rows are not believed."""
 
 _COLUMNS = (
     "sha256", "error", "width", "height", "mode", "format", "frames", "exif_rotated", "has_alpha", "phash", "phash_flip",
-    "sharpness", "light", "grey",
+    "sharpness", "light", "grey", "tint",
 )  # fmt: skip
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS pictures (
   name TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, inode INTEGER, sha256 TEXT, error TEXT, width INTEGER,
   height INTEGER, mode TEXT, format TEXT, frames INTEGER, exif_rotated INTEGER, has_alpha INTEGER, phash BLOB,
-  phash_flip BLOB, sharpness REAL, light REAL, grey BLOB) WITHOUT ROWID;
+  phash_flip BLOB, sharpness REAL, light REAL, grey BLOB, tint BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS compared (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pairs (a TEXT, b TEXT, kind TEXT, likeness REAL, PRIMARY KEY (a, b)) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
@@ -82,7 +82,7 @@ class Index:
 
     def rows(self) -> dict[str, tuple[Stamp, Look]]:
         """Stamp and look of every known picture, by name; without the grey copies."""
-        wanted = ", ".join(c if c != "grey" else "x''" for c in _COLUMNS)
+        wanted = ", ".join(c if c not in ("grey", "tint") else "x''" for c in _COLUMNS)
         found: dict[str, tuple[Stamp, Look]] = {}
         for row in self._safely(f"SELECT name, size, mtime, inode, {wanted} FROM pictures"):
             name, size, mtime, inode, *rest = row
@@ -101,10 +101,10 @@ class Index:
         with self._open() as db:
             db.executemany("DELETE FROM pictures WHERE name = ?", [(n,) for n in names])
 
-    def greys(self) -> dict[str, bytes]:
-        """The grey copy of every readable picture, by content hash."""
-        rows = self._safely("SELECT sha256, grey FROM pictures WHERE error = ''")
-        return {str(sha): bytes(grey) for sha, grey in rows}  # type: ignore[call-overload]
+    def copies(self) -> dict[str, tuple[bytes, bytes]]:
+        """The grey and the tint copy of every readable picture, by content hash."""
+        rows = self._safely("SELECT sha256, grey, tint FROM pictures WHERE error = ''")
+        return {str(sha): (bytes(grey), bytes(tint)) for sha, grey, tint in rows}  # type: ignore[call-overload]
 
     def pairs(self) -> tuple[set[str], list[tuple[str, str, str, float]]]:
         """Content hashes already compared with each other, and the pairs found alike: (a, b, kind, likeness)."""

@@ -29,6 +29,8 @@ HASH_SIDE = 16
 """The perceptual hash has HASH_SIDE squared bits."""
 GREY_SIDE = 64
 """Side of the grey copy by which near duplicates are verified."""
+TINT_SIDE = 8
+"""Side of the copy by which colours are compared."""
 
 _LARGE = 40_000_000
 _one_large = threading.Lock()  # pictures beyond _LARGE pixels are decoded one at a time, to bound memory
@@ -46,6 +48,7 @@ class Look:
     light:   mean brightness, 0 (black) to 1 (white).
     has_alpha: some pixel is not fully opaque.
     grey:    GREY_SIDE squared brightness bytes.
+    tint:    TINT_SIDE squared colour bytes, Cb and Cr of each point in turn; 128 is no colour.
     thumb:   the thumbnail as WebP bytes.
     """
 
@@ -63,6 +66,7 @@ class Look:
     sharpness: float = 0.0
     light: float = 0.0
     grey: bytes = b""
+    tint: bytes = b""
     thumb: bytes = b""
 
 
@@ -109,7 +113,7 @@ def _measured(image: Image.Image, sha: str) -> Look:
     return Look(
         sha256=sha, width=width, height=height, mode=mode, format=kind, frames=2 if animated else 1, exif_rotated=turn in _TURNS,
         has_alpha=see_through, phash=_phash(square), phash_flip=_phash(ImageOps.mirror(square)), sharpness=_sharpness(pixels),
-        light=float(pixels.mean() / 255), grey=square.tobytes(), thumb=_thumb(small),
+        light=float(pixels.mean() / 255), grey=square.tobytes(), tint=_tint(small), thumb=_thumb(small),
     )  # fmt: skip
 
 
@@ -180,6 +184,11 @@ def _phash(square: Image.Image) -> int:
 
     bits = imagehash.phash(square, hash_size=HASH_SIDE).hash
     return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")
+
+
+def _tint(small: Image.Image) -> bytes:
+    tiny = small.resize((TINT_SIDE, TINT_SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    return np.ascontiguousarray(np.asarray(tiny.convert("YCbCr"))[:, :, 1:]).tobytes()
 
 
 def _sharpness(grey: NDArray[np.float32]) -> float:

@@ -256,7 +256,7 @@ def _look_at_all(
 
 def _without_bulk(seen: Look) -> Look:
     """A look without the bytes that are only needed on disk."""
-    return replace(seen, thumb=b"", grey=b"")
+    return replace(seen, thumb=b"", grey=b"", tint=b"")
 
 
 def _put_thumb(path: Path, content: bytes) -> None:

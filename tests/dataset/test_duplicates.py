@@ -4,13 +4,14 @@ import io
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from studio.captions.store import CaptionStore
 from studio.dataset import duplicates
 from studio.dataset.duplicates import find_duplicates, resolve
+from studio.dataset.index import Index
 from studio.dataset.intake import import_pictures
-from studio.dataset.scan import scan
+from studio.dataset.scan import Scan, scan
 from studio.dataset.set_aside import restore_pictures, set_aside_list
 from studio.errors import InputError
 from studio.project import Project
@@ -89,16 +90,25 @@ def test_every_member_is_like_the_suggested_one(filled: Project) -> None:
         write(filled.dataset_dir / f"step{i:02d}.png", Image.blend(image, scene(4, (320, 240)), i / 12))
     seen = scan(filled)
     for group in find_duplicates(seen):
-        best = duplicates._standard(Index_greys(seen)[seen.get(group.suggested_keep).sha256])  # type: ignore[union-attr]
+        best = duplicates._standard(copies(seen)[seen.get(group.suggested_keep).sha256][0])  # type: ignore[union-attr]
         for name in group.names[1:]:
-            other = duplicates._standard(Index_greys(seen)[seen.get(name).sha256])  # type: ignore[union-attr]
+            other = duplicates._standard(copies(seen)[seen.get(name).sha256][0])  # type: ignore[union-attr]
             assert float((best * other).mean()) >= duplicates.LIKENESS
 
 
-def Index_greys(seen):  # type: ignore[no-untyped-def]
-    from studio.dataset.index import Index
+def copies(seen: Scan) -> dict[str, tuple[bytes, bytes]]:
+    return Index(seen.cache).copies()
 
-    return Index(seen.cache).greys()
+
+def test_one_shape_in_two_colours_is_two_pictures(project: Project) -> None:
+    for name in ("firebrick", "royalblue", "seagreen"):
+        ground = Image.new("RGB", (256, 256), "white")
+        ImageDraw.Draw(ground).polygon([(40, 200), (128, 40), (220, 210), (150, 180)], fill=name)
+        write(project.dataset_dir / f"{name}.png", ground)
+        write(project.dataset_dir / f"{name}_small.jpg", ground.resize((200, 200)))
+    assert sorted(sorted(g.names) for g in find_duplicates(scan(project))) == [
+        ["firebrick.png", "firebrick_small.jpg"], ["royalblue.png", "royalblue_small.jpg"], ["seagreen.png", "seagreen_small.jpg"],
+    ]  # fmt: skip
 
 
 def test_pairs_are_compared_once(filled: Project, monkeypatch: pytest.MonkeyPatch) -> None:

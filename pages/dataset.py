@@ -546,4 +546,11 @@ with page(
         what_next("The studio opens every picture, looks for copies and blur, and says what to mend.",
                   "Captions that lie beside the pictures as .txt come along.")  # fmt: skip
     else:
+        waiting = guidance.unseen(project)
+        if waiting and st.session_state.get("looked") != waiting:
+            st.session_state["looked"] = waiting  # once: a picture that cannot be looked at must not be asked for again
+            with st.spinner("Looking at the pictures"):
+                scan(project)
+            st.rerun()  # the step bar above was drawn from what was known before
+        st.session_state.pop("looked", None)
         overview(project)

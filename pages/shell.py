@@ -13,6 +13,7 @@ from pages.parts import sidebar  # noqa: E402
 from pages.parts.context import follow_address  # noqa: E402
 from pages.parts.nav import PAGES  # noqa: E402
 from pages.parts.page import caught  # noqa: E402
+from pages.parts.steps import forget_steps  # noqa: E402
 
 st.set_page_config(
     page_title="LoRA Studio",
@@ -27,6 +28,7 @@ st.set_page_config(
 )
 st.html(ROOT / "pages" / "static" / "app.css")
 follow_address()
+forget_steps()
 page = st.navigation(
     [
         st.Page(p.file, title=p.title, icon=p.icon, help=p.about, url_path=p.name, default=p.name == "home")

@@ -6,25 +6,24 @@ and exit records. Nothing here looks at a picture for the first time or starts a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from studio import choices, gates
-from studio.captions.store import CaptionStore
+from studio.captions.store import Caption, CaptionStore
 from studio.dataset.audit import audit
-from studio.dataset.folder import look
-from studio.dataset.gate import dataset_fingerprint
+from studio.dataset.folder import Listing, look
 from studio.dataset.scan import known_looks, scan, thumb_path
 from studio.errors import StudioError
 from studio.evaluation.grid import list_grids
-from studio.files import fingerprint, human_time
+from studio.files import human_time
 from studio.findings import Finding, blocking
 from studio.jobs.job import Job, active_jobs
 from studio.library.entry import LibraryEntry, list_library
 from studio.models import BaseModelEntry, get_model
-from studio.project import Project
+from studio.project import Intent, Project
 from studio.settings import TrainingSettings
 from studio.training.runs import Run, list_runs
 from studio.workspace import Workspace
@@ -76,11 +75,26 @@ def planned_settings(project: Project) -> TrainingSettings:
 
 def unseen(project: Project) -> int:
     """How many pictures were never looked at, or have changed since. Costs a directory listing."""
+    return _unseen(project, look(project.dataset_dir))
+
+
+def _unseen(project: Project, listing: Listing) -> int:
     known = known_looks(project)
-    return sum(name not in known or known[name][0] != stamp for name, stamp in look(project.dataset_dir).pictures.items())
+    return sum(name not in known or known[name][0] != stamp for name, stamp in listing.pictures.items())
 
 
-_answers: dict[Path, tuple[str, list[Finding]]] = {}
+@dataclass(frozen=True)
+class _Answer:
+    """What was found, and what it was found in."""
+
+    listing: Listing
+    captions: Mapping[str, Caption]
+    intent: Intent
+    entry: BaseModelEntry | None
+    found: list[Finding]
+
+
+_answers: dict[Path, _Answer] = {}
 
 
 def findings(project: Project) -> list[Finding]:
@@ -88,24 +102,21 @@ def findings(project: Project) -> list[Finding]:
 
     Looks at new pictures, so ask `unseen` first where that could take long.
     """
-    intent = project.intent
-    entry = _entry(project)
-    mark = fingerprint([dataset_fingerprint(project), intent.kind, entry.model_dump(mode="json") if entry else None])
-    orphans = CaptionStore(project).orphans()
-    mark = f"{mark}-{len(orphans)}-{fingerprint(_outside(project))}"
+    listing = look(project.dataset_dir)
+    return _findings(project, listing, CaptionStore(project).of(listing))
+
+
+def _findings(project: Project, listing: Listing, captions: Mapping[str, Caption]) -> list[Finding]:
+    intent, entry = project.intent, _entry(project)
     have = _answers.get(project.folder)
-    if have is not None and have[0] == mark:
-        return have[1]
+    # The store hands out the same object while no caption, author or mark changes.
+    if have is not None and have.captions is captions and (have.listing, have.intent, have.entry) == (listing, intent, entry):
+        return have.found
     found = audit(project, scan(project), entry)
     if len(_answers) > 16:
         _answers.clear()
-    _answers[project.folder] = (mark, found)
+    _answers[project.folder] = _Answer(listing, captions, intent, entry, found)
     return found
-
-
-def _outside(project: Project) -> list[str]:
-    """Captions with a mark that the fingerprint of the dataset does not carry."""
-    return [f"{n}{c.outside}{c.utf8}" for n, c in CaptionStore(project).all().items() if c.outside or not c.utf8]
 
 
 def _entry(project: Project) -> BaseModelEntry | None:
@@ -125,8 +136,12 @@ def about_captions(finding: Finding) -> bool:
 
 def steps(project: Project) -> list[Step]:
     """The five steps in their order."""
-    dataset = _dataset(project)
-    captions = _captions(project)
+    listing = look(project.dataset_dir)
+    captions_now = CaptionStore(project).of(listing)
+    waiting = _unseen(project, listing)
+    bad = blocking(_findings(project, listing, captions_now)) if listing.pictures and not waiting else []
+    dataset = _dataset(len(listing.pictures), waiting, [f for f in bad if not about_captions(f)])
+    captions = _captions(captions_now, [f for f in bad if about_captions(f)])
     ready = dataset.state == captions.state == "done"
     config = _config(project, ready)
     run = _run(project, ready and config.state == "done")
@@ -143,29 +158,24 @@ def next_step(project: Project, known: Iterable[Step] | None = None) -> Step:
     return all_steps[-1]
 
 
-def _dataset(project: Project) -> Step:
-    there = picture_count(project)
+def _dataset(there: int, waiting: int, bad: list[Finding]) -> Step:
     if not there:
         return Step("dataset", "Dataset", "needs you", "", "no pictures yet", "Add pictures")
     words = count_words(there, "picture")
-    waiting = unseen(project)
     if waiting:
         return Step("dataset", "Dataset", "needs you", words, f"{count_words(waiting, 'picture')} not checked yet", "Check the pictures")
-    bad = [f for f in blocking(findings(project)) if not about_captions(f)]
     if bad:
         return Step("dataset", "Dataset", "needs you", words, f"{count_words(len(bad), 'finding')} to mend", "Mend the findings")
     return Step("dataset", "Dataset", "done", words)
 
 
-def _captions(project: Project) -> Step:
-    captions = CaptionStore(project).all()
+def _captions(captions: Mapping[str, Caption], bad: list[Finding]) -> Step:
     if not captions:
         return Step("captions", "Captions", "not yet", "", "pictures come first")
     empty = sum(not c.text for c in captions.values())
     written = f"{len(captions) - empty} of {len(captions)} written" if empty else count_words(len(captions), "caption")
     if empty:
         return Step("captions", "Captions", "needs you", written, f"{empty} missing", "Write the missing captions")
-    bad = [] if unseen(project) else [f for f in blocking(findings(project)) if about_captions(f)]
     if bad:
         return Step("captions", "Captions", "needs you", written, f"{count_words(len(bad), 'finding')} to mend", "Mend the captions")
     return Step("captions", "Captions", "done", written)

@@ -9,9 +9,8 @@ import streamlit as st
 from pages.parts.context import current_project, mode, workspace
 from pages.parts.form import synced
 from pages.parts.nav import PAGES, link
-from pages.parts.steps import mark, words
+from pages.parts.steps import mark, steps, words
 from studio.errors import StudioError
-from studio.guidance import steps
 from studio.project import Project
 
 _STATIC = Path(__file__).resolve().parent.parent / "static"

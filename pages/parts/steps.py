@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.nav import link
-from studio.guidance import Step, steps
+from studio import guidance
+from studio.guidance import Step
 from studio.project import Project
 
 ICONS = {
@@ -16,6 +17,22 @@ ICONS = {
 }
 COLOURS = {"done": "green", "working": "blue", "needs you": "orange", "not yet": "gray"}
 WORDS = {"done": "done", "working": "working", "needs you": "needs you", "not yet": "not yet"}
+
+
+_KEY = "_steps"
+
+
+def forget_steps() -> None:
+    """Called by the shell at the start of each run: the disk may say something else now."""
+    st.session_state.pop(_KEY, None)
+
+
+def steps(project: Project) -> list[Step]:
+    """The steps of a project, asked for once a run: the sidebar and the bar show the same."""
+    kept = st.session_state.get(_KEY)
+    if kept is None or kept[0] != project.slug:
+        kept = st.session_state[_KEY] = (project.slug, guidance.steps(project))
+    return kept[1]
 
 
 def words(step: Step) -> str:

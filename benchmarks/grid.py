@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from studio.evaluation.spec import DEFAULT_WEIGHTS, GridLora, GridPrompt, GridSpec, lora_content, plan_cells
 from studio.evaluation.workers.drawing import Drawer, NotFinite, pick_device
@@ -66,9 +68,7 @@ def random_lora(model: Path, target: Path) -> Path:
 def one_by_one(spec: GridSpec, device: torch.device) -> Callable[[], list[np.ndarray]]:
     """The peer, loaded; calling it draws the grid's cells in order."""
     from diffusers import StableDiffusionPipeline
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
     pipe = StableDiffusionPipeline.from_pretrained(spec.base_path, safety_checker=None).to(
         device, torch.float32
     )
@@ -126,6 +126,9 @@ def main() -> None:
     if told.threads:
         torch.set_num_threads(told.threads)
     warnings.simplefilter("ignore")
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
     device = pick_device()
     with tempfile.TemporaryDirectory() as folder:
         lora = told.lora or random_lora(told.model, Path(folder) / "random.safetensors")

@@ -67,7 +67,8 @@ def draw_sheet(
         titles = top + block_head - 44
         for column, weight in enumerate(spec.weights):
             middle = _EDGE + _LABEL + column * (width + _GAP) + width // 2
-            words = f"{weight:g}" if weight else "0 base" if width < 150 else "0 (base)"
+            shown = f"{weight:.1f}" if round(weight, 1) == weight else f"{weight:g}"
+            words = shown if weight else "0 base" if width < 150 else "0 (base)"
             pen.text((middle, titles), words, ACCENT if weight == marked else INK, _font(28), anchor="ma")
             if weight == marked:
                 pen.rectangle((middle - width // 2, titles + 36, middle + width // 2, titles + 39), ACCENT)

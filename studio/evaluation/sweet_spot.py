@@ -25,7 +25,7 @@ FAULTY = 0.35
 """Fault level from which a picture looks damaged."""
 LEAKY = 0.5
 """Share of the effect that also comes without the trigger word, from which it is worth saying."""
-NEAR_BEST = 0.9
+NEAR_BEST = 0.8
 """Weights whose score is at least this share of the best one make up the range."""
 STEP = 0.05
 """Weights between the drawn ones are judged by interpolation at this step."""
@@ -126,7 +126,12 @@ def find_sweet_spot(
     reach = max(curve.at("nearness", w) for w in curve.weights)
     if max(c.at("nearness", w) for c in curves for w in c.weights) < BARELY * 2:
         return _undertrained(kind, max(curves, key=lambda c: max(c.at("nearness", w) for w in c.weights)))
-    if score < 0.3 and reach >= CLEARLY:
+    # Nothing drawn is weak enough: all of the effect is there at the lowest weight, and the subjects suffer already.
+    first = curve.weights[0]
+    flooded = (
+        curve.at("nearness", first) >= 0.75 * curve.enough and curve.at("kept", first) < (CLEAR + SOFT) / 2
+    )
+    if reach >= CLEARLY and (score < 0.3 or flooded):
         return _overdone(kind, curve)
     return _found(kind, metrics, curves, curve, weight, score)
 
@@ -288,12 +293,15 @@ def _confidence(metrics: Mapping[str, Any], curve: _Curve, score: float) -> tupl
     pictures = int(reference.get("prompts", 0)) * int(reference.get("seeds", 1))
     nears = [curve.at("nearness", w) for w in curve.weights]
     bumps = sum(b < a - 0.1 for a, b in pairwise(nears))
+    seeds = int(reference.get("seeds", 1))
     if score < 0.5 or pictures < 3 or bumps > 1:
         return (
             "low",
             "The measurements do not single out a weight; look at the pictures and rate some of them.",
         )
-    if pictures < 6 or score < 0.75 or bumps:
+    if seeds < 2:
+        return "medium", "Seen with one seed only; a second seed makes it surer."
+    if pictures < 10 or score < 0.75 or bumps:
         return "medium", ""
     return "high", ""
 
@@ -327,7 +335,7 @@ def _overdone(kind: str, curve: _Curve) -> SweetSpot:
         None,
         curve.checkpoint,
         "low",
-        f"Overdone: the {scene} are lost before the {noun} is clearly there.",
+        f"Overdone: wherever the {noun} shows, the {scene} suffer.",
         [
             f"At {weight:g}, the least bad weight, {_percent(curve.at('nearness', weight))} of the way to your pictures is gone, "
             f"and only {_percent(curve.at('kept', weight))} of what tells the {scene} apart is left.",

@@ -18,8 +18,11 @@ from studio.training.base import TrainingPlan
 def main(arguments: list[str]) -> None:
     """Train the plan of the folder named by the only argument."""
     folder = Path(arguments[0])
-    # Has to be set before torch loads: cuBLAS repeats itself bit for bit only with a fixed workspace (NVIDIA cuBLAS docs).
+    # Before torch loads: cuBLAS repeats itself bit for bit only with a fixed workspace (NVIDIA cuBLAS docs); threads that
+    # wait asleep lose little alone, and much less when something else wants the cores; nothing is to be fetched.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with Worker(folder) as worker:
         worker.emit("stage", name="start", message="Starting PyTorch")
         worker.progress(0, None, "", "Starting PyTorch", stage="start")

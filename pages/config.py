@@ -1,10 +1,10 @@
 """Choose how to train: few questions in Easy, every setting in Advanced; what it takes stands beside it all the time."""
 
-import html
 from typing import Any
 
 import streamlit as st
 
+from pages.parts.charts import memory_bar
 from pages.parts.context import advanced, require_project
 from pages.parts.findings import show_findings
 from pages.parts.form import knob_widget, shown
@@ -12,10 +12,11 @@ from pages.parts.gates_view import gate_badge
 from pages.parts.nav import PAGES, go, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page, show_error
-from studio import choices, gates, models, presets
+from studio import choices, gates, guides, models, presets
 from studio.errors import InputError, StudioError
-from studio.estimate import MARGIN, Estimate
+from studio.estimate import Estimate
 from studio.files import human_size, human_time
+from studio.findings import Finding
 from studio.machine import detect
 from studio.project import Project
 from studio.settings import GROUPS, Knob, TrainingSettings
@@ -64,7 +65,13 @@ def base_model(project: Project) -> None:
 def preset_cards(project: Project, settings: TrainingSettings) -> None:
     """The presets as cards, with memory and time on this computer."""
     offered = presets.list_presets(project.workspace, choices.entry_of(project).family)
-    st.markdown("**Preset**", help="A preset fills all settings. You can change anything afterwards.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            "**Preset**",
+            help="A preset fills all settings. You can change anything afterwards.",
+            width="stretch",
+        )
+        link("guide", "About presets", icon=":material/menu_book:", topic="presets")
     with st.grid(min(3, max(1, len(offered))), min_column_width=180):
         for preset in offered:
             chosen = preset.id == project.preset
@@ -85,7 +92,19 @@ def preset_cards(project: Project, settings: TrainingSettings) -> None:
                     st.button("In use", key=f"use_{preset.id}", disabled=True, width="stretch")
                 else:
                     st.button("Fill in again" if chosen else "Use this", key=f"use_{preset.id}", width="stretch",
-                              on_click=choices.choose_preset, args=(project, preset.id))  # fmt: skip
+                              on_click=use_preset, args=(project, preset.id))  # fmt: skip
+
+
+def use_preset(project: Project, preset_id: str) -> None:
+    """Fill everything from a preset."""
+    with caught():
+        choices.choose_preset(project, preset_id)
+
+
+def remedy(project: Project, _finding: Finding) -> None:
+    """The one remedy of gate 2 that a button can do: Prodigy wants a rate of 1."""
+    with caught():
+        choices.change(project, {"learning_rate": 1.0})
 
 
 def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
@@ -166,6 +185,9 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
         ):
             for c in fields:
                 advanced_row(project, c, changed)
+            about = guides.guides_for(fields[0].knob.name)
+            if about:
+                link("guide", f"Read: {about[0].title}", icon=":material/menu_book:", topic=about[0].id)
     if not found:
         st.caption("No setting fits." if words else "Nothing was changed from the preset.")
     apply(project, changed)
@@ -174,16 +196,21 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
 def advanced_row(project: Project, choice: choices.Choice, changed: dict[str, Any]) -> None:
     """A setting in Advanced: the field, what it does, and the way back."""
     knob = choice.knob
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key=f"row_{knob.name}"):
         with st.container(width=280):
             field(project, knob, choice.value, changed, sentence=False)
         with st.container(width="stretch", gap="xxsmall"):
-            st.caption(
-                knob.help + (f" Usually {knob.range_words.rpartition('usually ')[2]}." if knob.safe else "")
-            )
-        if choice.origin == "yours":
-            st.button(f"Back to {shown(knob, choice.usual).partition(':')[0]}", key=f"reset_{knob.name}",
-                      icon=":material/undo:", type="tertiary", on_click=choices.reset, args=(project, [knob.name]))  # fmt: skip
+            usual = f" Usually {knob.range_words.rpartition('usually ')[2]}." if knob.safe else ""
+            st.caption(knob.help + usual)
+            if choice.origin == "yours":
+                st.button(
+                    f":green-badge[changed] Back to {shown(knob, choice.usual).partition(':')[0]}",
+                    key=f"reset_{knob.name}",
+                    icon=":material/undo:",
+                    type="tertiary",
+                    on_click=choices.reset,
+                    args=(project, [knob.name]),
+                )
 
 
 def apply(project: Project, changed: dict[str, Any]) -> None:
@@ -197,23 +224,6 @@ def apply(project: Project, changed: dict[str, Any]) -> None:
 
 
 # --- beside: what it takes
-
-
-def memory_bar(told: Estimate, available: int) -> None:
-    """The memory as a bar: what is needed, what stays free, and the line that must not be crossed."""
-    need, limit = told.memory_bytes / available, 1 - MARGIN
-    mode = st.context.theme.type or "light"
-    good, bad = st.get_option(f"theme.{mode}.primaryColor"), st.get_option(f"theme.{mode}.redColor")
-    colour = good if need <= limit else bad
-    words = f"{human_size(told.memory_bytes)} of {human_size(available)}"
-    st.html(
-        f'<div role="img" aria-label="{html.escape(words)}; {MARGIN:.0%} is kept free" style="position:relative;height:14px;'
-        'border-radius:7px;overflow:hidden;background:color-mix(in srgb, currentColor 13%, transparent)">'
-        f'<div style="width:{min(100, max(1.5, need * 100)):.1f}%;height:100%;background:{colour}"></div>'
-        f'<div style="position:absolute;left:{limit * 100:.0f}%;top:0;bottom:0;right:0;background:repeating-linear-gradient('
-        '45deg, transparent 0 4px, color-mix(in srgb, currentColor 25%, transparent) 4px 6px)"></div></div>'
-    )
-    st.caption(f"{words}. The hatched {MARGIN:.0%} stay free.")
 
 
 def beside(project: Project, settings: TrainingSettings) -> None:
@@ -302,7 +312,7 @@ def confirm(project: Project) -> None:
     status = gates.state(project, "config")
     if status.state in ("passed", "blocked") and status.verdict:
         show_findings(status.verdict.findings, key="config_findings", labels={"set-learning-rate": "Set it to 1"},
-                      on_action=lambda _f: choices.change(project, {"learning_rate": 1.0}))  # fmt: skip
+                      on_action=lambda f: remedy(project, f))  # fmt: skip
     if primary("Confirm and check these settings", key="confirm", icon=":material/task_alt:"):
         with st.spinner("Checking"):
             said = gates.run_gate(project, "config")
@@ -351,18 +361,16 @@ def save_preset(project: Project) -> None:
 
 project = require_project()
 with page(PAGES["config"].title, PAGES["config"].about, project=project, step="config"):
-    settings = project.settings
-    if not project.preset and not (project.folder / "settings.yaml").exists():
-        settings = choices.choose_preset(
-            project, presets.default_preset(project.workspace, choices.entry_of(project).family).id
-        )
+    settings = choices.first_settings(project)
     st.session_state.setdefault("config_view", "choose")
     view = st.segmented_control("View", list(VIEWS), key="config_view", format_func=VIEWS.__getitem__, required=True,
                                 label_visibility="collapsed", persist_state="page")  # fmt: skip
     st.space("xsmall")
     left, right = st.columns([2.4, 1], gap="large")
     # Beside long lists the estimate has to stay in sight; Streamlit has no element for that.
-    st.html("<style>.st-key-what_it_takes { position: sticky; top: 4.5rem; }</style>")
+    st.html(
+        "<style>.stColumn:has(.st-key-what_it_takes) { position: sticky; top: 4.5rem; align-self: flex-start; }</style>"
+    )
     with right, st.container(border=True, key="what_it_takes"), caught():
         beside(project, settings)
     with left, caught():
@@ -385,13 +393,8 @@ with page(PAGES["config"].title, PAGES["config"].about, project=project, step="c
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button("Review and confirm", key="to_review", type="primary", icon=":material/fact_check:",
                       on_click=st.session_state.__setitem__, args=("config_view", "review"))  # fmt: skip
-            st.button(
-                "Save as preset",
-                key="save_preset",
-                icon=":material/bookmark_add:",
-                on_click=save_preset,
-                args=(project,),
-            )
+            if st.button("Save as preset", key="save_preset", icon=":material/bookmark_add:"):
+                save_preset(project)
         what_next(
             "You see every choice in one list before anything starts.",
             "Everything here is saved as you change it.",

@@ -25,12 +25,17 @@ from studio.evaluation.prompts import own_prompts
 from studio.files import human_time
 from studio.guidance import count_words
 from studio.jobs.job import Job
-from studio.library.register import propose_good_for, register
+from studio.library.entry import list_library
+from studio.library.register import OnClash, propose_good_for, register
 from studio.project import Project
 from studio.training.runs import Run, get_run, list_runs
 
 WIDTH = 1480
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+CLASHES: dict[OnClash, str] = {
+    "version": "Add as a new version",
+    "replace": "Replace it (the old one goes to the trash)",
+}
 VIEWS = {"grid": "Grid", "compare": "Side by side", "curves": "Curves", "register": "Register"}
 
 
@@ -88,6 +93,11 @@ def plan(project: Project, run: Run) -> None:
         own = st.text_area("Your own prompts, one a line", key="plan_own", height=90,
                            placeholder=f"{intent.trigger}, a lighthouse at night")  # fmt: skip
     extra = own_prompts((own or "").splitlines(), intent.trigger)
+    lacking = "" if weights else "Choose at least one weight above 0."
+    lacking = lacking or ("" if kept or extra else "Choose or write at least one prompt.")
+    if lacking:
+        primary("Draw the grid", key="draw", icon=":material/grid_view:", blocked=lacking)
+        return
     spec = plan_grid(
         project, run, checkpoints=chosen or "final", weights=weights, prompts=[*kept, *extra],
         seeds=range(1, int(seeds) + 1), steps=steps, guidance=guidance,
@@ -96,13 +106,12 @@ def plan(project: Project, run: Run) -> None:
     takes = f", about {human_time(cost.seconds)}" if cost.seconds is not None else ""
     there = f" {cost.there} of its {cost.cells} pictures are there already." if cost.there else ""
     st.space("small")
-    blocked = "" if weights else "Choose at least one weight above 0."
     label = (
         f"Draw {count_words(cost.to_render, 'picture')}{takes}"
         if cost.to_render
         else "Put this grid together · seconds"
     )
-    if primary(label, key="draw", icon=":material/grid_view:", blocked=blocked):
+    if primary(label, key="draw", icon=":material/grid_view:"):
         start_grid(project, spec)
         open_grid(spec.id, run.id)
         st.rerun()
@@ -168,22 +177,28 @@ def unfinished(grid: Grid) -> None:
         st.rerun()
 
 
+def to_registration() -> None:
+    """Go on to the form."""
+    st.session_state["grid_view"] = "register"
+
+
 def show(project: Project, grid: Grid) -> None:
     """A grid: verdict, pictures, comparison, curves, registration."""
     if is_running(grid.job):
         drawing(grid)
         return
     verdict = grid.verdict
+    st.session_state.setdefault("grid_view", "grid")
     if not grid.done:
         unfinished(grid)
     if verdict is not None:
-        verdict_card(verdict, lambda: st.session_state.__setitem__("grid_view", "register"))
+        verdict_card(verdict, None if st.session_state["grid_view"] == "register" else to_registration)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.session_state.setdefault("grid_view", "grid")
         view = st.segmented_control("Show", list(VIEWS), key="grid_view", format_func=VIEWS.__getitem__, required=True,
                                     persist_state="page")  # fmt: skip
         label, seed = switches(grid) if view in ("grid", "curves") else ("", 0)
         rate = st.toggle("Rate on the grid", key="rate_on_grid") if view == "grid" else False
+        link("guide", "How to read it", icon=":material/menu_book:", topic="evaluation")
     cells = grid.cells()
     if view == "compare":
         side_by_side(grid, cells)
@@ -236,8 +251,15 @@ def registration(project: Project, grid: Grid) -> None:
             "Good for", propose_good_for(project, grid), max_chars=300, key="register_good_for"
         )
         notes = st.text_area("Notes", key="register_notes", height=90)
-        clash = st.radio("If the library has this name already", ["version", "replace"], horizontal=True, key="register_clash",
-                         format_func={"version": "Add as a new version", "replace": "Replace it (the old one goes to the trash)"}.get)  # fmt: skip
+        clash: OnClash = "version"
+        if any(e.project == project.slug for e in list_library(project.workspace)):
+            clash = st.radio(
+                "If the library has this name already",
+                list(CLASHES),
+                horizontal=True,
+                key="register_clash",
+                format_func=CLASHES.__getitem__,
+            )
         sent = st.form_submit_button("Register", type="primary", icon=":material/bookmark_added:")
     if not sent:
         return

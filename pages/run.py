@@ -72,6 +72,7 @@ def start(project: Project) -> None:
 def told_so_far(run: Run) -> Metrics:
     """Everything the run said; only what is new is read from the disk."""
     key = f"_metrics_{run.id}"
+    metrics: Metrics
     metrics, offset = st.session_state.get(key, (Metrics(), 0))
     events, further = run.events(offset)
     if further < offset or (offset and run.job.attempt != st.session_state.get(f"{key}_attempt")):

@@ -59,14 +59,13 @@ def engines(machine: Machine) -> None:
     st.subheader("Engines", anchor=False)
     missing = [p for p in environment.NEEDED if p not in machine.packages]
     with st.grid(2, min_column_width=320):
-        for engine, does in [
-            *((b, "Trains") for b in backends()),
-            *((r, "Draws grids and samples for") for r in renderers()),
-        ]:
+        rows = [(b.title, b.families, "Trains") for b in backends()]
+        rows += [(r.title, r.families, "Draws grids and samples for") for r in renderers()]
+        for title, families, does in rows:
             with st.container(border=True, height="stretch", gap="xsmall"):
                 state = ":red-badge[not ready]" if missing else ":green-badge[ready]"
-                st.markdown(f"**{engine.title}** {state}")
-                st.markdown(f"{does} {and_words([FAMILY_WORDS.get(f, f) for f in engine.families])}.")
+                st.markdown(f"**{title}** {state}")
+                st.markdown(f"{does} {and_words([FAMILY_WORDS.get(f, f) for f in families])}.")
                 if missing:
                     st.markdown(f"Missing: {', '.join(missing)}. Install with:")
                     st.code("python -m pip install -r requirements.txt", language="bash")
@@ -184,13 +183,20 @@ def storage() -> None:
             border="horizontal",
         )
     st.caption(
-        "Another place: set STUDIO_HOME before starting the studio. Removed things stay in the trash until you empty it."
+        "Another place: set STUDIO_HOME before starting the studio. Removed things wait in its folder `trash`."
     )
 
 
 with page(PAGES["setup"].title, PAGES["setup"].about):
     machine = detect()
-    for part in (lambda: this_computer(machine), lambda: engines(machine), base_models, storage):
-        with caught():
-            part()
-        st.space("small")
+    with caught():
+        this_computer(machine)
+    st.space("small")
+    with caught():
+        engines(machine)
+    st.space("small")
+    with caught():
+        base_models()
+    st.space("small")
+    with caught():
+        storage()

@@ -92,6 +92,13 @@ def choose_preset(project: Project, preset_id: str) -> TrainingSettings:
     return settings
 
 
+def first_settings(project: Project) -> TrainingSettings:
+    """The project's settings; before any were chosen, those of its family's standard preset, which is stored with that."""
+    if (project.folder / "settings.yaml").exists():
+        return project.settings
+    return choose_preset(project, presets.default_preset(project.workspace, entry_of(project).family).id)
+
+
 def choose_base_model(project: Project, model_id: str) -> presets.Preset | None:
     """Take another base model. When it is of another family, or no settings were chosen yet, the like preset of that family
     is applied and returned, because learning rate, resolution and memory differ; else None. Raises NotFoundError."""
@@ -124,8 +131,7 @@ def change(project: Project, values: dict[str, Any], *, follow_rank: bool = True
     """
     before = project.settings
     asked = parse_settings({**before.model_dump(), **values})
-    family = entry_of(project).family
-    followed = [f for f in _follow(before, asked, family, follow_rank) if f.name not in values]
+    followed = [f for f in _follow(project, before, asked, follow_rank) if f.name not in values]
     after = parse_settings({**asked.model_dump(), **{f.name: f.after for f in followed}})
     differing = changed(after, before)
     if differing:
@@ -135,11 +141,11 @@ def change(project: Project, values: dict[str, Any], *, follow_rank: bool = True
 
 
 def _follow(
-    before: TrainingSettings, asked: TrainingSettings, family: str, follow_rank: bool
+    project: Project, before: TrainingSettings, asked: TrainingSettings, follow_rank: bool
 ) -> list[Followed]:
     found = []
     if asked.optimizer != before.optimizer:
-        rate = _rate_for(before, asked.optimizer, family)
+        rate = _rate_for(project, before, asked.optimizer)
         if rate != before.learning_rate:
             why = (
                 "Prodigy finds the rate by itself and wants 1."
@@ -161,12 +167,16 @@ def _follow(
     return found
 
 
-def _rate_for(before: TrainingSettings, optimizer: str, family: str) -> float:
-    """The learning rate for another optimizer that goes as far as the present one."""
+def _rate_for(project: Project, before: TrainingSettings, optimizer: str) -> float:
+    """The learning rate for another optimizer that goes as far as the present one. Prodigy's 1 says nothing about that, so
+    the preset's rate is taken after it."""
     if optimizer == "prodigy":
         return 1.0
-    old = _RATE_SHARE.get(before.optimizer)
-    plain = USUAL_RATE.get(family, 1e-4) if old is None else before.learning_rate / old
+    known = before if before.optimizer in _RATE_SHARE else reference(project)
+    if known.optimizer not in _RATE_SHARE:  # a preset of the user's own may be for Prodigy, too
+        plain = USUAL_RATE.get(entry_of(project).family, 1e-4)
+    else:
+        plain = known.learning_rate / _RATE_SHARE[known.optimizer]
     return float(f"{plain * _RATE_SHARE[optimizer]:.3g}")
 
 

@@ -171,7 +171,8 @@ def glossary() -> list[Term]:
 def plain(markdown: str) -> str:
     """Markdown as running text: marks, tables and references taken out."""
     text = re.sub(r"```.*?```", " ", markdown, flags=re.S)
-    text = re.sub(r"^\|[-| :]+\|$", " ", text, flags=re.M)
+    text = re.sub(r"^\|.*\|\n\|[-| :]+\|$", " ", text, flags=re.M)  # heads of tables
+    text = re.sub(r"^\| *(.*?) *\|$", lambda row: f"{row[1].replace(' | ', ' · ')}. ", text, flags=re.M)
     text = re.sub(r"\[\d+(?:, \d+)*\]", "", text)
     text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
     text = re.sub(r"[*`#|>]|^\d+\. |^- ", " ", text, flags=re.M)

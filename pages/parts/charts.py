@@ -1,13 +1,16 @@
-"""The charts: the loss of a run, and what a LoRA does over its weights."""
+"""The charts: the loss of a run, what a LoRA does over its weights, and memory as a bar."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from studio.estimate import MARGIN, Estimate
+from studio.files import human_size
 from studio.training.base import Checkpoint, Sample
 from studio.training.progress import Metrics
 
@@ -112,3 +115,20 @@ def weight_figure(per_weight: Sequence[dict[str, Any]], low: float | None, high:
     figure.update_xaxes(title="Weight", tickvals=weights)
     figure.update_yaxes(range=[min(0, *(r["nearness"] or 0 for r in per_weight)), 1.1], tickformat=".0%")
     return figure
+
+
+def memory_bar(told: Estimate, available: int) -> None:
+    """The memory as a bar: what is needed, what stays free, and the line that must not be crossed."""
+    need, limit = told.memory_bytes / available, 1 - MARGIN
+    mode = st.context.theme.type or "light"
+    good, bad = st.get_option(f"theme.{mode}.primaryColor"), st.get_option(f"theme.{mode}.redColor")
+    colour = good if need <= limit else bad
+    words = f"{human_size(told.memory_bytes)} of {human_size(available)}"
+    st.html(
+        f'<div role="img" aria-label="{html.escape(words)}; {MARGIN:.0%} is kept free" style="position:relative;height:14px;'
+        'border-radius:7px;overflow:hidden;background:color-mix(in srgb, currentColor 13%, transparent)">'
+        f'<div style="width:{min(100, max(1.5, need * 100)):.1f}%;height:100%;background:{colour}"></div>'
+        f'<div style="position:absolute;left:{limit * 100:.0f}%;top:0;bottom:0;right:0;background:repeating-linear-gradient('
+        '45deg, transparent 0 4px, color-mix(in srgb, currentColor 25%, transparent) 4px 6px)"></div></div>'
+    )
+    st.caption(f"{words}. The hatched {MARGIN:.0%} stay free.")

@@ -136,6 +136,7 @@ def gates_to_pass(project: Project, start: Callable[[Project], None]) -> None:
     if all(s.state == "passed" for s in states.values()):
         start(project)
         return
+    link("guide", "About the gates", icon=":material/menu_book:", topic="preflight")
     lacking = [s.title.lower() for s in states.values() if s.state != "passed"]
     primary(
         "Check everything",
@@ -190,10 +191,14 @@ def watch_gates(project: Project) -> None:
             states = gates.states(project)
             if states["dry_run"].state != "running":
                 st.rerun()
+            job = dry_run.latest(project)
+
+            def progress() -> None:
+                if job is not None:
+                    progress_of(job, key="dry")
+
             for status in states.values():
-                job = dry_run.latest(project)
-                with_progress = status.gate == "dry_run" and job is not None
-                gate_card(status, below=(lambda j=job: progress_of(j, key="dry")) if with_progress else None)
+                gate_card(status, below=progress if status.gate == "dry_run" else None)
 
     view()
     what_next("A few real steps show that everything works, and how long the run will take.")

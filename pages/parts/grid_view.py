@@ -23,14 +23,15 @@ STATES = {
 SURE = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
 
 
-def verdict_card(verdict: SweetSpot, register: Callable[[], None]) -> None:
-    """The verdict in one sentence; its reasons one click away. register: called to go on to registration."""
+def verdict_card(verdict: SweetSpot, register: Callable[[], None] | None) -> None:
+    """The verdict in one sentence; its reasons one click away. register: called to go on to registration; None: no button."""
     icon, colour = STATES[verdict.state]
     known = verdict.weight is not None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"### :{colour}[{icon}] {verdict.headline}", width="stretch")
-        st.button(f"Register at {verdict.weight:g}" if known else "Register", key="to_register", on_click=register,
-                  type="primary" if verdict.state == "found" else "secondary", icon=":material/bookmark_add:")  # fmt: skip
+        if register is not None:
+            st.button(f"Register at {verdict.weight:g}" if known else "Register", key="to_register", on_click=register,
+                      type="primary" if verdict.state == "found" else "secondary", icon=":material/bookmark_add:")  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             f":{colour}-badge[{SURE[verdict.confidence]}] :gray-badge[from {verdict.by}]", width="content"
@@ -153,12 +154,12 @@ def large(grid: Grid) -> None:
 
 
 def _large(column: st.delta_generator.DeltaGenerator, cell: Cell | None, caption: str) -> None:
-    if cell is not None and cell.path is not None:
-        column.image(
-            str(cell.path), width="stretch", caption=caption, alt=f"{cell.prompt.text}, {caption.lower()}"
-        )
-    else:
-        column.caption(f"{caption}: not drawn yet")
+    with column, st.container(gap="xsmall"):
+        if cell is not None and cell.path is not None:
+            st.image(str(cell.path), width="stretch", alt=f"{cell.prompt.text}, {caption.lower()}")
+            st.markdown(f":small[{caption}]")
+        else:
+            st.markdown(f":gray[{caption}: not drawn yet]")
 
 
 def _walk(grid: Grid, cell: Cell) -> None:
@@ -228,7 +229,7 @@ def _measured(grid: Grid, cell: Cell) -> None:
     if found.get("nearest"):
         parts.append(f"most like `{found['nearest']}`")
     if parts:
-        st.caption("Measured: " + ", ".join(parts) + ".")
+        st.markdown(":small[Measured: " + ", ".join(parts) + ".]")
 
 
 def side_by_side(grid: Grid, cells: Sequence[Cell]) -> None:

@@ -21,7 +21,9 @@ def _steps_made(run: Run) -> int:
 
 @pytest.mark.slow
 def test_a_run_goes_on_while_the_server_is_restarted(workspace: Workspace, user: User) -> None:
-    project = sample_project(workspace, pictures=8, name="Survivor", epochs=60)
+    project = sample_project(
+        workspace, pictures=8, name="Survivor", epochs=200, repeats=4, save_every_epochs=50
+    )
     for gate in gates.GATES:
         assert gates.run_gate(project, gate).passed, gate
     run = start_training(project)
@@ -34,13 +36,12 @@ def test_a_run_goes_on_while_the_server_is_restarted(workspace: Workspace, user:
     user.server.restart()
     assert run.job.state == "running"
     user.open(f"/run?project={project.slug}")
-    user.server_may_be_away = False
     expect(step).to_contain_text(re.compile(r"Step\s*[1-9]\d* of \d+"))
     user.sees(run.id)
+    user.server_may_be_away = False
     assert _steps_made(run) > seen
     user.shot("new-server")
-    user.press("Stop")
-    user.press("Stop training")
+    user.stop_training()
     user.sees("You stopped the training at step")
     assert run.job.state == "stopped"
     assert run.resumable

@@ -128,9 +128,9 @@ def _choose_settings(user: User) -> None:
     quick.get_by_role("button", name="Use this").click()
     expect(quick.get_by_role("button", name="In use")).to_be_visible()
     epochs = user.page.get_by_role("spinbutton", name=re.compile("^Epochs"))
-    epochs.fill("8")
+    epochs.fill("6")
     epochs.press("Tab")
-    user.sees(re.compile(r"\d+ in 8 epochs"))
+    user.sees(re.compile(r"\d+ in 6 epochs"))
     user.shot("config-chosen")
     user.press("Review and confirm")
     user.sees("1 of")
@@ -165,8 +165,7 @@ def _train_with_a_reload_and_a_stop(user: User, workspace: Workspace) -> Run:
     user.sees(run.id)
     user.shot("run-after-reload")
 
-    user.press("Stop")
-    user.press("Stop training")
+    user.stop_training()
     user.sees("You stopped the training at step")
     user.settled()
     stopped_at = run.job.events()[0]

@@ -109,6 +109,11 @@ class User:
         expect(found).to_be_visible(timeout=seconds * 1000)
         return found
 
+    def stop_training(self) -> None:
+        """Open the box of the stop button and confirm. By its own name: Streamlit shows a "Stop" of its own above."""
+        self.page.locator(".st-key-stop_box").get_by_role("button").first.click()
+        self.press("Stop training")
+
     def shot(self, name: str) -> None:
         """Keep a picture of the screen, where `STUDIO_E2E_SHOTS` asks for it."""
         if self._shots is None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from studio.captions import text as words
-from studio.captions.store import PERSON, Caption, CaptionStore, EditResult
+from studio.captions.store import PERSON, Caption, CaptionStore, EditResult, gone
 from studio.errors import InputError
 
 EditKind = Literal[
@@ -129,14 +129,17 @@ def preview(
 
 
 def apply(store: CaptionStore, changes: Sequence[Change], author: str = PERSON, what: str = "") -> EditResult:
-    """Write previewed changes as one step of the history. Captions that changed since the preview are left alone and
-    named in `skipped`."""
-    return store.set_many(
-        {c.name: c.after for c in changes},
+    """Write previewed changes as one step of the history. Captions that changed since the preview, or whose picture is
+    gone, are left alone and named in `skipped`."""
+    there = [c for c in changes if (store.folder / c.name).is_file()]
+    result = store.set_many(
+        {c.name: c.after for c in there},
         author,
-        what=what or f"{len(changes)} captions edited",
-        expected={c.name: c.before for c in changes},
+        what=what or f"{len(there)} captions edited",
+        expected={c.name: c.before for c in there},
     )
+    missing = tuple(gone(c.name) for c in changes if c not in there)
+    return replace(result, skipped=missing + result.skipped)
 
 
 def _changer(edit: Edit) -> words.Change:

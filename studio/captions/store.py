@@ -23,14 +23,14 @@ from studio.captions.reading import NO_STAMP, CaptionReader, caption_from
 from studio.captions.reading import PERSON as PERSON
 from studio.captions.reading import Caption as Caption
 from studio.dataset.folder import caption_path, captions_lock, look
-from studio.errors import BusyError, EnvironmentalError, StudioError
+from studio.errors import BusyError, EnvironmentalError, InputError, StudioError
 from studio.findings import Finding
 
 if TYPE_CHECKING:
     from studio.project import Project
 
 LONGEST = 20_000
-"""Characters kept of one caption; more is no caption but a file in the wrong place."""
+"""Characters of the longest caption; more is no caption but a text in the wrong place."""
 _SYNC_EACH = 20  # up to so many captions each is flushed by itself; beyond, the whole disk once
 
 
@@ -78,13 +78,15 @@ class CaptionStore(CaptionReader):
         """Write many captions as one step of the history: all of them, or after an error none.
 
         texts: by picture name. expected: as in `set`, by name; a caption changed meanwhile is left alone and reported
-        in `skipped`. status: of the written captions; otherwise a person's words are
-        approved and an engine's need review.
+        in `skipped`. status: of the written captions; otherwise a person's words are approved and an engine's
+        need review.
+        Raises NotFoundError when a picture does not exist, InputError when a text is no caption, EnvironmentalError.
         """
         trigger = self.trigger
-        for name in texts:
-            self._must_exist(name)
         with self._writing():
+            for name, text in texts.items():
+                self._must_exist(name)
+                _must_be_a_caption(name, text)
             steps, skipped = [], []
             for name, text in texts.items():
                 current = self._read(name)
@@ -95,7 +97,7 @@ class CaptionStore(CaptionReader):
                 ):
                     skipped.append(_changed_meanwhile(name))
                     continue
-                text = words.clean(text)[:LONGEST]
+                text = words.clean(text)
                 after = words.with_trigger(text, trigger) if text else None
                 now = Note(
                     author,
@@ -110,12 +112,10 @@ class CaptionStore(CaptionReader):
 
     def approve(self, names: Iterable[str]) -> EditResult:
         """Mark captions as approved. Empty ones stay as they are."""
-        names = list(names)
-        for name in names:
-            self._must_exist(name)
         with self._writing():
             steps = []
             for name in names:
+                self._must_exist(name)
                 text, note = self._read(name), self._notes.get(name)
                 if text and not (note and note.status == "approved" and note.mark == mark_of(text)):
                     known = caption_from((NO_STAMP, text, True), note)
@@ -211,16 +211,7 @@ class CaptionStore(CaptionReader):
             entry, names, skipped = stack[-1], [], []
             for step, expected, _ in entry.way(way):
                 if not (self.folder / step.name).is_file():
-                    skipped.append(
-                        Finding(
-                            severity="warn",
-                            code="picture-gone",
-                            what=f"{step.name} is no longer in the dataset.",
-                            why="Its caption went with it.",
-                            fix="Restore the picture first.",
-                            where=(step.name,),
-                        )
-                    )
+                    skipped.append(gone(step.name))
                 elif (self._read(step.name) or "") != (expected or ""):
                     skipped.append(_changed_meanwhile(step.name))
                 else:
@@ -296,6 +287,27 @@ class _Writing:
     def __exit__(self, *_: object) -> None:
         self._store._cache.guard.release()
         self._lock.__exit__(None, None, None)
+
+
+def _must_be_a_caption(name: str, text: str) -> None:
+    if len(text) > LONGEST:
+        raise InputError(
+            f"The caption of {name} would have {len(text):,} characters.",
+            "No model reads that much; it looks like a text that belongs elsewhere.",
+            f"Shorten it to what the picture shows; {LONGEST:,} characters are the limit.",
+        )
+
+
+def gone(name: str) -> Finding:
+    """A picture whose caption cannot be written because it is no longer there."""
+    return Finding(
+        severity="warn",
+        code="picture-gone",
+        what=f"{name} is no longer in the dataset.",
+        why="Its caption went with it.",
+        fix="Restore the picture first.",
+        where=(name,),
+    )
 
 
 def _says(note: Note | None) -> tuple[str, str, str] | None:

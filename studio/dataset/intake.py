@@ -103,7 +103,7 @@ def import_pictures(
             "The file or folder was moved, or its name is spelled differently.",
             "Give the path of a folder, a ZIP or pictures that exist.",
         )
-    with gather(sources) as gathered:
+    with gather(sources, leave_out=(project.folder, project.cache_dir)) as gathered:
         return _import(project, gathered, [str(s) for s in sources], progress, should_stop)
 
 

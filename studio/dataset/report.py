@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio import files
+from studio.captions.audit import COMMON, FUSED
 from studio.captions.stats import tag_counts, term_shares
 from studio.captions.store import CaptionStore
-from studio.dataset.audit import COMMON, FUSED
 from studio.dataset.gate import dataset_findings
 from studio.dataset.scan import scan
 from studio.findings import Finding, blocking, summary

@@ -99,13 +99,17 @@ def refused(label: str, code: str, why: str, fix: str) -> Finding:
     )
 
 
-def gather(sources: Iterable[Path]) -> Gathered:
-    """Look through files, folders (with everything below) and ZIP archives, without reading any picture."""
+def gather(sources: Iterable[Path], leave_out: Iterable[Path] = ()) -> Gathered:
+    """Look through files, folders (with everything below) and ZIP archives, without reading any picture.
+
+    leave_out: folders that are passed over when they lie below a source, such as the project's own.
+    """
+    own = {p.resolve() for p in leave_out}
     found = Gathered()
     for source in sources:
         source = Path(source).expanduser()
         if source.is_dir():
-            _folder(found, source)
+            _folder(found, source, own)
         elif source.is_file():
             _file(found, source)
         else:
@@ -236,7 +240,7 @@ def _unreadable(found: Gathered, label: str, error: BaseException) -> None:
     )
 
 
-def _folder(found: Gathered, top: Path) -> None:
+def _folder(found: Gathered, top: Path, leave_out: set[Path]) -> None:
     # The folder's own name counts, because `10_name` may be the one that was chosen.
     base = top.resolve()
     for root, folders, names in os.walk(
@@ -251,7 +255,11 @@ def _folder(found: Gathered, top: Path) -> None:
                     "It is a link to another folder.",
                     "Add that folder itself.",
                 )
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f.lower() not in _SYSTEM)
+        folders[:] = sorted(
+            f
+            for f in folders
+            if not f.startswith(".") and f.lower() not in _SYSTEM and here / f not in leave_out
+        )
         captions = _Sidecars(names)
         for name in sorted(names):
             path = here / name

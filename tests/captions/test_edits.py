@@ -100,3 +100,15 @@ def test_a_single_change_is_checked_too(project: Project) -> None:
     result = apply(store, changes)
     assert result.changed == () and result.skipped[0].code == "caption-changed"
     assert apply(store, []).changed == ()
+
+
+def test_pictures_gone_since_the_preview_are_named(project: Project) -> None:
+    for name in ("a", "b"):
+        scene(1, (8, 8)).save(project.dataset_dir / f"{name}.png")
+        (project.dataset_dir / f"{name}.txt").write_text("mirastyle, cat")
+    store = CaptionStore(project)
+    changes = preview(store.all(), Edit(kind="replace", find="cat", text="dog"), store.trigger)
+    (project.dataset_dir / "a.png").unlink()
+    result = apply(store, changes)
+    assert result.changed == ("b.png",)
+    assert [(f.code, f.where) for f in result.skipped] == [("picture-gone", ("a.png",))]

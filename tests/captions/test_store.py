@@ -15,7 +15,7 @@ from studio.captions import journal as journalling
 from studio.captions import store as storing
 from studio.captions.store import CaptionStore
 from studio.dataset.folder import captions_lock
-from studio.errors import BusyError, EnvironmentalError, NotFoundError
+from studio.errors import BusyError, EnvironmentalError, InputError, NotFoundError
 from studio.project import Project
 from tests.dataset.pictures import scene
 
@@ -106,6 +106,12 @@ def test_text_in_any_script_and_quotes_survive(filled: Project) -> None:
     CaptionStore(filled).undo()
     assert on_disk(filled)["p1"] == f"mirastyle, {words}"
     assert CaptionStore(filled).get("p1.png").text == f"mirastyle, {words}"
+
+
+def test_a_text_that_is_no_caption_is_refused_whole(filled: Project) -> None:
+    with pytest.raises(InputError, match="characters"):
+        CaptionStore(filled).set_many({"p1.png": "fine", "p2.png": "x" * 30_000})
+    assert on_disk(filled)["p1"] == "mirastyle, thing1"
 
 
 def test_several_lines_are_kept(filled: Project) -> None:

@@ -6,12 +6,13 @@ import pytest
 from PIL import Image, ImageFilter
 
 from studio.captions.store import CaptionStore
-from studio.dataset.audit import audit, named
+from studio.dataset.audit import audit
 from studio.dataset.gate import FIXES, dataset_findings, dataset_fingerprint, fix_finding
 from studio.dataset.intake import import_pictures
 from studio.dataset.report import dataset_report
 from studio.dataset.scan import scan
 from studio.dataset.set_aside import remove_pictures, restore_pictures, set_aside_list
+from studio.dataset.wording import named
 from studio.errors import InputError, NotFoundError
 from studio.findings import Finding, blocking
 from studio.models import BaseModelEntry

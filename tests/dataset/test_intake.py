@@ -11,6 +11,7 @@ from studio.captions.store import CaptionStore
 from studio.dataset import sources
 from studio.dataset.intake import import_pictures, import_uploads
 from studio.dataset.origins import all_origins, picture_repeats
+from studio.dataset.scan import scan
 from studio.dataset.set_aside import remove_pictures, restore_pictures
 from studio.errors import EnvironmentalError, InputError
 from studio.project import Project
@@ -202,6 +203,15 @@ def test_stopping_keeps_what_came_in(project: Project, tmp_path: Path) -> None:
     assert report.stopped and report.added == ["p00.png", "p01.png"]
     assert seen == [(1, 5, "p00.png"), (2, 5, "p01.png")]
     assert names(project) == ["p00.png", "p00.txt", "p01.png", "p01.txt"]
+
+
+def test_the_project_itself_is_no_source(project: Project, tmp_path: Path) -> None:
+    import_pictures(project, [folder_of(tmp_path / "s", 2)])
+    scan(project)
+    for source in (project.workspace.root, project.folder, project.dataset_dir):
+        report = import_pictures(project, [source])
+        assert report.added == [] and report.refused == [], source
+    assert len(names(project)) == 4
 
 
 # ---------------------------------------------------------------- archives

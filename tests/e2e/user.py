@@ -43,10 +43,6 @@ WATCH = """
 """.replace("%s", MARK)
 # On an address such as /run Streamlit first asks below /run for its own files, and is told that they are elsewhere.
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
-# What the browser says while the server is away: it was the test that took it away.
-AWAY = re.compile(
-    r"WebSocket|ERR_CONNECTION|Failed to load resource|Failed to fetch|Network Error|ERR_NETWORK", re.I
-)
 
 
 class User:
@@ -55,6 +51,7 @@ class User:
     def __init__(self, context: BrowserContext, server: Server, *, shots: str = "", name: str = "") -> None:
         self.context, self.server = context, server
         self.faults: list[str] = []
+        # While it is, the browser complains about that; what is shown to the user still counts.
         self.server_may_be_away = False
         self._shots = Path(shots) / re.sub(r"\W+", "_", name) if shots else None
         self._count = 0
@@ -65,7 +62,7 @@ class User:
         self.page = context.new_page()
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type != "error" or (self.server_may_be_away and AWAY.search(message.text)):
+        if message.type != "error" or (self.server_may_be_away and MARK not in message.text):
             return
         asked = message.location.get("url", "")
         if not PROBE.search(asked):

@@ -32,7 +32,7 @@ from studio.project import Project
 
 ROWS = 25
 TAGS_SHOWN = 40
-AUTHORS = {"person": "you", "import": "imported", "": ""}
+AUTHORS = {"person": "written by you", "import": "came with the picture", "": ""}
 STATUS = {
     "empty": ":orange-badge[:material/edit: empty]",
     "needs review": ":blue-badge[:material/visibility: needs review]",
@@ -261,8 +261,8 @@ def card(project: Project, seen: Scan, captions: dict[str, Caption], names: list
         st.text_area("Caption", key=key, height=160, on_change=act, args=(save_card, project, name, key, caption.text),
                      help=f"{STYLES[entry.caption_style]} The trigger word is put in front by itself.")  # fmt: skip
         tokens(str(st.session_state[key]), entry, project)
-        by = AUTHORS.get(caption.author, caption.author)
-        st.markdown(STATUS[caption.status] + (f" :small[:gray[written by {by}]]" if by else ""))
+        by = AUTHORS.get(caption.author, f"written by {caption.author}")
+        st.markdown(STATUS[caption.status] + (f" :small[:gray[{by}]]" if by else ""))
         if caption.outside:
             st.caption(":material/info: Another program changed this caption.")
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -77,16 +78,24 @@ def test_the_windows_lines_name_real_things(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_make_demo(tmp_path: Path) -> None:
     said = _run(_make("demo"), tmp_path)
     for word in ("NO-GO", "GO", "loss", "weight", ".png"):
         assert word.lower() in said.lower(), word
     assert (tmp_path / "studio.md").is_file()
-    sheets = list(tmp_path.glob("projects/*/grids/*/sheet.png"))
-    assert sheets, "the demo leaves a project with a contact sheet"
+    (sheet,) = tmp_path.glob("projects/*/grids/*/sheet.png")
+    weights = json.loads((sheet.parent / "metrics.json").read_text())["weights"]
+    effects = [w["effect"] for w in weights]
+    assert effects == sorted(effects) and effects[-1] > effects[0], "the effect grows with the weight"
+    note = json.loads(next(tmp_path.glob("projects/*/demo.json")).read_text())
+    trained = next(s for s in note["stages"] if s["name"] == "train")
+    assert trained["loss"] < 0.5 * trained["first_loss"], "the LoRA learned"
+    assert 0.3 <= next(s for s in note["stages"] if s["name"] == "grid")["weight"] <= 1.0
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_path_in_six_lines(tmp_path: Path) -> None:
     assert len(PYTHON) == 6
     for line in PYTHON:

@@ -147,7 +147,7 @@ def test_settings_by_pair_by_flag_and_back_to_a_preset(cli: Cli, project: Path) 
     answer = cli(
         "config",
         "set",
-        "learning-rate=1e-3",
+        "learning-rate=2e-3",
         "--no-cache-latents",
         "--sample-prompts",
         "a dog",
@@ -172,7 +172,7 @@ def test_settings_by_pair_by_flag_and_back_to_a_preset(cli: Cli, project: Path) 
 def test_settings_follow_and_go_back_one_by_one(cli: Cli, project: Path) -> None:
     cli("config", "reset", "--preset", "pocket-quick", "--yes")
     changed = cli("config", "set", "optimizer=prodigy", "--json").json["changed"]
-    assert changed["learning_rate"] == [0.0012, 1.0]
+    assert changed["learning_rate"] == [0.001, 1.0]
     assert cli("config", "reset", "optimizer", "learning-rate", "--yes").code == 0
     assert cli("config", "show", "--json").json["changed"] == {}
 

@@ -82,18 +82,3 @@ def test_a_stopped_demo_goes_on_where_it_was(
     assert len(list((home / "projects" / "sample-blueprint" / "runs").iterdir())) == 1
     assert note_of(home)["finished"]
     assert [p.name for p in (home / "projects").iterdir()] == ["sample-blueprint"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_demo_for_real(cli: Cli, home: Path) -> None:
-    """With the built-in trainer and renderer: the loss falls, and the effect grows with the weight."""
-    answer = cli("demo", "--json")
-    assert answer.code == 0, answer.out
-    data = answer.json
-    assert data["loss"]["last"] < data["loss"]["first"]
-    assert 0.3 <= data["recommended_weight"] <= 1.0
-    grid = next(s for s in data["stages"] if s["name"] == "grid")
-    metrics = json.loads((Path(grid["sheet"]).parent / "metrics.json").read_text())
-    effects = [w["effect"] for w in metrics["weights"]]
-    assert effects == sorted(effects) and effects[-1] > 0

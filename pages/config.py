@@ -369,7 +369,7 @@ with page(PAGES["config"].title, PAGES["config"].about, project=project, step="c
     left, right = st.columns([2.4, 1], gap="large")
     # Beside long lists the estimate has to stay in sight; Streamlit has no element for that.
     st.html(
-        "<style>.stColumn:has(.st-key-what_it_takes) { position: sticky; top: 4.5rem; align-self: flex-start; }</style>"
+        "<style>.stColumn:has(.st-key-what_it_takes){position:sticky;top:4.5rem;align-self:start}</style>"
     )
     with right, st.container(border=True, key="what_it_takes"), caught():
         beside(project, settings)

@@ -27,6 +27,8 @@ st.set_page_config(
     },
 )
 st.html(ROOT / "pages" / "static" / "app.css")
+# Dialogs and popovers hang on the body, outside of the element on which Streamlit says whether it is dark.
+st.html(f"<style>body {{ color-scheme: {'dark' if st.context.theme.type == 'dark' else 'light'}; }}</style>")
 follow_address()
 forget_steps()
 page = st.navigation(

@@ -67,7 +67,9 @@ def differences(before: Run, after: Run) -> list[Difference]:
     a, b = before.manifest, after.manifest
     found = []
     if a["base_model"]["fingerprint"] != b["base_model"]["fingerprint"]:
-        found.append(Difference("Base model", a["base_model"]["title"], b["base_model"]["title"]))
+        titles = a["base_model"]["title"], b["base_model"]["title"]
+        same = titles[0] == titles[1]
+        found.append(Difference("Base model", *(("as it was", "its files changed") if same else titles)))
     if a["dataset"]["fingerprint"] != b["dataset"]["fingerprint"]:
         counts = a["dataset"]["pictures"], b["dataset"]["pictures"]
         if counts[0] != counts[1]:

@@ -36,6 +36,16 @@ def test_differences_name_settings_pictures_model_and_versions(project: Project)
     assert found["Version of torch"][1] == "9.9"
 
 
+def test_a_base_model_whose_files_changed_is_not_called_the_same(project: Project) -> None:
+    first, second = worlds.run(project, run_id="run-1"), worlds.run(project, run_id="run-2")
+    manifest = files.read_json(second.folder / MANIFEST)
+    manifest["base_model"]["fingerprint"] = "b2"
+    files.write_json(second.folder / MANIFEST, manifest)
+    assert compare.differences(first, list_runs(project)[0]) == [
+        compare.Difference("Base model", "as it was", "its files changed")
+    ]
+
+
 def test_the_same_run_twice_has_no_differences(project: Project) -> None:
     first, second = worlds.run(project, run_id="run-1"), worlds.run(project, run_id="run-2")
     assert compare.differences(first, second) == []

@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from studio.settings import TrainingSettings
 from studio.training.lora_keys import Part, lora_name, target_pattern
 from studio.training.workers.base_model import BaseModel
+from studio.training.workers.fused import fuse, projections_as_matrices
 
 ADAPTER = "default"
 
@@ -22,12 +23,14 @@ class Network:
     """Adapters in a base model.
 
     models: part -> the model that carries them, UNet first; layers: (part, path) -> the adapted layer.
+    convolutions: whether the base model's own projections are 1 x 1 convolutions; its files have their shape then.
     """
 
     family: str
     alpha: float
     models: dict[Part, Any]
     layers: dict[tuple[Part, str], Any]
+    convolutions: bool
 
     def weights(self, part: Part | None = None) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Trained tensors by kohya name with `.lora_down.weight` or `.lora_up.weight`, in a fixed order."""
@@ -49,7 +52,11 @@ class Network:
         """The tensors of a kohya LoRA file: down, up and alpha for each layer, on the CPU, in `dtype`."""
         tensors = {name: p.detach().to("cpu", dtype).contiguous() for name, p in self.weights()}
         for part, path in self.layers:
-            tensors[f"{lora_name(part, path, self.family)}.alpha"] = torch.tensor(self.alpha, dtype=dtype)
+            name = lora_name(part, path, self.family)
+            tensors[f"{name}.alpha"] = torch.tensor(self.alpha, dtype=dtype)
+            if self.convolutions and path.endswith((".proj_in", ".proj_out")):
+                for half in ("lora_down.weight", "lora_up.weight"):
+                    tensors[f"{name}.{half}"] = tensors[f"{name}.{half}"][:, :, None, None]
         return tensors
 
     def snapshot(self) -> dict[str, torch.Tensor]:
@@ -62,6 +69,10 @@ class Network:
         for name, p in self.weights():
             p.copy_(tensors[name])
 
+    def fuse(self) -> int:
+        """Make the adapters faster where that is possible, once the models are on their device; how many it fits."""
+        return sum(fuse(layer) for layer in self.layers.values())
+
     def train(self, on: bool = True) -> None:
         """Training mode for the models with adapters: dropout and gradient checkpointing work only in it."""
         for model in self.models.values():
@@ -70,6 +81,7 @@ class Network:
 
 def attach(base: BaseModel, settings: TrainingSettings, *, seed: int) -> Network:
     """Put adapters into the base model. The first matrices start random from `seed`, the second at zero."""
+    convolutions = projections_as_matrices(base.unet) > 0
     torch.manual_seed(seed)
     parts: list[Part] = ["unet"]
     models: dict[Part, Any] = {"unet": base.unet}
@@ -99,4 +111,4 @@ def attach(base: BaseModel, settings: TrainingSettings, *, seed: int) -> Network
                     half.weight.data = half.weight.data.to(torch.float32)
                     half.weight.requires_grad_(True)
                 layers[part, path] = module
-    return Network(base.family, settings.alpha, models, layers)
+    return Network(base.family, settings.alpha, models, layers, convolutions)

@@ -125,6 +125,7 @@ def prepare(plan: TrainingPlan, stages: Stages) -> Setup:
     network = attach(base, s, seed=s.seed)
     for model in network.models.values():
         model.to(device)
+    network.fuse()
     if s.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
         for encoder in base.text_encoders:

@@ -5,7 +5,6 @@ Nothing here is random: the same font and names give the same bytes.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +59,8 @@ def flawed(drawn: dict[str, Image.Image], folder: Path) -> None:
     _empty(folder)
     for number, name in enumerate(FLAWED, start=1):
         _write(folder, f"{number:02d}_{name}", drawn[name], f"{TRIGGER}, {name}")
-    # an exact duplicate: the same bytes under another name
-    shutil.copyfile(folder / "01_car.png", folder / "10_car_copy.png")
+    # an exact duplicate: the same pixels saved by another program, so that the bytes differ and it gets as far as gate 1
+    drawn["car"].save(folder / "10_car_copy.png", compress_level=1)
     (folder / "10_car_copy.txt").write_text(f"{TRIGGER}, car\n", encoding="utf-8")
     # a near duplicate: a little darker, a little smaller and saved as JPEG, as a second export of the picture would be
     near = Image.fromarray((np.asarray(drawn["house"]).astype(np.float32) * 0.96).round().astype(np.uint8))

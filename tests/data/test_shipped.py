@@ -79,11 +79,11 @@ def test_the_flawed_folder_has_its_flaws() -> None:
     captions = {
         n: p.with_suffix(".txt").read_text() for n, p in pictures.items() if p.with_suffix(".txt").exists()
     }
-    contents = [p.read_bytes() for p in pictures.values()]
+    pixels = [Image.open(p).tobytes() for n, p in pictures.items() if n not in damaged]
     assert damaged == ["12_penguin_broken.png"]
     assert len(pictures) - len(captions) == 1
     assert [n for n, c in captions.items() if not c.startswith("bluprnt")] == ["05_sailboat.png"]
-    assert len(contents) - len(set(contents)) == 1
+    assert len(pixels) - len(set(pixels)) == 1, "one picture is there twice"
 
 
 _DRAW = """

@@ -42,9 +42,9 @@ docs: setup
 	$(BIN)/python -m studio.cli.docs
 
 bench: dev
-	$(BIN)/python benchmarks/train_steps.py
-	$(BIN)/python benchmarks/grid.py
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python -m benchmarks.train_steps
+	$(BIN)/python -m benchmarks.grid
+	$(BIN)/python -m benchmarks.demo
 
 # Rebuilds the built-in base model from fonts-noto-color-emoji and emojibase-data; about an hour on two cores.
 pocket: dev

@@ -1,6 +1,6 @@
 """Wall time of the demo by stage, against the time that its training steps alone take.
 
-    python benchmarks/demo.py [--runs 1]
+    python -m benchmarks.demo [--runs 1]
 
 Each run is a whole `python -m studio demo` in a fresh workspace. The last column is the share of the whole; "steps alone" is
 what the dry run's seconds per step promise for the training, so the rest of the training stage is starting, loading, samples

@@ -65,7 +65,12 @@ def fresh_table() -> None:
 def undo(project: Project) -> None:
     """Take back the last change of captions, also one of another visit."""
     result = CaptionStore(project).undo()
-    say(f"Undone: {result.what}.", undo=lambda: redo(project), undo_label="Do it again", findings=list(result.skipped))
+    say(
+        f"Undone: {result.what}.",
+        undo=lambda: redo(project),
+        undo_label="Do it again",
+        findings=list(result.skipped),
+    )
     fresh_table()
 
 
@@ -116,7 +121,14 @@ def pick_tags(captions: dict[str, Caption], trigger: str) -> list[str]:
     counts = tag_counts(captions, trigger).most_common()
     if not counts:
         return []
-    query = st.text_input("Find a tag", key="tag_query", type="search", label_visibility="collapsed", placeholder="Find a tag", live=True)
+    query = st.text_input(
+        "Find a tag",
+        key="tag_query",
+        type="search",
+        label_visibility="collapsed",
+        placeholder="Find a tag",
+        live=True,
+    )
     shown = [(t, n) for t, n in counts if not query or query.lower() in t.lower()]
     chosen = [t for t in st.session_state.get("tags") or [] if t in dict(counts)]
     some = dict(shown[:TAGS_SHOWN]) | {t: dict(counts)[t] for t in chosen}
@@ -131,7 +143,9 @@ def filtered(captions: dict[str, Caption], trigger: str, picked: list[str]) -> l
     """The names that the filters let through."""
     count = {s: sum(s in ("all", c.status) for c in captions.values()) for s in SHOW}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        query = st.text_input("Find", key="caption_query", type="search", placeholder="Name or words", live=True)
+        query = st.text_input(
+            "Find", key="caption_query", type="search", placeholder="Name or words", live=True
+        )
         status = st.segmented_control("Show", list(SHOW), key="caption_show", default="all", required=True,
                                       format_func=lambda s: f"{SHOW[s]} {count[s]}")  # fmt: skip
     wanted = {t.casefold() for t in picked}
@@ -150,7 +164,9 @@ def filtered(captions: dict[str, Caption], trigger: str, picked: list[str]) -> l
 # --- the table
 
 
-def table_frame(project: Project, seen: Scan, captions: dict[str, Caption], texts: dict[str, str]) -> tuple[str, pd.DataFrame]:
+def table_frame(
+    project: Project, seen: Scan, captions: dict[str, Caption], texts: dict[str, str]
+) -> tuple[str, pd.DataFrame]:
     """The table's key and content. Both stay while somebody types: a table whose content changes below an open cell loses
     what is typed into it. Only when the disk says something else than what stands in the cells, it is made anew."""
     key = table_key(project, tuple(texts))
@@ -200,7 +216,10 @@ def table(project: Project, seen: Scan, captions: dict[str, Caption], names: lis
         disabled=["File", "Picture"],
         column_config={
             "Picture": st.column_config.ImageColumn(width=76),
-            "Caption": st.column_config.TextColumn(width=400, help="Type, or press Enter to change. Saved at once; the trigger word goes in front by itself."),
+            "Caption": st.column_config.TextColumn(
+                width=400,
+                help="Type, or press Enter to change. Saved at once; the trigger word goes in front by itself.",
+            ),
             "Approved": st.column_config.CheckboxColumn(width=90, help="Tick when the words are right."),
             "File": st.column_config.TextColumn(width=130),
         },
@@ -239,7 +258,9 @@ def move(by: int, count: int) -> None:
     st.session_state["card_at"] = (int(st.session_state.get("card_at", 0)) + by) % max(1, count)
 
 
-def card(project: Project, seen: Scan, captions: dict[str, Caption], names: list[str], entry: BaseModelEntry) -> None:
+def card(
+    project: Project, seen: Scan, captions: dict[str, Caption], names: list[str], entry: BaseModelEntry
+) -> None:
     """One picture, large, with its caption."""
     if not names:
         st.caption("No caption fits.")
@@ -266,8 +287,16 @@ def card(project: Project, seen: Scan, captions: dict[str, Caption], names: list
         if caption.outside:
             st.caption(":material/info: Another program changed this caption.")
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.button("Previous", key="card_prev", icon=":material/arrow_back:", on_click=move, args=(-1, len(names)))
-            st.button("Skip", key="card_next", icon=":material/arrow_forward:", on_click=move, args=(1, len(names)))
+            st.button(
+                "Previous",
+                key="card_prev",
+                icon=":material/arrow_back:",
+                on_click=move,
+                args=(-1, len(names)),
+            )
+            st.button(
+                "Skip", key="card_next", icon=":material/arrow_forward:", on_click=move, args=(1, len(names))
+            )
             st.button("Approve and go on", key="card_ok", icon=":material/check:", on_click=act,
                       args=(approve_next, project, name, key, len(names)), shortcut="Ctrl+Enter")  # fmt: skip
 
@@ -315,13 +344,17 @@ def bulk(project: Project, captions: dict[str, Caption], names: list[str], trigg
         with st.container(horizontal=True):
             whole = st.checkbox("Whole words only", key="bulk_whole")
             case = st.checkbox("Upper and lower case differ", key="bulk_case")
-            regex = st.checkbox("Regular expression", key="bulk_regex", help="For those who know them: (a|b), \\1 and so on.")
+            regex = st.checkbox(
+                "Regular expression", key="bulk_regex", help="For those who know them: (a|b), \\1 and so on."
+            )
     some = 0 < len(names) < len(captions)
     scope = "all"
     if some:
         scope = st.segmented_control("In", ["all", "shown"], key="bulk_scope", default="shown", required=True,
                                      format_func=lambda s: f"All {len(captions)} captions" if s == "all" else f"The {len(names)} shown below")  # fmt: skip
-    if (kind in ("replace", "remove_tag", "rename_tag") and not find) or (kind in ("prepend", "append") and not text):
+    if (kind in ("replace", "remove_tag", "rename_tag") and not find) or (
+        kind in ("prepend", "append") and not text
+    ):
         st.caption("Type the words to see what changes.")
         return
     if kind == "rename_tag" and not text:
@@ -362,13 +395,19 @@ def retrigger(project: Project) -> None:
     """Another trigger word, in the project and in every caption."""
     word = str(st.session_state["new_trigger"]).strip()
     result = change_trigger(project, word)
-    done(result, f"The trigger word is now `{word}`, in {count_words(len(result.changed), 'caption')}.", project)
+    done(
+        result,
+        f"The trigger word is now `{word}`, in {count_words(len(result.changed), 'caption')}.",
+        project,
+    )
 
 
 # --- the page
 
 
-def toolbar(project: Project, store: CaptionStore, captions: dict[str, Caption], names: list[str], trigger: str) -> None:
+def toolbar(
+    project: Project, store: CaptionStore, captions: dict[str, Caption], names: list[str], trigger: str
+) -> None:
     """Undo, redo, approve, the trigger word."""
     waiting = [n for n in names if captions[n].status == "needs review"]
     with st.container(horizontal=True, vertical_alignment="center", key="caption_tools"):
@@ -407,9 +446,15 @@ def draw(project: Project) -> None:
     st.caption(f":material/lightbulb: {STYLES[entry.caption_style]} Name what may change; leave out what you teach. "
                f"`{trigger}` is put in front by itself.")  # fmt: skip
     if found:
-        show_findings(found, key="caption_noticed", labels=FIXES, on_action=lambda f: mend(project, f), compact=True)
+        show_findings(
+            found, key="caption_noticed", labels=FIXES, on_action=lambda f: mend(project, f), compact=True
+        )
     chosen = st.session_state.get("tags") or []
-    told = f"Tags: only {', '.join(plain(t, 20) for t in chosen)}" if chosen else "Tags and how often they occur: click to filter"
+    told = (
+        f"Tags: only {', '.join(plain(t, 20) for t in chosen)}"
+        if chosen
+        else "Tags and how often they occur: click to filter"
+    )
     with st.expander(told, icon=":material/sell:", key="tag_box"):
         picked = pick_tags(captions, trigger)
     many = st.expander("Edit many at once", icon=":material/edit_note:", key="bulk", on_change="rerun")
@@ -426,7 +471,13 @@ def draw(project: Project) -> None:
         with views[1]:
             card(project, seen, captions, names, entry)
     st.space("small")
-    blocked = f"{count_words(empty, 'caption')} missing." if empty else f"{count_words(len(bad), 'finding')} above must be mended first." if bad else ""
+    blocked = (
+        f"{count_words(empty, 'caption')} missing."
+        if empty
+        else f"{count_words(len(bad), 'finding')} above must be mended first."
+        if bad
+        else ""
+    )
     go_on("config", "Go on to the settings", blocked=blocked)
     what_next("You choose a preset, or every setting by yourself, and see what the training takes.",
               "Captions can still be changed later; gate 1 is then checked again.")  # fmt: skip
@@ -437,10 +488,18 @@ def draw(project: Project) -> None:
 project = require_project()
 with page("Captions", "The words that go with each picture. What they leave out becomes part of the trigger word.", project=project, step="captions"):  # fmt: skip
     if not guidance.picture_count(project):
-        st.info("Captions belong to pictures. Add those first.", title="No pictures yet", icon=":material/photo_library:")
+        st.info(
+            "Captions belong to pictures. Add those first.",
+            title="No pictures yet",
+            icon=":material/photo_library:",
+        )
         link("dataset", "Add pictures", icon=":material/arrow_forward:")
     elif guidance.unseen(project) > 60:
-        st.info("The studio has not looked at the new pictures yet.", title="One step back", icon=":material/photo_library:")
+        st.info(
+            "The studio has not looked at the new pictures yet.",
+            title="One step back",
+            icon=":material/photo_library:",
+        )
         link("dataset", "Look at them on the dataset page", icon=":material/arrow_forward:")
     else:
         draw(project)

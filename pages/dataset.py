@@ -55,7 +55,11 @@ def take_folder(project: Project) -> None:
     """Import a folder, a ZIP or a file of this computer, as a job."""
     typed = str(st.session_state.get("folder_path", "")).strip().strip("\"'")
     if not typed:
-        raise InputError("No folder was given.", "The field is empty.", "Type or paste the path of a folder, a ZIP or a picture.")
+        raise InputError(
+            "No folder was given.",
+            "The field is empty.",
+            "Type or paste the path of a folder, a ZIP or a picture.",
+        )
     start_import(project, [Path(typed)])
     st.session_state["folder_path"] = ""
 
@@ -83,8 +87,16 @@ def bring_in(project: Project, *, first: bool) -> None:
             placeholder=str(Path("Pictures") / "my-pictures"),
             help="For many pictures. Everything inside, also in subfolders, is copied; the originals stay as they are.",
         )
-        st.button("Import", key="folder_go", icon=":material/drive_folder_upload:", on_click=act, args=(take_folder, project))
-    st.caption(":material/lock: Your files are copied into the project. The originals are only read, and nothing leaves this computer.")
+        st.button(
+            "Import",
+            key="folder_go",
+            icon=":material/drive_folder_upload:",
+            on_click=act,
+            args=(take_folder, project),
+        )
+    st.caption(
+        ":material/lock: Your files are copied into the project. The originals are only read, and nothing leaves this computer."
+    )
 
 
 def busy_job(project: Project) -> Job | None:
@@ -548,7 +560,9 @@ with page(
     else:
         waiting = guidance.unseen(project)
         if waiting and st.session_state.get("looked") != waiting:
-            st.session_state["looked"] = waiting  # once: a picture that cannot be looked at must not be asked for again
+            st.session_state["looked"] = (
+                waiting  # once: a picture that cannot be looked at must not be asked for again
+            )
             with st.spinner("Looking at the pictures"):
                 scan(project)
             st.rerun()  # the step bar above was drawn from what was known before

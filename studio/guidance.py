@@ -110,7 +110,11 @@ def _findings(project: Project, listing: Listing, captions: Mapping[str, Caption
     intent, entry = project.intent, _entry(project)
     have = _answers.get(project.folder)
     # The store hands out the same object while no caption, author or mark changes.
-    if have is not None and have.captions is captions and (have.listing, have.intent, have.entry) == (listing, intent, entry):
+    if (
+        have is not None
+        and have.captions is captions
+        and (have.listing, have.intent, have.entry) == (listing, intent, entry)
+    ):
         return have.found
     found = audit(project, scan(project), entry)
     if len(_answers) > 16:
@@ -163,9 +167,23 @@ def _dataset(there: int, waiting: int, bad: list[Finding]) -> Step:
         return Step("dataset", "Dataset", "needs you", "", "no pictures yet", "Add pictures")
     words = count_words(there, "picture")
     if waiting:
-        return Step("dataset", "Dataset", "needs you", words, f"{count_words(waiting, 'picture')} not checked yet", "Check the pictures")
+        return Step(
+            "dataset",
+            "Dataset",
+            "needs you",
+            words,
+            f"{count_words(waiting, 'picture')} not checked yet",
+            "Check the pictures",
+        )
     if bad:
-        return Step("dataset", "Dataset", "needs you", words, f"{count_words(len(bad), 'finding')} to mend", "Mend the findings")
+        return Step(
+            "dataset",
+            "Dataset",
+            "needs you",
+            words,
+            f"{count_words(len(bad), 'finding')} to mend",
+            "Mend the findings",
+        )
     return Step("dataset", "Dataset", "done", words)
 
 
@@ -173,17 +191,32 @@ def _captions(captions: Mapping[str, Caption], bad: list[Finding]) -> Step:
     if not captions:
         return Step("captions", "Captions", "not yet", "", "pictures come first")
     empty = sum(not c.text for c in captions.values())
-    written = f"{len(captions) - empty} of {len(captions)} written" if empty else count_words(len(captions), "caption")
+    written = (
+        f"{len(captions) - empty} of {len(captions)} written"
+        if empty
+        else count_words(len(captions), "caption")
+    )
     if empty:
-        return Step("captions", "Captions", "needs you", written, f"{empty} missing", "Write the missing captions")
+        return Step(
+            "captions", "Captions", "needs you", written, f"{empty} missing", "Write the missing captions"
+        )
     if bad:
-        return Step("captions", "Captions", "needs you", written, f"{count_words(len(bad), 'finding')} to mend", "Mend the captions")
+        return Step(
+            "captions",
+            "Captions",
+            "needs you",
+            written,
+            f"{count_words(len(bad), 'finding')} to mend",
+            "Mend the captions",
+        )
     return Step("captions", "Captions", "done", written)
 
 
 def _config(project: Project, ready: bool) -> Step:
     if not (project.folder / "settings.yaml").is_file():
-        return Step("config", "Config", "needs you" if ready else "not yet", "", "no preset chosen", "Choose a preset")
+        return Step(
+            "config", "Config", "needs you" if ready else "not yet", "", "no preset chosen", "Choose a preset"
+        )
     try:
         project.settings  # noqa: B018  a file damaged by hand shows itself by being read
         said = gates.verdict(project, "config")
@@ -191,7 +224,9 @@ def _config(project: Project, ready: bool) -> Step:
         return Step("config", "Config", "needs you", "", "the settings cannot be read", "Mend the settings")
     if said is not None and not said.passed and gates.state(project, "config").state == "blocked":
         return Step("config", "Config", "needs you", "", "gate 2 is blocked", "Mend the settings")
-    return Step("config", "Config", "done", f"preset {project.preset}" if project.preset else "your own settings")
+    return Step(
+        "config", "Config", "done", f"preset {project.preset}" if project.preset else "your own settings"
+    )
 
 
 def _run(project: Project, ready: bool) -> Step:
@@ -205,7 +240,9 @@ def _run(project: Project, ready: bool) -> Step:
         return Step("run", "Run", "done", words)
     if runs:
         return Step("run", "Run", "needs you", "", f"the last run was {_ended(runs[0])}", "See what happened")
-    return Step("run", "Run", "needs you" if ready else "not yet", "", "not trained yet", "Check the gates and train")
+    return Step(
+        "run", "Run", "needs you" if ready else "not yet", "", "not trained yet", "Check the gates and train"
+    )
 
 
 def _ended(run: Run) -> str:
@@ -221,20 +258,38 @@ def _evaluation(project: Project, run: Step) -> Step:
     grids = list_grids(project)
     live = next((g for g in grids if g.job.is_alive), None)
     if live is not None:
-        return Step("evaluation", "Evaluation", "working", "drawing the grid now", _left(live.job), "Watch the grid")
+        return Step(
+            "evaluation", "Evaluation", "working", "drawing the grid now", _left(live.job), "Watch the grid"
+        )
     entries = registered(project)
     if entries:
         return Step("evaluation", "Evaluation", "done", f"in the library, weight {entries[-1].weight:g}")
     drawn = sum(g.job.state == "finished" for g in grids)
     if drawn:
-        return Step("evaluation", "Evaluation", "needs you", f"{count_words(drawn, 'grid')} drawn", "not in the library yet", "Choose the weight and register")
+        return Step(
+            "evaluation",
+            "Evaluation",
+            "needs you",
+            f"{count_words(drawn, 'grid')} drawn",
+            "not in the library yet",
+            "Choose the weight and register",
+        )
     trained = run.state == "done" or (run.state == "working" and "finished" in run.done_words)
-    return Step("evaluation", "Evaluation", "needs you" if trained else "not yet", "", "no grid yet", "Find the best weight")
+    return Step(
+        "evaluation",
+        "Evaluation",
+        "needs you" if trained else "not yet",
+        "",
+        "no grid yet",
+        "Find the best weight",
+    )
 
 
 def registered(project: Project) -> list[LibraryEntry]:
     """The LoRAs of the library that came from this project, oldest first."""
-    return sorted((e for e in list_library(project.workspace) if e.project == project.slug), key=lambda e: e.registered)
+    return sorted(
+        (e for e in list_library(project.workspace) if e.project == project.slug), key=lambda e: e.registered
+    )
 
 
 # ---------------------------------------------------------------- for the home page
@@ -275,7 +330,13 @@ def working(workspace: Workspace) -> list[Working]:
             spec = job.spec
         except StudioError:
             continue
-        page = "evaluation" if job.folder.parent.name == "grids" else "dataset" if spec.kind in ("import", "scan") else "run"
+        page = (
+            "evaluation"
+            if job.folder.parent.name == "grids"
+            else "dataset"
+            if spec.kind in ("import", "scan")
+            else "run"
+        )
         found.append(Working(job, spec.project or "", page))
     return found
 

@@ -28,7 +28,9 @@ def sample_project(workspace: Workspace) -> Project:
     source = shipped("data", "sample")
     if not source.is_dir():
         raise EnvironmentalError(
-            "The sample pictures are not here.", f"There is no {source}.", "Get the studio's files again, whole."
+            "The sample pictures are not here.",
+            f"There is no {source}.",
+            "Get the studio's files again, whole.",
         )
     project = create_project(
         workspace,
@@ -88,7 +90,10 @@ def deleted_projects(workspace: Workspace) -> list[Deleted]:
         try:
             told = files.read_json(note) or {}
             place = note.parent / Path(str(told.get("from", ""))).name
-            if Path(str(told.get("from", ""))).parts[:1] != ("projects",) or not (place / "project.yaml").is_file():
+            if (
+                Path(str(told.get("from", ""))).parts[:1] != ("projects",)
+                or not (place / "project.yaml").is_file()
+            ):
                 continue
             name = str((files.read_yaml(place / "project.yaml") or {}).get("name", place.name))
         except (InputError, AttributeError):

@@ -117,7 +117,10 @@ def test_a_name_taken_meanwhile_is_refused(workspace: Workspace, project: Projec
 
 def test_a_project_at_work_is_not_deleted(project: Project) -> None:
     command = ["python", "-c", "import sys; sys.stdin.read()"]
-    job = launch(project.jobs_dir / "job-1", JobSpec(kind="scan", title="Looking", command=command, project=project.slug))
+    job = launch(
+        project.jobs_dir / "job-1",
+        JobSpec(kind="scan", title="Looking", command=command, project=project.slug),
+    )
     try:
         assert [w.page for w in guidance.working(project.workspace)] == ["dataset"]
         with pytest.raises(BusyError):

@@ -86,7 +86,10 @@ def _one(
 ) -> None:
     icon, colour, word = LOOK[finding.severity]
     drawn = _pictures(finding, thumb)
-    with st.container(border=True, key=key), st.container(horizontal=True, vertical_alignment="top", gap="medium"):
+    with (
+        st.container(border=True, key=key),
+        st.container(horizontal=True, vertical_alignment="top", gap="medium"),
+    ):
         if len(drawn) == 1:
             st.image(str(drawn[0][1]), width=72, alt=drawn[0][0])
         with st.container(gap="xsmall", width="stretch"):

@@ -67,7 +67,9 @@ def page(
         if project is not None and step:
             try:
                 step_bar(project, step)
-            except StudioError as e:  # the project itself cannot be read: there is nothing to draw a page from
+            except (
+                StudioError
+            ) as e:  # the project itself cannot be read: there is nothing to draw a page from
                 show_error(e)
                 st.stop()
             except Exception as e:  # noqa: BLE001  the page itself may still work without its bar

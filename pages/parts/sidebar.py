@@ -37,7 +37,13 @@ def _project(project: Project) -> None:
     _switcher(project)
     for n, step in enumerate(steps(project), 1):
         if PAGES[step.name].file.is_file():
-            link(step.name, f"{mark(step)} {n} {step.title}", icon="", width="stretch", help=words(step).capitalize())
+            link(
+                step.name,
+                f"{mark(step)} {n} {step.title}",
+                icon="",
+                width="stretch",
+                help=words(step).capitalize(),
+            )
 
 
 def _name(slug: str) -> str:

@@ -55,4 +55,9 @@ def step_bar(project: Project, current: str) -> None:
     with st.container(key="step_bar", horizontal=True, gap="small"):
         for n, step in enumerate(steps(project), 1):
             name = f"**{n} {step.title}**" if step.name == current else f"{n} {step.title}"
-            link(step.name, f"{mark(step)} {name} :small[:gray[{WORDS[step.state]}]]", icon="", help=words(step).capitalize())
+            link(
+                step.name,
+                f"{mark(step)} {name} :small[:gray[{WORDS[step.state]}]]",
+                icon="",
+                help=words(step).capitalize(),
+            )

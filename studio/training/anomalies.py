@@ -137,7 +137,9 @@ def _standstill(losses: list[float], total_steps: int) -> list[Finding]:
                 fix="Look at the samples. If they do not change either, raise the learning rate three times.",
             )
         ]
-    fell = drop(first, middle) >= FELL and first.mean - middle.mean > SURE * math.hypot(first.error, middle.error)
+    fell = drop(first, middle) >= FELL and first.mean - middle.mean > SURE * math.hypot(
+        first.error, middle.error
+    )
     if fell and n < EARLY * total_steps and flat(middle, last):
         return [
             Finding(

@@ -27,14 +27,18 @@ def project(workspace: Workspace, tmp_path: Path) -> Project:
 
 @pytest.fixture
 def flawed(workspace: Workspace) -> Project:
-    made = create_project(workspace, Intent(kind="style", name="Flawed", trigger="bluprnt", base_model="pocket"))
+    made = create_project(
+        workspace, Intent(kind="style", name="Flawed", trigger="bluprnt", base_model="pocket")
+    )
     import_pictures(made, [shipped("data", "sample_flawed")])
     return made
 
 
 @pytest.fixture
 def empty(workspace: Workspace) -> Project:
-    return create_project(workspace, Intent(kind="character", name="Mira", trigger="miraxq", base_model="pocket"))
+    return create_project(
+        workspace, Intent(kind="character", name="Mira", trigger="miraxq", base_model="pocket")
+    )
 
 
 def _names(project: Project) -> list[str]:
@@ -84,7 +88,9 @@ def test_a_folder_comes_in_as_a_job(empty: Project, tmp_path: Path) -> None:
     assert len(list(source.iterdir())) == 16, "the originals are only read"
 
 
-@pytest.mark.parametrize(("typed", "told"), [("", "No folder was given"), ("/no/such/place", "There is nothing at")])
+@pytest.mark.parametrize(
+    ("typed", "told"), [("", "No folder was given"), ("/no/such/place", "There is nothing at")]
+)
 def test_a_wrong_folder_is_told(empty: Project, typed: str, told: str) -> None:
     at = open_page("dataset", empty.slug)
     at.text_input(key="folder_path").input(typed)
@@ -150,7 +156,9 @@ def test_filters_find_pictures(project: Project) -> None:
     assert "No picture fits." in texts(at)
 
 
-def test_buckets_follow_the_base_model_before_a_preset_is_chosen(workspace: Workspace, tmp_path: Path) -> None:
+def test_buckets_follow_the_base_model_before_a_preset_is_chosen(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     made = worlds.project(workspace, worlds.pictures(tmp_path / "in"), preset=False)
     at = _view(open_page("dataset", made.slug), "Buckets")
     assert "64 × 64" in texts(at), "the built-in model's size, not the general default"
@@ -166,7 +174,9 @@ def test_gate_one_is_run_from_the_report(flawed: Project) -> None:
     assert "Gate 1 says NO-GO" in texts(at)
 
 
-def test_many_new_pictures_are_looked_at_by_a_job(empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_new_pictures_are_looked_at_by_a_job(
+    empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in worlds.pictures(tmp_path / "in").iterdir():
         shutil.copy(path, empty.dataset_dir)
     monkeypatch.setattr("studio.guidance.unseen", lambda _p: 500)

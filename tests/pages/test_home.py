@@ -50,7 +50,9 @@ def test_a_card_says_where_it_stands_and_leads_on(project: Project) -> None:
     assert at.title[0].value == "Run"
 
 
-def test_only_the_project_of_the_last_visit_has_a_primary_button(workspace: Workspace, project: Project) -> None:
+def test_only_the_project_of_the_last_visit_has_a_primary_button(
+    workspace: Workspace, project: Project
+) -> None:
     create_project(workspace, Intent(kind="object", name="Other", trigger="othxq"))
     at = open_page("home", project.slug)
     assert [b.key for b in at.button if b.proto.type == "primary"] == [f"next_{project.slug}"]

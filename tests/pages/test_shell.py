@@ -37,7 +37,9 @@ def test_every_page_has_its_file() -> None:
 
 
 @pytest.mark.parametrize("name", list(PAGES))
-def test_every_page_opens_without_and_with_a_project(name: str, workspace: Workspace, project: Project) -> None:
+def test_every_page_opens_without_and_with_a_project(
+    name: str, workspace: Workspace, project: Project
+) -> None:
     assert open_page(name, project.slug).title
     assert open_page(name, "no-such-project").title or PAGES[name].needs_project
 
@@ -125,7 +127,11 @@ def test_the_server_never_loads_torch(tmp_path: Path) -> None:
         "print(json.dumps(sorted(heavy & set(sys.modules))))"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code, str(SHELL), *PAGES], capture_output=True, text=True, cwd=ROOT, timeout=240
+        [sys.executable, "-c", code, str(SHELL), *PAGES],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=240,
     )
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout.splitlines()[-1]) == []
@@ -138,8 +144,14 @@ def test_nothing_is_fetched_from_elsewhere() -> None:
     assert config["browser"]["gatherUsageStats"] is False
     for face in config["theme"]["fontFaces"]:
         assert (ROOT / "pages" / "static" / Path(face["url"]).name).is_file()
-    assert "SIL Open Font License" in (ROOT / "pages" / "static" / "figtree-LICENSE.txt").read_text(encoding="utf-8")
-    for path in [*(ROOT / "pages").rglob("*.py"), *(ROOT / "pages" / "static").glob("*.svg"), ROOT / ".streamlit" / "config.toml"]:
+    assert "SIL Open Font License" in (ROOT / "pages" / "static" / "figtree-LICENSE.txt").read_text(
+        encoding="utf-8"
+    )
+    for path in [
+        *(ROOT / "pages").rglob("*.py"),
+        *(ROOT / "pages" / "static").glob("*.svg"),
+        ROOT / ".streamlit" / "config.toml",
+    ]:
         found = set(re.findall(r"https?://[\w.-]+", path.read_text(encoding="utf-8"))) - {"http://www.w3.org"}
         assert not found, f"{path.name} points outside: {found}"
         assert not re.search(r"page_icon=[\"']:material", path.read_text(encoding="utf-8"))

@@ -101,7 +101,7 @@ def test_captions_are_previewed_written_and_taken_back(cli: Cli, flawed: Path) -
     assert preview.code == 0 and "- bluprnt, car" in preview.out and "+ bluprnt, racing car" in preview.out
     assert captions(flawed) == before
     applied = cli("captions", "replace", "car", "racing car", "--yes", "--json")
-    assert applied.json["applied"] and [c["picture"] for c in applied.json["changes"]] == ["01_car.png"]
+    assert applied.json["applied"] and [c["picture"] for c in applied.json["changes"]] == ["01_car.png", "10_car_copy.png"]
     assert captions(flawed)["01_car.txt"] == "bluprnt, racing car"
     assert cli("captions", "undo", "--yes").code == 0
     assert captions(flawed) == before
@@ -120,7 +120,7 @@ def test_bulk_edits_leave_the_trigger_first(cli: Cli, flawed: Path) -> None:
     assert found["04_airplane.txt"] == "bluprnt, an airplane, sketch"
     assert found["05_sailboat.txt"] == "bluprnt, sailboat, sketch"
     counted = cli("captions", "list", "--tags", "--json").json["tags"]
-    assert counted["sketch"] == 11 and "bluprnt" not in counted
+    assert counted["sketch"] == 12 and "bluprnt" not in counted
     assert cli("captions", "approve", "--yes").code == 0
     assert not cli("captions", "list", "--only", "needs-review", "--json").json["captions"]
 

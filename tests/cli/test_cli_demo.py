@@ -22,7 +22,7 @@ def test_the_demo_refuses_mends_trains_and_registers(cli: Cli, home: Path, engin
     answer = cli("demo")
     assert answer.code == 0, answer.out + answer.err
     said = [
-        "A folder with planted mistakes", "is the same picture as", "Gate 1 refuses it", "NO-GO", "12_penguin_broken.png",
+        "A folder with planted mistakes", "Gate 1 refuses it", "NO-GO", "12_penguin_broken.png",
         "04_airplane.png has no caption", "lacks the trigger word", "The mistakes are mended",
         "Caption written for 04_airplane.png: bluprnt, airplane", "Set aside: 12_penguin_broken.png",
         "Put the trigger word first: 05_sailboat.png", "Gate 1, dataset: GO", "Gate 2, config: GO",

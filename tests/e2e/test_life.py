@@ -20,6 +20,7 @@ def _steps_made(run: Run) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two minutes on two quiet cores; a busy computer needs several times that
 def test_a_run_goes_on_while_the_server_is_restarted(workspace: Workspace, user: User) -> None:
     project = sample_project(
         workspace, pictures=8, name="Survivor", epochs=200, repeats=4, save_every_epochs=50

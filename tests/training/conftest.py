@@ -85,18 +85,18 @@ def write_model(folder: Path, family: str, *, prediction: str = "epsilon", seed:
     }
     if family == "sdxl":
         write_tokenizer(folder / "tokenizer_2")
-        CLIPTextModelWithProjection(text_config(16)).save_pretrained(folder / "text_encoder_2")
+        CLIPTextModelWithProjection(text_config(24)).save_pretrained(folder / "text_encoder_2")
         unet = UNet2DConditionModel(
             block_out_channels=(8, 16, 16),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             layers_per_block=2,
             transformer_layers_per_block=(1, 1, 2),
-            cross_attention_dim=32,
+            cross_attention_dim=16 + 24,
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=6 * 8 + 16,
+            projection_class_embeddings_input_dim=6 * 8 + 24,
             sample_size=4,
             **common,
         )

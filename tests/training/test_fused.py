@@ -83,14 +83,14 @@ def test_projections_become_matrices_without_a_change(
 
     unet = UNet2DConditionModel.from_pretrained(models(family) / "unet")
     told = (
-        {"added_cond_kwargs": {"text_embeds": torch.randn(1, 16), "time_ids": torch.ones(1, 6)}}
+        {"added_cond_kwargs": {"text_embeds": torch.randn(1, 24), "time_ids": torch.ones(1, 6)}}
         if family == "sdxl"
         else {}
     )
     inputs = (
         torch.randn(1, 4, 8, 8),
         torch.tensor([300]),
-        torch.randn(1, 16, 32 if family == "sdxl" else 16),
+        torch.randn(1, 16, 40 if family == "sdxl" else 16),
     )
     with torch.no_grad():
         before = unet(*inputs, return_dict=False, **told)[0]

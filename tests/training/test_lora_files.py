@@ -117,13 +117,13 @@ def test_diffusers_reads_the_file_and_draws_what_was_trained(
     torch.manual_seed(0)
     if family == "sdxl":
         told["added_cond_kwargs"] = {
-            "text_embeds": torch.randn(1, 16),
+            "text_embeds": torch.randn(1, 24),
             "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]]),
         }
     inputs = (
         torch.randn(1, 4, 8, 8),
         torch.tensor([500]),
-        torch.randn(1, 16, 32 if family == "sdxl" else 16),
+        torch.randn(1, 16, 40 if family == "sdxl" else 16),
     )
     words = torch.tensor([[188, 5, 6, 7, 189] + [189] * 11])
 

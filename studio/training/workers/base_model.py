@@ -122,28 +122,35 @@ def _from_folder(
 def _from_checkpoint(
     place: Path, family: str, dtype: torch.dtype
 ) -> tuple[Any, Any, list[Any], list[Any], dict[str, Any]]:
-    """A single file. The geometry and the tokenizer that a single file lacks come with the studio."""
+    """A single file. Its geometry and tokenizer, which the file lacks, come with the studio (data/geometry).
+
+    A folder of the same name beside the file, in diffusers layout, replaces the shipped geometry: for models whose sizes
+    differ.
+    """
     # Pipelines import much that training never needs; a folder does without them.
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    geometry = shipped("data", "geometry", family)
     beside = place.with_suffix("")
-    if (beside / "model_index.json").is_file():
-        geometry = beside  # a folder of the same name beside the file overrides the shipped geometry
-    if not (geometry / "model_index.json").is_file():
+    own = (beside / "model_index.json").is_file()
+    geometry = beside if own else shipped("data", "geometry", family)
+    words = beside / "tokenizer" if own else shipped("data", "geometry", "tokenizer")
+    if not (geometry / "model_index.json").is_file() or not words.is_dir():
         raise EnvironmentalError(
             f"The geometry of {family} models is missing.",
-            f"{geometry} should hold it.",
+            f"{geometry} and {words} should hold it.",
             "Install the studio again.",
         )
     told: dict[str, Any] = {"config": str(geometry), "local_files_only": True}
     vae = AutoencoderKL.from_single_file(str(place), torch_dtype=torch.float32, subfolder="vae", **told)
-    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
-    extra = {} if family == "sdxl" else {"safety_checker": None}
-    pipe = kind.from_single_file(str(place), torch_dtype=dtype, vae=vae, **extra, **told)
-    tokenizers = [pipe.tokenizer]
-    encoders = [pipe.text_encoder]
+    tokenizers = [CLIPTokenizer.from_pretrained(words, local_files_only=True)]
+    given: dict[str, Any] = {"vae": vae, "tokenizer": tokenizers[0]}
     if family == "sdxl":
-        tokenizers.append(pipe.tokenizer_2)
-        encoders.append(pipe.text_encoder_2)
+        # The second encoder was trained with "!" (token 0) as padding.
+        tokenizers.append(CLIPTokenizer.from_pretrained(words, local_files_only=True, pad_token="!"))
+        given["tokenizer_2"] = tokenizers[1]
+    else:
+        given["safety_checker"] = None
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    pipe = kind.from_single_file(str(place), torch_dtype=dtype, **given, **told)
+    encoders = [pipe.text_encoder, *([pipe.text_encoder_2] if family == "sdxl" else [])]
     return pipe.unet, vae, tokenizers, encoders, dict(pipe.scheduler.config)

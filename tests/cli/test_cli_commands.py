@@ -101,7 +101,10 @@ def test_captions_are_previewed_written_and_taken_back(cli: Cli, flawed: Path) -
     assert preview.code == 0 and "- bluprnt, car" in preview.out and "+ bluprnt, racing car" in preview.out
     assert captions(flawed) == before
     applied = cli("captions", "replace", "car", "racing car", "--yes", "--json")
-    assert applied.json["applied"] and [c["picture"] for c in applied.json["changes"]] == ["01_car.png", "10_car_copy.png"]
+    assert applied.json["applied"] and [c["picture"] for c in applied.json["changes"]] == [
+        "01_car.png",
+        "10_car_copy.png",
+    ]
     assert captions(flawed)["01_car.txt"] == "bluprnt, racing car"
     assert cli("captions", "undo", "--yes").code == 0
     assert captions(flawed) == before

@@ -25,6 +25,7 @@ from studio.findings import Finding, blocking, by_harm, summary
 from studio.jobs.job import Job
 from studio.machine import detect
 from studio.models import BaseModelEntry, get_model, model_fingerprint
+from studio.presets import default_preset, fill
 from studio.project import Project
 from studio.settings import TrainingSettings, unusual
 from studio.training import dry_run
@@ -238,7 +239,9 @@ def forecast(project: Project, settings: TrainingSettings | None = None) -> Esti
 
 def _config(project: Project) -> Verdict:
     entry = get_model(project.workspace, project.intent.base_model)
-    settings, found = _made_to_fit(project, entry)
+    found = _from_standard(project, entry)
+    settings, reduced = _made_to_fit(project, entry)
+    found += reduced
     machine = detect()
     found += get_backend(settings.backend).check(settings, machine, entry)
     found += unusual(settings)
@@ -302,6 +305,24 @@ def _config(project: Project) -> Verdict:
         "device": machine.words,
     }
     return _save(project, "config", found, current_fingerprint(project, "config"), facts)
+
+
+def _from_standard(project: Project, entry: BaseModelEntry) -> list[Finding]:
+    """Fill the settings of a project that never chose any from the standard preset of its base model."""
+    if project.settings_chosen:
+        return []
+    preset = default_preset(project.workspace, entry.family)
+    project.save_settings(fill(preset, entry, sum(picture_counts(project)), detect()), preset.id)
+    project.decided("preset chosen", preset=preset.id, by="default")
+    return [
+        Finding(
+            severity="info",
+            code="settings-from-preset",
+            what=f"The settings come from the preset {preset.title} ({preset.id}).",
+            why="None had been chosen yet.",
+            fix="Nothing to do. Choose another preset, or change a setting, whenever you like.",
+        )
+    ]
 
 
 def _made_to_fit(project: Project, entry: BaseModelEntry) -> tuple[TrainingSettings, list[Finding]]:

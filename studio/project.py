@@ -293,6 +293,11 @@ class Project:
         return parse_settings(dict(raw.get("settings") or {}))
 
     @property
+    def settings_chosen(self) -> bool:
+        """Whether settings were ever stored for this project."""
+        return (self.folder / "settings.yaml").is_file()
+
+    @property
     def preset(self) -> str:
         """Id of the preset that the settings came from; empty when none was chosen."""
         raw = files.read_yaml(self.folder / "settings.yaml") or {}

@@ -154,6 +154,15 @@ def test_too_little_memory_blocks(workspace: Workspace, monkeypatch: pytest.Monk
     assert not said.passed and [f.code for f in said.findings if f.severity == "block"] == ["memory-short"]
 
 
+def test_settings_never_chosen_come_from_the_standard_preset(workspace: Workspace) -> None:
+    project = sample_project(workspace)
+    (project.folder / "settings.yaml").unlink()
+    said = gates.run_gate(project, "config")
+    assert said.passed and "settings-from-preset" in [f.code for f in said.findings]
+    assert project.preset == "pocket-standard" and project.settings.resolution == 64
+    assert "settings-from-preset" not in [f.code for f in gates.run_gate(project, "config").findings]
+
+
 def test_an_absent_base_model_blocks_the_environment(workspace: Workspace) -> None:
     project = sample_project(workspace)
     project.save_intent(project.intent.model_copy(update={"base_model": "sd15"}))

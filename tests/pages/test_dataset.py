@@ -101,11 +101,13 @@ def test_a_wrong_folder_is_told(empty: Project, typed: str, told: str) -> None:
 
 def test_findings_are_mended_where_they_stand(flawed: Project) -> None:
     at = open_page("dataset", flawed.slug)
-    assert _numbers(at)["To mend"] == "3"
+    assert _numbers(at)["To mend"] == "4"
     assert at.button(key="go_captions").disabled and "must be mended first" in texts(at)
     (aside,) = [b for b in at.button if b.label == "Set aside" and str(b.key).endswith("_act")]
     sound(aside.click().run())
     assert [s.name for s in set_aside_list(flawed)] == ["12_penguin_broken.png"]
+    sound(next(b for b in at.button if b.label.startswith("Keep the best")).click().run())
+    assert len(set_aside_list(flawed)) == 2
     assert not at.button(key="go_captions").disabled
     (first,) = [b for b in at.button if b.label == "Put the trigger word first"]
     sound(first.click().run())

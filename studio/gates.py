@@ -308,11 +308,13 @@ def _config(project: Project) -> Verdict:
 
 
 def _from_standard(project: Project, entry: BaseModelEntry) -> list[Finding]:
-    """Fill the settings of a project that never chose any from the standard preset of its base model."""
-    if project.settings_chosen:
+    """Fill the settings of a project that never chose any from the standard preset of its base model. A project without
+    pictures waits: the repeats of a preset follow from how many there are."""
+    pictures = sum(picture_counts(project))
+    if project.settings_chosen or not pictures:
         return []
     preset = default_preset(project.workspace, entry.family)
-    project.save_settings(fill(preset, entry, sum(picture_counts(project)), detect()), preset.id)
+    project.save_settings(fill(preset, entry, pictures, detect()), preset.id)
     project.decided("preset chosen", preset=preset.id, by="default")
     return [
         Finding(

@@ -1,0 +1,138 @@
+"""The gallery of the dataset page: filters, tiles, choosing several, one picture large."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.dataset_changes import set_aside
+from pages.parts.flash import act
+from pages.parts.gallery import fit, paged, short, size_words
+from studio import guidance
+from studio.dataset.buckets import bucket_preview, place
+from studio.dataset.scan import Picture, Scan, scan
+from studio.files import human_size
+from studio.findings import Finding, by_harm
+from studio.project import Project
+
+SORTS = {"name": "Name", "small": "Smallest first", "blur": "Softest first", "bytes": "Largest file first"}
+TILE = 132  # narrowest tile, px
+
+
+def gallery(project: Project, seen: Scan, found: list[Finding]) -> None:
+    """All pictures, a page at a time; several can be chosen."""
+    pictures = chosen_pictures(project, seen, found)
+    if not pictures:
+        st.caption("No picture fits.")
+        return
+    shown, switch = paged(pictures, key="gallery_page")
+    picked = [p.name for p in seen if st.session_state.get(f"pick_{p.name}")]
+    with st.container(horizontal=True, vertical_alignment="center", key="picked"):
+        st.markdown(
+            f"**{len(picked)} chosen**" if picked else ":gray[Tick pictures to set several aside at once]",
+            width="stretch",
+        )
+        if picked:
+            st.button("Choose none", key="pick_none", type="tertiary", on_click=_pick, args=(picked, False))
+        st.button(
+            "Choose this page",
+            key="pick_page",
+            type="tertiary",
+            on_click=_pick,
+            args=([p.name for p in shown], True),
+        )
+        st.button("Set aside", key="pick_aside", icon=":material/move_to_inbox:", disabled=not picked, on_click=act,
+                  args=(set_aside, project, picked), help="Out of the dataset, with its caption. You can put it back.")  # fmt: skip
+    names = [p.name for p in pictures]
+    worst = {n: f.severity for f in reversed(by_harm(found)) for n in f.where}
+    with st.grid("auto", min_column_width=TILE, gap="small", vertical_alignment="bottom"):
+        for picture in shown:
+            with st.container(gap="xxsmall", key=f"tile_{picture.name}"):
+                if picture.error:
+                    st.markdown(":red[:material/broken_image:] cannot be read")
+                else:
+                    st.image(str(picture.thumb), width="stretch", alt=picture.caption or picture.name)
+                with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall", wrap=False):
+                    st.checkbox(
+                        f"Choose {picture.name}", key=f"pick_{picture.name}", label_visibility="collapsed"
+                    )
+                    flag = {"block": ":red[:material/block:] ", "warn": ":orange[:material/warning:] "}.get(
+                        worst.get(picture.name, ""), ""
+                    )
+                    if st.button(f"{flag}{short(picture.name)}", key=f"see_{picture.name}", type="tertiary",
+                                 help=f"{size_words(picture)} · {picture.caption or 'no caption yet'}"):  # fmt: skip
+                        st.session_state["large_at"] = names.index(picture.name)
+                        large(project, names, names.index(picture.name))
+    switch()
+
+
+def chosen_pictures(project: Project, seen: Scan, found: list[Finding]) -> list[Picture]:
+    """The pictures that the filters let through, sorted."""
+    marked = {f.code: f for f in by_harm(found) if f.where and any(seen.get(n) for n in f.where[:1])}
+    buckets = {f"{b.width} × {b.height}": b for b in bucket_preview(seen, guidance.planned_settings(project))}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        query = st.text_input("Find", key="find", type="search", placeholder="Name or caption", live=True)
+        by = st.selectbox("Show", ["all", *marked], key="by_finding",
+                          format_func=lambda c: f"All pictures ({len(seen)})" if c == "all" else marked[c].what)  # fmt: skip
+        size = st.selectbox("Bucket", ["all", *buckets], key="by_bucket",
+                            format_func=lambda b: "All sizes" if b == "all" else f"{b} ({len(buckets[b].names)})") if len(buckets) > 1 else "all"  # fmt: skip
+        order = st.selectbox("Sort", list(SORTS), key="by_sort", format_func=lambda s: SORTS[s])
+    pictures = list(seen)
+    if query:
+        pictures = [p for p in pictures if query.lower() in f"{p.name} {p.caption}".lower()]
+    if by != "all":
+        pictures = [p for p in pictures if p.name in set(marked[by].where)]
+    if size != "all":
+        pictures = [p for p in pictures if p.name in set(buckets[size].names)]
+    keys = {"small": lambda p: p.pixels, "blur": lambda p: p.blur, "bytes": lambda p: -p.bytes}
+    return sorted(pictures, key=keys[order]) if order in keys else pictures
+
+
+def _pick(names: list[str], on: bool) -> None:
+    for name in names:
+        st.session_state[f"pick_{name}"] = on
+
+
+@st.dialog("Picture", width="medium")
+def large(project: Project, names: list[str], at: int) -> None:
+    """One picture, as large as it fits, with everything known about it."""
+    at = int(st.session_state.setdefault("large_at", at)) % len(names)
+    seen = scan(project)
+    picture = seen.get(names[at])
+    if picture is None:
+        st.info("This picture is no longer in the dataset.")
+        return
+    if picture.error:
+        st.warning(picture.error, title="It cannot be read")
+    else:
+        st.image(str(seen.folder / picture.name), width=fit(picture, 640, 520), alt=picture.name)
+    notes = [size_words(picture), human_size(picture.bytes), picture.format]
+    if not picture.error:
+        bucket = place(picture.width, picture.height, guidance.planned_settings(project))
+        notes.append(f"trained at {bucket.bucket[0]} × {bucket.bucket[1]}")
+    st.markdown(f"**{short(picture.name, 60)}**  \n:small[:gray[{' · '.join(notes)}]]")
+    st.markdown(picture.caption or ":gray[No caption yet]")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Previous",
+            key="large_prev",
+            icon=":material/arrow_back:",
+            on_click=_step,
+            args=(-1,),
+            shortcut="Left",
+        )
+        st.button(
+            "Next",
+            key="large_next",
+            icon=":material/arrow_forward:",
+            on_click=_step,
+            args=(1,),
+            shortcut="Right",
+        )
+        st.caption(f"{at + 1} of {len(names)}", width="stretch")
+        if st.button("Set aside", key="large_aside", icon=":material/move_to_inbox:"):
+            act(set_aside, project, [picture.name])
+            st.rerun()
+
+
+def _step(by: int) -> None:
+    st.session_state["large_at"] = int(st.session_state.get("large_at", 0)) + by

@@ -1,0 +1,88 @@
+"""A dataset that has pictures: its numbers, what the studio noticed, and the tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import streamlit as st
+
+from pages.parts import dataset_aside, dataset_buckets, dataset_duplicates, dataset_gallery, dataset_report
+from pages.parts.dataset_changes import mend
+from pages.parts.findings import show_findings
+from pages.parts.gallery import thumbs
+from pages.parts.page import caught
+from studio import guidance
+from studio.dataset.buckets import bucket_preview
+from studio.dataset.duplicates import find_duplicates
+from studio.dataset.gate import FIXES
+from studio.dataset.scan import Scan, set_aside_list
+from studio.findings import Finding, blocking, by_harm, summary
+from studio.project import Project
+
+VIEW = "dataset_view"
+"""Session state: which tab is open."""
+
+
+def numbers(project: Project, seen: Scan, found: list[Finding]) -> None:
+    """The row of numbers."""
+    captioned = sum(bool(p.caption) for p in seen)
+    copies = sum(len(g.names) - 1 for g in find_duplicates(seen))
+    told = (
+        ("Pictures", str(len(seen))),
+        ("Captioned", f"{captioned} of {len(seen)}"),
+        ("To mend", str(len(blocking(found)))),
+        ("Duplicates", str(copies)),
+        ("Buckets", str(len(bucket_preview(seen, guidance.planned_settings(project))))),
+    )
+    with st.grid(len(told), min_column_width=118):
+        for label, value in told:
+            st.metric(label, value, border=True)
+
+
+def show_noticed(project: Project, seen: Scan, found: list[Finding]) -> None:
+    """All findings, the most harmful first."""
+    if not found:
+        st.success("Every picture opens, has a caption that starts with the trigger word, and is there once.",
+                   title="Nothing to mend", icon=":material/check_circle:")  # fmt: skip
+        return
+    st.subheader(f"What the studio noticed: {summary(found)}", anchor=False)
+    loud = [f for f in by_harm(found) if f.severity != "info"]
+    quiet = [f for f in found if f.severity == "info"]
+    small = thumbs(seen)
+    fix = lambda f: mend(project, f)  # noqa: E731
+    show_findings(loud, key="noticed", labels=FIXES, on_action=fix, thumb=small, limit=5)
+    if quiet:
+        with st.expander(f"Good to know ({len(quiet)})", icon=":material/info:", key="quiet"):
+            show_findings(quiet, key="quietly", labels=FIXES, on_action=fix, thumb=small)
+
+
+def _drawer(
+    module: str, otherwise: Callable[[Project, Scan], None] | None
+) -> Callable[[Project, Scan], None] | None:
+    """`draw` of a view that has a file of its own, where that file is there."""
+    try:
+        return import_module(f"pages.parts.{module}").draw  # type: ignore[no-any-return]
+    except ModuleNotFoundError:
+        return otherwise
+
+
+def tabs(project: Project, seen: Scan, found: list[Finding]) -> None:
+    """The views of the dataset; only the open one is drawn. Their names hold no counts, so that an open one stays
+    open when a count changes."""
+    views: dict[str, Callable[[], None]] = {"Gallery": lambda: dataset_gallery.gallery(project, seen, found)}
+    for title, module, otherwise in (
+        ("Duplicates", "duplicates_view", dataset_duplicates.draw),
+        ("Variety", "variety_view", None),
+        ("Buckets", "buckets_view", dataset_buckets.draw),
+    ):
+        draw = _drawer(module, otherwise)
+        if draw is not None:
+            views[title] = lambda draw=draw: draw(project, seen)  # type: ignore[misc]
+    if set_aside_list(project) or st.session_state.get(VIEW) == "Set aside":
+        views["Set aside"] = lambda: dataset_aside.draw(project)
+    views["Report"] = lambda: dataset_report.draw(project)
+    for view, show in zip(st.tabs(list(views), key=VIEW, on_change="rerun"), views.values(), strict=True):
+        if view.open:
+            with view, caught():
+                show()

@@ -1,11 +1,18 @@
 """Entry point of the app: `streamlit run streamlit_app.py`.
 
 The shell is named here instead of being the entry script itself, because only then does a deep link such as
-`/run?project=mira`, opened as the first request after a start, reach the navigation.
+`/run?project=mira`, opened as the first request after a start, reach the navigation. The routes serve thumbnails.
 """
 
+import sys
 from pathlib import Path
 
 import streamlit as st
 
-app = st.App(Path(__file__).resolve().parent / "pages" / "shell.py")
+ROOT = Path(__file__).resolve().parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from pages.parts.thumbs import thumb_routes  # noqa: E402
+
+app = st.App(ROOT / "pages" / "shell.py", routes=thumb_routes())

@@ -57,3 +57,11 @@ def test_round_trip_and_difference() -> None:
     assert changed(s) == {"rank": (8, 16), "sample_prompts": ((), ("a", "b"))}
     assert not unusual(TrainingSettings())
     assert [f.where for f in unusual(parse_settings({"rank": 256}))] == [("rank",)]
+
+
+def test_the_form_asks_in_the_order_of_the_groups() -> None:
+    """The fields live in several files; together they follow GROUPS, each group in one piece."""
+    seen = list(dict.fromkeys(k.group for k in knobs().values()))
+    assert seen == list(GROUPS)
+    at = [GROUPS.index(k.group) for k in knobs().values()]
+    assert at == sorted(at)

@@ -85,7 +85,7 @@ def settings_page() -> str:
     lines = [
         "# Training settings",
         "",
-        "Made from `studio/settings.py` by `python -m studio.cli.docs`; change the code, not this page.",
+        "Made from `studio/settings/` by `python -m studio.cli.docs`; change the code, not this page.",
         "",
         "Set them with `lora-studio config set rank=16`, with flags such as `--rank 16`, or on the config page. Values",
         "outside of the usual range are allowed and named by the config gate; values outside of the limits are refused.",

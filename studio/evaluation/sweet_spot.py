@@ -12,23 +12,22 @@ from typing import Any, Literal
 
 import numpy as np
 
+from studio.evaluation.curve import (
+    BARELY,
+    CLEAR,
+    CLEARLY,
+    FAULTY,
+    LEAKY,
+    LOST,
+    SOFT,
+    STRONG,
+    Curve,
+    best_weight,
+    good_range,
+)
+
 State = Literal["found", "undertrained", "overdone", "unknown"]
 Confidence = Literal["high", "medium", "low"]
-
-# Calibrated on style LoRAs of the built-in base model trained too little, right and too much, by looking at the sheets.
-# They order the columns of one grid; they are no grades.
-BARELY, CLEARLY, STRONG = 0.12, 0.35, 0.75
-"""Nearness below which what was taught is barely visible, from which it is clearly there, and strong."""
-CLEAR, SOFT, LOST = 0.55, 0.4, 0.2
-"""Kept from which subjects are clear, from which they soften, and below which they are lost."""
-FAULTY = 0.35
-"""Fault level from which a picture looks damaged."""
-LEAKY = 0.5
-"""Share of the effect that also comes without the trigger word, from which it is worth saying."""
-NEAR_BEST = 0.8
-"""Weights whose score is at least this share of the best one make up the range."""
-STEP = 0.05
-"""Weights between the drawn ones are judged by interpolation at this step."""
 
 _NOUN = {"style": "style", "character": "likeness", "object": "object"}
 _SCENE = {"style": "subjects", "character": "scenes", "object": "scenes"}
@@ -65,43 +64,6 @@ class SweetSpot:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """One checkpoint's measurements over its weights above 0."""
-
-    checkpoint: str
-    rows: list[dict[str, Any]]
-
-    @property
-    def weights(self) -> list[float]:
-        return [float(r["weight"]) for r in self.rows]
-
-    def at(self, key: str, weight: float) -> float:
-        """The value at a weight, straight lines between the drawn ones."""
-        pairs = [(w, r[key]) for w, r in zip(self.weights, self.rows, strict=True) if r[key] is not None]
-        return (
-            float(np.interp(weight, [p[0] for p in pairs], [p[1] for p in pairs])) if pairs else float("nan")
-        )
-
-    @property
-    def enough(self) -> float:
-        """Nearness from which more weight adds nothing worth a risk: 90 % of what this checkpoint reaches, at least a little
-        more than clearly there, at most strong."""
-        reach = max((float(r["nearness"]) for r in self.rows if r["nearness"] is not None), default=STRONG)
-        return min(max(CLEARLY * 1.2, 0.9 * reach), STRONG)
-
-    def score(self, weight: float) -> float:
-        """0..1: what was taught is there, and the picture is whole."""
-        presence = _ramp(self.at("nearness", weight), BARELY * 0.5, self.enough)
-        health = _ramp(self.at("kept", weight), LOST, CLEAR)
-        clean = 1 - _ramp(self.at("fault", weight), FAULTY * 0.5, FAULTY * 2)
-        return presence * health * clean
-
-
-def _ramp(value: float, low: float, high: float) -> float:
-    return float(np.clip((value - low) / (high - low), 0, 1))
-
-
 def find_sweet_spot(
     metrics: Mapping[str, Any],
     ratings: Mapping[tuple[str, float], Sequence[int]] | None = None,
@@ -118,7 +80,7 @@ def find_sweet_spot(
     if unknown is not None:
         return unknown
 
-    best = {c.checkpoint: _best(c) for c in curves}
+    best = {c.checkpoint: best_weight(c) for c in curves}
     top = max(score for _w, score in best.values())
     # The earliest checkpoint that is as good: less seen, less copied.
     curve = next(c for c in curves if best[c.checkpoint][1] >= top - 0.05)
@@ -136,41 +98,14 @@ def find_sweet_spot(
     return _found(kind, metrics, curves, curve, weight, score)
 
 
-def _curves(metrics: Mapping[str, Any]) -> list[_Curve]:
+def _curves(metrics: Mapping[str, Any]) -> list[Curve]:
     names = list(dict.fromkeys(str(r["checkpoint"]) for r in metrics.get("weights", ())))
     curves = []
     for name in names:
         rows = [dict(r) for r in metrics["weights"] if r["checkpoint"] == name and r["weight"] > 0]
         if rows:
-            curves.append(_Curve(name, sorted(rows, key=lambda r: float(r["weight"]))))
+            curves.append(Curve(name, sorted(rows, key=lambda r: float(r["weight"]))))
     return curves
-
-
-def _best(curve: _Curve) -> tuple[float, float]:
-    """The best weight and its score: the middle of all weights within 2 % of the best score."""
-    candidates = _steps(curve)
-    scores = [curve.score(w) for w in candidates]
-    top = max(scores)
-    good = [w for w, s in zip(candidates, scores, strict=True) if s >= top * 0.98]
-    middle = good[len(good) // 2]
-    return middle, curve.score(middle)
-
-
-def _steps(curve: _Curve) -> list[float]:
-    low, high = curve.weights[0], curve.weights[-1]
-    inner = [round(i * STEP, 2) for i in range(int(low / STEP), int(high / STEP) + 2)]
-    return sorted({low, high, *(w for w in inner if low < w < high)})
-
-
-def _range(curve: _Curve, weight: float) -> tuple[float, float]:
-    candidates, limit = _steps(curve), curve.score(weight) * NEAR_BEST
-    at = min(range(len(candidates)), key=lambda i: abs(candidates[i] - weight))
-    low = high = at
-    while low > 0 and curve.score(candidates[low - 1]) >= limit:
-        low -= 1
-    while high < len(candidates) - 1 and curve.score(candidates[high + 1]) >= limit:
-        high += 1
-    return candidates[low], candidates[high]
 
 
 def _words(kind: str, row: Mapping[str, Any], sweet: bool) -> str:
@@ -203,7 +138,7 @@ def _words(kind: str, row: Mapping[str, Any], sweet: bool) -> str:
     return f"{text}: sweet spot" if sweet else text
 
 
-def _per_weight(kind: str, curve: _Curve, sweet: float | None) -> list[dict[str, Any]]:
+def _per_weight(kind: str, curve: Curve, sweet: float | None) -> list[dict[str, Any]]:
     drawn = min(curve.weights, key=lambda w: abs(w - sweet)) if sweet is not None else None
     return [
         {
@@ -227,10 +162,10 @@ def _percent(share: float) -> str:
 
 
 def _found(
-    kind: str, metrics: Mapping[str, Any], curves: list[_Curve], curve: _Curve, weight: float, score: float
+    kind: str, metrics: Mapping[str, Any], curves: list[Curve], curve: Curve, weight: float, score: float
 ) -> SweetSpot:
     noun, scene = _NOUN.get(kind, "style"), _SCENE.get(kind, "subjects")
-    low, high = _range(curve, weight)
+    low, high = good_range(curve, weight)
     near, keep = curve.at("nearness", weight), curve.at("kept", weight)
     state_of_scene = "still clear" if keep >= CLEAR else "a little softer than the base model's"
     reasons = [
@@ -260,7 +195,9 @@ def _found(
             "learning rate leaves more room to choose."
         )
     if len(curves) > 1:
-        others = ", ".join(f"{c.checkpoint} reaches {_best(c)[1]:.2f}" for c in curves if c is not curve)
+        others = ", ".join(
+            f"{c.checkpoint} reaches {best_weight(c)[1]:.2f}" for c in curves if c is not curve
+        )
         reasons.append(
             f"Of the checkpoints, {curve.checkpoint} scores best or as well ({score:.2f}; {others})."
         )
@@ -288,7 +225,7 @@ def _found(
     )
 
 
-def _confidence(metrics: Mapping[str, Any], curve: _Curve, score: float) -> tuple[Confidence, str]:
+def _confidence(metrics: Mapping[str, Any], curve: Curve, score: float) -> tuple[Confidence, str]:
     reference = metrics.get("reference", {})
     pictures = int(reference.get("prompts", 0)) * int(reference.get("seeds", 1))
     nears = [curve.at("nearness", w) for w in curve.weights]
@@ -306,7 +243,7 @@ def _confidence(metrics: Mapping[str, Any], curve: _Curve, score: float) -> tupl
     return "high", ""
 
 
-def _undertrained(kind: str, curve: _Curve) -> SweetSpot:
+def _undertrained(kind: str, curve: Curve) -> SweetSpot:
     noun, top = _NOUN.get(kind, "style"), curve.weights[-1]
     return SweetSpot(
         "undertrained",
@@ -325,9 +262,9 @@ def _undertrained(kind: str, curve: _Curve) -> SweetSpot:
     )
 
 
-def _overdone(kind: str, curve: _Curve) -> SweetSpot:
+def _overdone(kind: str, curve: Curve) -> SweetSpot:
     noun, scene = _NOUN.get(kind, "style"), _SCENE.get(kind, "subjects")
-    weight, _score = _best(curve)
+    weight, _score = best_weight(curve)
     return SweetSpot(
         "overdone",
         weight,
@@ -345,7 +282,7 @@ def _overdone(kind: str, curve: _Curve) -> SweetSpot:
     )
 
 
-def _not_measurable(kind: str, metrics: Mapping[str, Any], curves: list[_Curve]) -> SweetSpot | None:
+def _not_measurable(kind: str, metrics: Mapping[str, Any], curves: list[Curve]) -> SweetSpot | None:
     reference, reasons = metrics.get("reference", {}), []
     if not reference.get("training_pictures"):
         reasons.append("There are no training pictures to compare with.")
@@ -379,7 +316,7 @@ def _not_measurable(kind: str, metrics: Mapping[str, Any], curves: list[_Curve])
 
 
 def _from_ratings(
-    kind: str, curves: list[_Curve], ratings: Mapping[tuple[str, float], Sequence[int]]
+    kind: str, curves: list[Curve], ratings: Mapping[tuple[str, float], Sequence[int]]
 ) -> SweetSpot | None:
     """The verdict from ratings once at least two weights above 0 were rated; None before."""
     known = {c.checkpoint: c for c in curves}

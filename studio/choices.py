@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from studio import files, models, presets
-from studio.dataset.folder import look
 from studio.dataset.scan import scan
+from studio.dataset.subsets import teaching_count
 from studio.errors import NotFoundError
 from studio.estimate import estimate
 from studio.machine import Machine, detect
@@ -18,7 +18,7 @@ from studio.models import BaseModelEntry
 from studio.project import Project
 from studio.settings import Knob, TrainingSettings, changed, knobs, parse_settings
 from studio.training.base import PlannedPicture, TrainingPlan
-from studio.training.diffusers import USUAL_RATE
+from studio.training.diffusers_checks import USUAL_RATE
 from studio.training.registry import get_backend
 from studio.workspace import Workspace
 
@@ -63,7 +63,7 @@ def entry_of(project: Project) -> BaseModelEntry:
 
 def preset_settings(project: Project, preset: presets.Preset) -> TrainingSettings:
     """What a preset means for this project on this computer. Raises InputError when it is for another family."""
-    return presets.fill(preset, entry_of(project), len(look(project.dataset_dir).pictures), detect())
+    return presets.fill(preset, entry_of(project), teaching_count(project), detect())
 
 
 def current_preset(project: Project) -> presets.Preset | None:

@@ -4,25 +4,20 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts.charts import memory_bar
+from pages.parts.config_beside import beside, time_words
+from pages.parts.config_review import confirm, generated, review
 from pages.parts.context import advanced, require_project
-from pages.parts.findings import show_findings
 from pages.parts.form import knob_widget, shown
-from pages.parts.gates_view import gate_badge
-from pages.parts.nav import PAGES, go, link
-from pages.parts.next import primary, what_next
+from pages.parts.nav import PAGES, link
+from pages.parts.next import what_next
 from pages.parts.page import caught, page, show_error
 from studio import choices, gates, guides, models, presets
 from studio.errors import InputError, StudioError
-from studio.estimate import Estimate
-from studio.files import human_size, human_time
-from studio.findings import Finding
-from studio.machine import detect
+from studio.files import human_size
 from studio.project import Project
 from studio.settings import GROUPS, Knob, TrainingSettings
 
 VIEWS = {"choose": "Choose", "review": "Review and confirm", "files": "Generated files"}
-ORIGINS = {"default": ":gray-badge[default]", "preset": ":blue-badge[preset]", "yours": ":green-badge[yours]"}
 
 
 def first_sentence(text: str) -> str:
@@ -99,24 +94,6 @@ def use_preset(project: Project, preset_id: str) -> None:
     """Fill everything from a preset."""
     with caught():
         choices.choose_preset(project, preset_id)
-
-
-def remedy(project: Project, _finding: Finding) -> None:
-    """The one remedy of gate 2 that a button can do: Prodigy wants a rate of 1."""
-    with caught():
-        choices.change(project, {"learning_rate": 1.0})
-
-
-def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
-    """How long it takes: measured where a dry run fits, else what the preset says."""
-    if told.seconds is not None:
-        return f"about {human_time(told.seconds)}, measured here"
-    return preset.time if preset else "the dry run will measure it"
-
-
-def upper_first(words: str) -> str:
-    """The words as a sentence begins; `capitalize` would also turn CPU into cpu."""
-    return words[:1].upper() + words[1:]
 
 
 def store(project: Project, values: dict[str, Any]) -> None:
@@ -221,126 +198,6 @@ def apply(project: Project, changed: dict[str, Any]) -> None:
         store(project, changed)
     except InputError as e:
         show_error(e)
-
-
-# --- beside: what it takes
-
-
-def beside(project: Project, settings: TrainingSettings) -> None:
-    """The estimate; it moves as choices move."""
-    machine = detect()
-    told = gates.forecast(project, settings)
-    st.markdown(
-        "**What it takes**",
-        help="Estimates say so. Once the dry run has measured real steps, its figures count.",
-    )
-    if not told.steps.total_steps:
-        st.caption("Add pictures first: steps, time and memory depend on them.")
-        link("dataset", "Add pictures", icon=":material/add_photo_alternate:")
-        return
-    preset = choices.current_preset(project)
-    untouched = preset is not None and choices.reference(project) == settings
-    st.markdown(
-        f":material/timer: **Time**  \n{upper_first(time_words(told, preset if untouched else None))}"
-    )
-    plan = told.steps
-    st.markdown(
-        f":material/steps: **Steps**  \n{plan.total_steps} in {plan.epochs} epochs of {plan.steps_per_epoch}"
-    )
-    where = "Graphics memory" if machine.gpus else "Memory"
-    st.markdown(f":material/memory: **{where}** :small[:gray[{told.basis}]]")
-    memory_bar(told, machine.memory_bytes)
-    if not told.fits(machine.memory_bytes):
-        st.markdown(":red[:material/block: Too much for this computer.] Lower the batch size or the resolution, or turn on "
-                    "gradient checkpointing.")  # fmt: skip
-    with st.expander("Where the memory goes"):
-        st.table({part: human_size(size) for part, size in told.terms.items()}, border="horizontal")
-    st.markdown(f":material/hard_drive: **Disk**  \nabout {human_size(told.disk_bytes)}; each LoRA file "
-                f"{human_size(told.lora_bytes)}")  # fmt: skip
-    st.markdown(":material/payments: **Cost**  \nNothing: it runs on this computer.")
-    gate_badge(project, "config")
-
-
-# --- review
-
-
-def review(project: Project, settings: TrainingSettings) -> None:
-    """Every choice in one list, each marked with who decided it; then gate 2."""
-    intent, entry = project.intent, choices.entry_of(project)
-    preset = choices.current_preset(project)
-    st.table(
-        {
-            "Base model": entry.title,
-            "Preset": preset.title if preset else "none: the built-in defaults",
-            "Trigger word": f"`{intent.trigger}`",
-            "Kind": intent.kind,
-        },
-        border="horizontal",
-    )
-    listed = choices.listed(project, settings)
-    counts = {o: sum(c.origin == o for c in listed) for o in ORIGINS}
-    st.markdown(" ".join((f"{counts['yours']} of {len(listed)} settings are yours,", f"{counts['preset']} come from the preset,",
-                          f"{counts['default']} are defaults.")))  # fmt: skip
-    st.table(
-        [review_row(c, first) for c, first in zip(listed, starts(listed), strict=True)],
-        border="horizontal",
-        hide_index=True,
-    )
-
-
-def starts(listed: list[choices.Choice]) -> list[bool]:
-    """Which of the settings begin a new group."""
-    groups = [c.knob.group for c in listed]
-    return [i == 0 or g != groups[i - 1] for i, g in enumerate(groups)]
-
-
-def review_row(choice: choices.Choice, first: bool) -> dict[str, str]:
-    """A setting as a row of the review; the group is named once."""
-    usual = shown(choice.knob, choice.usual).partition(":")[0]
-    tail = f" :small[:gray[instead of {usual}]]" if choice.origin == "yours" else ""
-    bold = "**" if choice.origin == "yours" else ""
-    return {
-        "Group": f"**{choice.knob.group}**" if first else "",
-        "Setting": choice.knob.title,
-        "Value": f"{bold}{shown(choice.knob, choice.value)}{bold}",
-        "From": ORIGINS[choice.origin] + tail,
-    }
-
-
-def confirm(project: Project) -> None:
-    """Run gate 2 on what was reviewed, and go on when it passes."""
-    status = gates.state(project, "config")
-    if status.state in ("passed", "blocked") and status.verdict:
-        show_findings(status.verdict.findings, key="config_findings", labels={"set-learning-rate": "Set it to 1"},
-                      on_action=lambda f: remedy(project, f))  # fmt: skip
-    if primary("Confirm and check these settings", key="confirm", icon=":material/task_alt:"):
-        with st.spinner("Checking"):
-            said = gates.run_gate(project, "config")
-        if said.passed:
-            go("run")
-        st.rerun()
-
-
-def generated(project: Project) -> None:
-    """The backend's own files, to read or copy."""
-    found = choices.native_files(project)
-    if not found:
-        st.info("They name your pictures, so add some first.", title="No files yet")
-        link("dataset", "Add pictures")
-        return
-    st.markdown(
-        "This is what the engine will be given. You never have to touch it; copy it if you want to train elsewhere."
-    )
-    for name, text in found.items():
-        st.markdown(f"**{name}**")
-        if name.endswith(".md"):
-            with st.container(border=True, height=420):
-                st.markdown(text)
-        else:
-            st.code(text, language=name.rpartition(".")[2], height=360)
-        st.download_button(
-            f"Save {name}", text, file_name=name, key=f"save_{name}", icon=":material/download:"
-        )
 
 
 @st.dialog("Save as preset")

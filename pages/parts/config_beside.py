@@ -1,0 +1,60 @@
+"""Beside the choices, always in sight: what the run takes."""
+
+import streamlit as st
+
+from pages.parts.charts import memory_bar
+from pages.parts.gates_view import gate_badge
+from pages.parts.nav import link
+from studio import choices, gates, presets
+from studio.estimate import Estimate
+from studio.files import human_size, human_time
+from studio.machine import detect
+from studio.project import Project
+from studio.settings import TrainingSettings
+
+
+def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
+    """How long it takes: measured where a dry run fits, else what the preset says."""
+    if told.seconds is not None:
+        return f"about {human_time(told.seconds)}, measured here"
+    return preset.time if preset else "the dry run will measure it"
+
+
+def upper_first(words: str) -> str:
+    """The words as a sentence begins; `capitalize` would also turn CPU into cpu."""
+    return words[:1].upper() + words[1:]
+
+
+def beside(project: Project, settings: TrainingSettings) -> None:
+    """The estimate; it moves as choices move."""
+    machine = detect()
+    told = gates.forecast(project, settings)
+    st.markdown(
+        "**What it takes**",
+        help="Estimates say so. Once the dry run has measured real steps, its figures count.",
+    )
+    if not told.steps.total_steps:
+        st.caption("Add pictures first: steps, time and memory depend on them.")
+        link("dataset", "Add pictures", icon=":material/add_photo_alternate:")
+        return
+    preset = choices.current_preset(project)
+    untouched = preset is not None and choices.reference(project) == settings
+    st.markdown(
+        f":material/timer: **Time**  \n{upper_first(time_words(told, preset if untouched else None))}"
+    )
+    plan = told.steps
+    st.markdown(
+        f":material/steps: **Steps**  \n{plan.total_steps} in {plan.epochs} epochs of {plan.steps_per_epoch}"
+    )
+    where = "Graphics memory" if machine.gpus else "Memory"
+    st.markdown(f":material/memory: **{where}** :small[:gray[{told.basis}]]")
+    memory_bar(told, machine.memory_bytes)
+    if not told.fits(machine.memory_bytes):
+        st.markdown(":red[:material/block: Too much for this computer.] Lower the batch size or the resolution, or turn on "
+                    "gradient checkpointing.")  # fmt: skip
+    with st.expander("Where the memory goes"):
+        st.table({part: human_size(size) for part, size in told.terms.items()}, border="horizontal")
+    st.markdown(f":material/hard_drive: **Disk**  \nabout {human_size(told.disk_bytes)}; each LoRA file "
+                f"{human_size(told.lora_bytes)}")  # fmt: skip
+    st.markdown(":material/payments: **Cost**  \nNothing: it runs on this computer.")
+    gate_badge(project, "config")

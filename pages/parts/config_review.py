@@ -1,0 +1,100 @@
+"""Every choice in one list, gate 2 on it, and the backend's own files."""
+
+import streamlit as st
+
+from pages.parts.findings import show_findings
+from pages.parts.form import shown
+from pages.parts.nav import go, link
+from pages.parts.next import primary
+from pages.parts.page import caught
+from studio import choices, gates
+from studio.findings import Finding
+from studio.project import Project
+from studio.settings import TrainingSettings
+
+ORIGINS = {"default": ":gray-badge[default]", "preset": ":blue-badge[preset]", "yours": ":green-badge[yours]"}
+
+
+def review(project: Project, settings: TrainingSettings) -> None:
+    """Every choice in one list, each marked with who decided it; then gate 2."""
+    intent, entry = project.intent, choices.entry_of(project)
+    preset = choices.current_preset(project)
+    st.table(
+        {
+            "Base model": entry.title,
+            "Preset": preset.title if preset else "none: the built-in defaults",
+            "Trigger word": f"`{intent.trigger}`",
+            "Kind": intent.kind,
+        },
+        border="horizontal",
+    )
+    listed = choices.listed(project, settings)
+    counts = {o: sum(c.origin == o for c in listed) for o in ORIGINS}
+    st.markdown(" ".join((f"{counts['yours']} of {len(listed)} settings are yours,", f"{counts['preset']} come from the preset,",
+                          f"{counts['default']} are defaults.")))  # fmt: skip
+    st.table(
+        [review_row(c, first) for c, first in zip(listed, starts(listed), strict=True)],
+        border="horizontal",
+        hide_index=True,
+    )
+
+
+def starts(listed: list[choices.Choice]) -> list[bool]:
+    """Which of the settings begin a new group."""
+    groups = [c.knob.group for c in listed]
+    return [i == 0 or g != groups[i - 1] for i, g in enumerate(groups)]
+
+
+def review_row(choice: choices.Choice, first: bool) -> dict[str, str]:
+    """A setting as a row of the review; the group is named once."""
+    usual = shown(choice.knob, choice.usual).partition(":")[0]
+    tail = f" :small[:gray[instead of {usual}]]" if choice.origin == "yours" else ""
+    bold = "**" if choice.origin == "yours" else ""
+    return {
+        "Group": f"**{choice.knob.group}**" if first else "",
+        "Setting": choice.knob.title,
+        "Value": f"{bold}{shown(choice.knob, choice.value)}{bold}",
+        "From": ORIGINS[choice.origin] + tail,
+    }
+
+
+def remedy(project: Project, _finding: Finding) -> None:
+    """The one remedy of gate 2 that a button can do: Prodigy wants a rate of 1."""
+    with caught():
+        choices.change(project, {"learning_rate": 1.0})
+
+
+def confirm(project: Project) -> None:
+    """Run gate 2 on what was reviewed, and go on when it passes."""
+    status = gates.state(project, "config")
+    if status.state in ("passed", "blocked") and status.verdict:
+        show_findings(status.verdict.findings, key="config_findings", labels={"set-learning-rate": "Set it to 1"},
+                      on_action=lambda f: remedy(project, f))  # fmt: skip
+    if primary("Confirm and check these settings", key="confirm", icon=":material/task_alt:"):
+        with st.spinner("Checking"):
+            said = gates.run_gate(project, "config")
+        if said.passed:
+            go("run")
+        st.rerun()
+
+
+def generated(project: Project) -> None:
+    """The backend's own files, to read or copy."""
+    found = choices.native_files(project)
+    if not found:
+        st.info("They name your pictures, so add some first.", title="No files yet")
+        link("dataset", "Add pictures")
+        return
+    st.markdown(
+        "This is what the engine will be given. You never have to touch it; copy it if you want to train elsewhere."
+    )
+    for name, text in found.items():
+        st.markdown(f"**{name}**")
+        if name.endswith(".md"):
+            with st.container(border=True, height=420):
+                st.markdown(text)
+        else:
+            st.code(text, language=name.rpartition(".")[2], height=360)
+        st.download_button(
+            f"Save {name}", text, file_name=name, key=f"save_{name}", icon=":material/download:"
+        )

@@ -13,7 +13,7 @@ STUDIO = ROOT / "studio"
 # Lower numbers know nothing of higher ones. A folder counts for all its files unless a file is named itself.
 LEVELS = [
     {"errors", "findings", "files", "workspace"},
-    {"settings", "machine", "models", "project"},
+    {"settings", "machine", "models", "project", "secrets", "addresses", "answers", "remote"},
     {"presets", "estimate", "jobs", "guides"},
     {"dataset", "captions"},
     {"training"},

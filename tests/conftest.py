@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from studio.jobs.processes import wait_for_children
 from studio.workspace import Workspace
 
 # As in jobs (studio.jobs.supervise): several processes share the cores, so threads wait asleep. Read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# What runs the tests may ignore SIGCHLD, and then no exit code that a test asks for would be true.
+wait_for_children()
 
 
 @pytest.fixture(autouse=True)

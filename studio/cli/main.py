@@ -20,6 +20,7 @@ from studio.cli.output import Out
 from studio.cli.parser import parse, route
 from studio.cli.spec import Reply
 from studio.errors import EnvironmentalError, StudioError
+from studio.jobs.processes import wait_for_children
 from studio.workspace import default_home
 
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     out = Out(json="--json" in before_words)
     name = ""
+    wait_for_children()
     try:
         if helptext.wanted(before_words):
             return helptext.show(before_words, COMMANDS, out)

@@ -25,6 +25,19 @@ def adopt_orphans() -> bool:
     return adopted
 
 
+def wait_for_children() -> None:
+    """Let this process learn how its children ended, and those it starts learn the same of theirs.
+
+    A parent that ignores SIGCHLD hands that down through exec, and some service managers and test runners do. The
+    kernel then throws exit codes away, and `subprocess` answers 0 for a child that failed. Only the main thread may
+    change it; elsewhere this does nothing.
+    """
+    if sys.platform != "win32":
+        with suppress(ValueError):
+            if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def oom_kills() -> int | None:
     """How many processes the system has ended for lack of memory since it started; None when it does not say."""
     with suppress(OSError, ValueError):

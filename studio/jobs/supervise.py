@@ -24,7 +24,7 @@ from studio.jobs.environment import Blotter
 from studio.jobs.guard import Guard, term_grace
 from studio.jobs.job import JobSpec, moment
 from studio.jobs.log import Log
-from studio.jobs.processes import Tree, adopt_orphans, oom_kills
+from studio.jobs.processes import Tree, adopt_orphans, oom_kills, wait_for_children
 
 LOOK_EVERY_S = 0.1
 NOW_PATIENCE_S = 2.0
@@ -298,6 +298,7 @@ class Supervisor:
 
 def main(arguments: list[str]) -> int:
     """Supervise the job in the folder named by the only argument. 5 when another supervisor holds it."""
+    wait_for_children()
     try:
         return Supervisor(Path(arguments[0])).run()
     except BusyError as e:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -31,11 +32,23 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> float:
-    """Wait for something to become true; how long it took. Fails when it does not."""
+def zombies() -> set[int]:
+    """Children of this process that have ended and that nobody has waited for."""
+    found = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # waited for between the two looks
+            if child.status() == psutil.STATUS_ZOMBIE:
+                found.add(child.pid)
+    return found
+
+
+def until(
+    condition: Callable[[], object], seconds: float = 30.0, told: Callable[[], object] = lambda: ""
+) -> float:
+    """Wait for something to become true; how long it took. Fails, with what `told` says, when it does not."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < seconds, "it did not happen in time"
+        assert time.monotonic() - began < seconds, f"it did not happen in time {told()}"
         time.sleep(0.01)
     return time.monotonic() - began
 

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from studio.captions import text as words
-from studio.captions.store import PERSON, Caption, CaptionStore, EditResult, gone
+from studio.captions.store import Caption, CaptionStore, EditResult, gone
 from studio.errors import InputError
 
 EditKind = Literal[
@@ -32,6 +32,9 @@ EDITS: dict[EditKind, str] = {
     "underscores": "Replace underscores by spaces",
 }
 """Every edit with its name in the app."""
+
+MECHANICAL: frozenset[EditKind] = frozenset({"dedupe", "sort", "underscores"})
+"""Edits that change no word."""
 
 # Emoticons among booru tags, whose underscore is a face (list of the WD taggers).
 KAOMOJI = frozenset(
@@ -99,11 +102,16 @@ class Edit(BaseModel):
 
 @dataclass(frozen=True)
 class Change:
-    """What an edit does to one caption."""
+    """What an edit does to one caption.
+
+    mechanical: the words stay the same, only tidied (sorted, repeated ones left out, underscores), so that whoever
+                wrote them still did.
+    """
 
     name: str
     before: str
     after: str
+    mechanical: bool = False
 
 
 def preview(
@@ -124,21 +132,22 @@ def preview(
         if new != rest:
             after = words.with_trigger(f"{trigger}, {new}" if trigger and new else new or trigger, trigger)
             if after != before:
-                found.append(Change(name, before, after))
+                found.append(Change(name, before, after, edit.kind in MECHANICAL))
     return found
 
 
-def apply(store: CaptionStore, changes: Sequence[Change], author: str = PERSON, what: str = "") -> EditResult:
+def apply(store: CaptionStore, changes: Sequence[Change], what: str = "") -> EditResult:
     """Write previewed changes as one step of the history. Captions that changed since the preview, or whose picture is
-    gone, are left alone and named in `skipped`."""
+    gone, are left alone and named in `skipped`. Corrected captions count as a person's; their status stays."""
     there = [c for c in changes if (store.folder / c.name).is_file()]
-    result = store.set_many(
+    result = store.correct(
         {c.name: c.after for c in there},
-        author,
         what=what or f"{len(there)} captions edited",
         expected={c.name: c.before for c in there},
+        mechanical=frozenset(c.name for c in there if c.mechanical),
     )
-    missing = tuple(gone(c.name) for c in changes if c not in there)
+    known = {c.name for c in there}
+    missing = tuple(gone(c.name) for c in changes if c.name not in known)
     return replace(result, skipped=missing + result.skipped)
 
 

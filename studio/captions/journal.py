@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,12 +30,22 @@ def mark_of(text: str | None) -> str:
 
 @dataclass(frozen=True)
 class Note:
-    """What is known about one caption: who wrote it, when, whether it was approved, and which text that was."""
+    """What is known about one caption: who wrote it, when, whether it was approved, and which text that was.
+
+    engine: the engine whose words it began with, also after a person corrected them; empty when there was none.
+    made_with: the key of that engine's settings in `Journal.makers`.
+    """
 
     author: str
     updated: str
     status: Status
     mark: str
+    engine: str = ""
+    made_with: str = ""
+
+    def plain(self) -> dict[str, str]:
+        """As data for the file, without what is empty."""
+        return {k: v for k, v in vars(self).items() if v or k not in ("engine", "made_with")}
 
 
 @dataclass(frozen=True)
@@ -50,17 +61,31 @@ class Step:
 
 @dataclass(frozen=True)
 class Entry:
-    """One edit, undone and redone as a whole."""
+    """One edit, undone and redone as a whole.
+
+    group: edits next to each other with the same group, such as the batches of one tagging job, are undone together.
+    """
 
     id: str
     at: str
     what: str
     author: str
     steps: tuple[Step, ...]
+    group: str = ""
 
     def way(self, way: Way) -> list[tuple[Step, str | None, str | None]]:
         """Per picture: the step, the text that is expected to be there, the text to write."""
         return [(s, s.after, s.before) if way == "undo" else (s, s.before, s.after) for s in self.steps]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to captions: an edit, or an edit taken back or done again, on `names`."""
+
+    way: Way
+    at: str
+    entry: Entry
+    names: frozenset[str]
 
 
 @dataclass
@@ -68,14 +93,17 @@ class Journal:
     """The journal of one project, as far as it has been read.
 
     notes: the newest note of each picture.   done / undone: the undo and the redo stack, newest last.
-    pending: a change without its mark: (way, entry, names concerned).
+    pending: a change without its mark.       events: everything that happened, oldest first.
+    makers: engine settings by key, so that ten thousand captions do not repeat them.
     """
 
     path: Path
     notes: dict[str, Note] = field(default_factory=dict)
     done: list[Entry] = field(default_factory=list)
     undone: list[Entry] = field(default_factory=list)
-    pending: tuple[Way, Entry, frozenset[str]] | None = None
+    pending: Event | None = None
+    events: list[Event] = field(default_factory=list)
+    makers: dict[str, dict[str, Any]] = field(default_factory=dict)
     _offset: int = 0
     _inode: int = 0
 
@@ -106,37 +134,55 @@ class Journal:
         op = record["op"]
         if op == "edit":
             entry = _entry(record)
-            self.pending = ("edit", entry, frozenset(s.name for s in entry.steps))
+            self.pending = Event("edit", entry.at, entry, frozenset(s.name for s in entry.steps))
         elif op in ("undo", "redo"):
             stack = self.done if op == "undo" else self.undone
             if stack and stack[-1].id == record["id"]:
-                self.pending = (op, stack[-1], frozenset(record["names"]))
-        elif op == "done" and self.pending and self.pending[1].id == record["id"]:
-            self._finish(*self.pending)
+                self.pending = Event(
+                    op, record.get("at", stack[-1].at), stack[-1], frozenset(record["names"])
+                )
+        elif op == "done" and self.pending and self.pending.entry.id == record["id"]:
+            self._finish(self.pending)
             self.pending = None
         elif op == "abort":
             self.pending = None
+        elif op == "maker":
+            self.makers[record["key"]] = dict(record["settings"])
         elif op == "state":
             self.notes = {n: Note(**v) for n, v in record["notes"].items()}
-            self.done, self.undone, self.pending = [], [], None
+            self.makers = dict(record.get("makers", {}))
+            self.done, self.undone, self.pending, self.events = [], [], None, []
         elif op == "kept":
-            self.done.append(_entry(record))
+            entry = _entry(record)
+            self.done.append(entry)
+            self.events.append(Event("edit", entry.at, entry, frozenset(s.name for s in entry.steps)))
 
-    def _finish(self, way: Way, entry: Entry, names: frozenset[str]) -> None:
+    def _finish(self, event: Event) -> None:
+        entry = event.entry
         for step in entry.steps:
-            if step.name in names:
-                note = step.was if way == "undo" else step.now
+            if step.name in event.names:
+                note = step.was if event.way == "undo" else step.now
                 if note is None:
                     self.notes.pop(step.name, None)
                 else:
                     self.notes[step.name] = note
-        if way == "edit":
+        if event.way == "edit":
             self.done.append(entry)
             self.undone = []
-        elif way == "undo":
+        elif event.way == "undo":
             self.undone.append(self.done.pop())
         else:
             self.done.append(self.undone.pop())
+        self.events.append(event)
+
+    def maker(self, settings: Mapping[str, Any]) -> str:
+        """The key under which an engine's settings are remembered; they are written down when they are new.
+        Call with the captions lock held, after `refresh`."""
+        key = files.fingerprint(dict(settings))[:12]
+        if key not in self.makers:
+            self._append({"op": "maker", "key": key, "settings": dict(settings)})
+            self.refresh()
+        return key
 
     def begin(self, way: Way, entry: Entry, names: frozenset[str]) -> None:
         """Write down, durably, what is about to happen. Call with the captions lock held, after `refresh`."""
@@ -145,7 +191,7 @@ class Journal:
                 self._shorten()
             self._append({"op": "edit", **_plain(entry)})
         else:
-            self._append({"op": way, "id": entry.id, "names": sorted(names)})
+            self._append({"op": way, "id": entry.id, "at": files.now(), "names": sorted(names)})
         self.refresh()
 
     def end(self, entry: Entry, *, aborted: bool = False) -> None:
@@ -185,7 +231,7 @@ class Journal:
             if room < 0:
                 break
             kept.append(line)
-        state = {"op": "state", "notes": {n: vars(v) for n, v in self.notes.items()}}
+        state = {"op": "state", "notes": {n: v.plain() for n, v in self.notes.items()}, "makers": self.makers}
         head = (json.dumps(state, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
         files.write_bytes(self.path, head + b"".join(reversed(kept)))
         self.__init__(self.path)  # type: ignore[misc]
@@ -196,9 +242,10 @@ def _plain(entry: Entry) -> dict[str, Any]:
     steps = []
     for s in entry.steps:
         plain: dict[str, Any] = {"name": s.name, "before": s.before, "after": s.after}
-        plain |= {k: vars(n) for k, n in (("was", s.was), ("now", s.now)) if n is not None}
+        plain |= {k: n.plain() for k, n in (("was", s.was), ("now", s.now)) if n is not None}
         steps.append(plain)
-    return {"id": entry.id, "at": entry.at, "what": entry.what, "author": entry.author, "steps": steps}
+    plain = {"id": entry.id, "at": entry.at, "what": entry.what, "author": entry.author, "steps": steps}
+    return plain | ({"group": entry.group} if entry.group else {})
 
 
 def _entry(record: dict[str, Any]) -> Entry:
@@ -209,9 +256,4 @@ def _entry(record: dict[str, Any]) -> Entry:
         Step(s["name"], s["before"], s["after"], note(s.get("was")), note(s.get("now")))
         for s in record["steps"]
     )
-    return Entry(record["id"], record["at"], record["what"], record["author"], steps)
-
-
-def renamed(step: Step, name: str) -> Step:
-    """The same step for a picture under another name."""
-    return replace(step, name=name)
+    return Entry(record["id"], record["at"], record["what"], record["author"], steps, record.get("group", ""))

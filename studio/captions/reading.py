@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.captions import text as words
 from studio.captions.journal import Entry, Journal, Note, Status, mark_of
@@ -32,6 +32,8 @@ class Caption:
 
     text:    the words; empty when there is no caption.
     author:  `person`, the id of the engine that wrote it, or `import` when it came along with the picture.
+    engine:  the engine whose words it began with; with the author `person` it was corrected by a person.
+    settings: what that engine was set to, as it told the store.
     updated: when it was last changed, ISO 8601 UTC; empty when there is no caption.
     status:  `empty`, `needs review` or `approved`.
     outside: another program changed the file after the studio's last write.
@@ -46,6 +48,25 @@ class Caption:
     outside: bool = False
     utf8: bool = True
     exists: bool = False
+    engine: str = ""
+    made_with: str = field(default="", repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False, compare=False)
+
+    @property
+    def by_machine(self) -> bool:
+        """Whether these are an engine's words, untouched by a person."""
+        return bool(self.text) and self.author not in (PERSON, IMPORTED, "")
+
+    @property
+    def by(self) -> str:
+        """Who wrote it, in words."""
+        if not self.text:
+            return ""
+        if self.outside:
+            return "changed by another program"
+        if self.author == PERSON:
+            return f"{self.engine}, corrected by you" if self.engine else "written by you"
+        return "came with the picture" if self.author == IMPORTED else f"written by {self.author}"
 
 
 @dataclass
@@ -101,7 +122,10 @@ class CaptionReader:
             if known is not None and known[1] == journal.version and known[0] == listing:
                 return known[2]
             texts = self._texts(listing.captions)
-            found = {n: caption_from(texts.get(stem_of(n)), journal.notes.get(n)) for n in listing.pictures}
+            found = {
+                n: caption_from(texts.get(stem_of(n)), journal.notes.get(n), journal.makers)
+                for n in listing.pictures
+            }
             self._cache.answer = (listing, journal.version, found) if listing.settled else None
             return found
 
@@ -116,7 +140,7 @@ class CaptionReader:
                 found = ((st.st_size, st.st_mtime_ns, st.st_ino), *words.decode(path.read_bytes()))
             except FileNotFoundError:
                 return caption_from(None, self._cache.journal.notes.get(name))
-            return caption_from(found, self._cache.journal.notes.get(name))
+            return caption_from(found, self._cache.journal.notes.get(name), self._cache.journal.makers)
 
     def orphans(self) -> list[str]:
         """Caption files that belong to no picture."""
@@ -151,8 +175,11 @@ class CaptionReader:
     def _notes(self) -> dict[str, Note]:
         return self._cache.journal.notes
 
+    def _is_there(self, name: str) -> bool:
+        return bool(name) and os.path.basename(name) == name and (self.folder / name).is_file()
+
     def _must_exist(self, name: str) -> None:
-        if os.path.basename(name) != name or not (self.folder / name).is_file():
+        if not self._is_there(name):
             raise NotFoundError(
                 f"There is no picture called '{name}' in this project.",
                 "It was set aside, renamed or never imported.",
@@ -186,12 +213,21 @@ class CaptionReader:
 NO_STAMP: Stamp = (0, 0, 0)
 
 
-def caption_from(found: tuple[Stamp, str, bool] | None, note: Note | None) -> Caption:
+def caption_from(
+    found: tuple[Stamp, str, bool] | None,
+    note: Note | None,
+    makers: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Caption:
+    """What a text and what is noted about it come to: `found` is (stamp, text, whether it was UTF-8)."""
     if found is None:
         return Caption()
     stamp, text, utf8 = found
     if note is not None and note.mark == mark_of(text):
-        return Caption(text, note.author, note.updated, note.status if text else "empty", False, utf8, True)
+        settings = (makers or {}).get(note.made_with, {})
+        status: Status = note.status if text else "empty"
+        return Caption(
+            text, note.author, note.updated, status, False, utf8, True, note.engine, note.made_with, settings
+        )
     # Written by another program: the user's own words as far as anyone can know, not yet looked at here.
     changed = datetime.fromtimestamp(stamp[1] / 1e9, UTC).isoformat(timespec="seconds")
     return Caption(

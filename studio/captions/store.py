@@ -7,48 +7,27 @@ lose no text. A caption changed by another program is shown as it is, marked `ou
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from studio import files
 from studio.captions import text as words
-from studio.captions.journal import Entry, Note, Status, Step, Way, mark_of
+from studio.captions.journal import Note, Status, Step, mark_of
 from studio.captions.reading import IMPORTED as IMPORTED
-from studio.captions.reading import NO_STAMP, CaptionReader, caption_from
+from studio.captions.reading import NO_STAMP, caption_from
 from studio.captions.reading import PERSON as PERSON
 from studio.captions.reading import Caption as Caption
-from studio.dataset.folder import caption_path, captions_lock, look
-from studio.errors import BusyError, EnvironmentalError, InputError, StudioError
-from studio.findings import Finding
-
-if TYPE_CHECKING:
-    from studio.project import Project
-
-LONGEST = 20_000
-"""Characters of the longest caption; more is no caption but a text in the wrong place."""
-_SYNC_EACH = 20  # up to so many captions each is flushed by itself; beyond, the whole disk once
+from studio.captions.recaption import Also, Mode, check, combined, verdict
+from studio.captions.writing import CaptionWriter, changed_meanwhile, must_be_a_caption
+from studio.captions.writing import EditResult as EditResult
+from studio.captions.writing import gone as gone
+from studio.dataset.folder import look
+from studio.errors import BusyError, InputError
 
 
-@dataclass(frozen=True)
-class EditResult:
-    """What one write did: its name in the history, the pictures changed, and findings for those left alone."""
-
-    what: str = ""
-    changed: tuple[str, ...] = ()
-    skipped: tuple[Finding, ...] = ()
-
-
-class CaptionStore(CaptionReader):
+class CaptionStore(CaptionWriter):
     """The captions of one project. Cheap to make; holds nothing that the disk does not say."""
-
-    def __init__(self, project: Project) -> None:
-        super().__init__(project)
-        self._recover()
 
     # ---------------------------------------------------------------- writing
 
@@ -75,40 +54,132 @@ class CaptionStore(CaptionReader):
         expected: Mapping[str, str] | None = None,
         status: Status | None = None,
     ) -> EditResult:
-        """Write many captions as one step of the history: all of them, or after an error none.
+        """Write what a person typed, or captions that came along, as one step: all of them, or after an error none.
 
         texts: by picture name. expected: as in `set`, by name; a caption changed meanwhile is left alone and reported
-        in `skipped`. status: of the written captions; otherwise a person's words are approved and an engine's
-        need review.
-        Raises NotFoundError when a picture does not exist, InputError when a text is no caption, EnvironmentalError.
+        in `skipped`. status: of the written captions; otherwise a person's words are approved, others need review.
+        An engine's caption that a person changes keeps the engine's name beside the person's.
+        Raises NotFoundError when a picture does not exist, InputError when a text is no caption or when `author` is
+        an engine (those use `write_machine`), EnvironmentalError.
         """
+        if author not in (PERSON, IMPORTED):
+            raise InputError(
+                f"'{author}' cannot write over captions.",
+                "Engines never replace a person's words, which this way of writing would allow.",
+                "Use write_machine, which leaves those alone.",
+            )
+
+        def note(known: Caption, before: str | None, after: str) -> Note:
+            verdict: Status = status or ("approved" if author == PERSON else "needs review")
+            if (
+                author == PERSON and before == after and known.by_machine
+            ):  # read and found right: still its words
+                return Note(known.author, files.now(), verdict, mark_of(after), known.engine, known.made_with)
+            return Note(author, files.now(), verdict, mark_of(after), known.engine, known.made_with)
+
+        return self._edit(texts, expected, what, author, note)
+
+    def correct(
+        self,
+        texts: Mapping[str, str],
+        *,
+        what: str = "",
+        expected: Mapping[str, str] | None = None,
+        mechanical: Collection[str] = (),
+    ) -> EditResult:
+        """Write a person's bulk edit as one step. Nobody has read the captions one by one, so that their status stays.
+
+        mechanical: names whose words stay the same words, only tidied; those also keep their author.
+        Otherwise like `set_many`.
+        """
+
+        def note(known: Caption, before: str | None, after: str) -> Note:
+            kept: Status = "approved" if known.status == "approved" else "needs review"
+            return Note(PERSON, files.now(), kept, mark_of(after), known.engine, known.made_with)
+
+        return self._edit(texts, expected, what, PERSON, note, frozenset(mechanical))
+
+    def _edit(
+        self,
+        texts: Mapping[str, str],
+        expected: Mapping[str, str] | None,
+        what: str,
+        author: str,
+        note: Callable[[Caption, str | None, str], Note],
+        mechanical: Collection[str] = (),
+    ) -> EditResult:
         trigger = self.trigger
         with self._writing():
             for name, text in texts.items():
                 self._must_exist(name)
-                _must_be_a_caption(name, text)
+                must_be_a_caption(name, text)
             steps, skipped = [], []
             for name, text in texts.items():
                 current = self._read(name)
-                if (
-                    expected is not None
-                    and name in expected
-                    and (current or "") != words.clean(expected[name])
-                ):
-                    skipped.append(_changed_meanwhile(name))
+                seen = None if expected is None else expected.get(name)
+                if seen is not None and (current or "") != words.clean(seen):
+                    skipped.append(changed_meanwhile(name))
                     continue
                 text = words.clean(text)
                 after = words.with_trigger(text, trigger) if text else None
-                now = Note(
-                    author,
-                    files.now(),
-                    status or ("approved" if author == PERSON else "needs review"),
-                    mark_of(after),
-                )
-                steps.append(
-                    Step(name, current, after, self._notes.get(name), now if after is not None else None)
-                )
+                if after is not None and current and name in mechanical:
+                    steps.append(self._kept(name, current, after))
+                    continue
+                was = self._notes.get(name)
+                known = caption_from(None if current is None else (NO_STAMP, current, True), was)
+                now = None if after is None else note(known, current, after)
+                steps.append(Step(name, current, after, was, now))
             return self._commit(what or f"{len(steps)} captions", author, steps, skipped)
+
+    def write_machine(
+        self,
+        texts: Mapping[str, str],
+        engine: str,
+        settings: Mapping[str, Any],
+        mode: Mode = "only-empty",
+        *,
+        also: Collection[Also] = (),
+        what: str = "",
+        group: str = "",
+    ) -> EditResult:
+        """Write what an engine says, as one step that needs review. What a person wrote or corrected is never replaced.
+
+        engine: its own id, such as `wd-vit-tagger-v3`; settings: plain data (no secrets), kept with each caption.
+        mode: `only-empty` writes where nothing is, `append` adds behind what is there (a person stays the author),
+        `replace` writes an engine's captions anew. also: see `recaption.Also`.
+        group: edits one after the other with the same group, such as the id of a job, are undone as one.
+        Names of pictures left alone are in `kept` and `there` of the result, those that are gone in `skipped`.
+        Raises InputError (unknown mode, no caption, no engine's name), BusyError, EnvironmentalError.
+        """
+        check(mode, engine, also)
+        trigger = self.trigger
+        for name, text in texts.items():
+            must_be_a_caption(name, text)
+        with self._writing():
+            key = self._cache.journal.maker(settings)
+            steps, skipped = [], []
+            left: dict[str, list[str]] = {"keep": [], "there": []}
+            for name, text in texts.items():
+                if not self._is_there(name):
+                    skipped.append(gone(name))
+                    continue
+                current, was = self._read(name), self._notes.get(name)
+                known = caption_from(None if current is None else (NO_STAMP, current, True), was)
+                told = verdict(known, mode, engine, key, trigger, also)
+                if told != "write" or not words.clean(text):
+                    left["there" if told == "write" else told].append(name)
+                    continue
+                after = words.with_trigger(combined(known.text, text, mode, trigger), trigger)
+                must_be_a_caption(name, after)
+                own = known.text and mode == "append" and not known.by_machine
+                if mode == "append" and after == current:
+                    left["there"].append(name)
+                    continue
+                author = known.author if own else engine
+                now = Note(author, files.now(), "needs review", mark_of(after), engine, key)
+                steps.append(Step(name, current, after, was, now))
+            done = self._commit(what or f"captions by {engine}", engine, steps, skipped, group)
+            return replace(done, kept=tuple(left["keep"]), there=tuple(left["there"]))
 
     def approve(self, names: Iterable[str]) -> EditResult:
         """Mark captions as approved. Empty ones stay as they are."""
@@ -119,7 +190,9 @@ class CaptionStore(CaptionReader):
                 text, note = self._read(name), self._notes.get(name)
                 if text and not (note and note.status == "approved" and note.mark == mark_of(text)):
                     known = caption_from((NO_STAMP, text, True), note)
-                    now = Note(known.author, files.now(), "approved", mark_of(text))
+                    now = Note(
+                        known.author, files.now(), "approved", mark_of(text), known.engine, known.made_with
+                    )
                     steps.append(Step(name, text, text, note, now))
             return self._commit(f"{len(steps)} approved", PERSON, steps, [])
 
@@ -177,167 +250,3 @@ class CaptionStore(CaptionReader):
     def redo(self) -> EditResult:
         """Do the last undone edit again; like `undo`."""
         return self._again("redo")
-
-    # ---------------------------------------------------------------- inside
-
-    def _kept(self, name: str, before: str, after: str) -> Step:
-        """A step that changes the text and keeps author and status."""
-        note = self._notes.get(name)
-        known = caption_from((NO_STAMP, before, True), note)
-        now = Note(
-            known.author,
-            files.now(),
-            "approved" if known.status == "approved" else "needs review",
-            mark_of(after),
-        )
-        return Step(name, before, after, note, now)
-
-    def _writing(self) -> _Writing:
-        return _Writing(self)
-
-    def _commit(self, what: str, author: str, steps: list[Step], skipped: list[Finding]) -> EditResult:
-        steps = [s for s in steps if s.before != s.after or _says(s.was) != _says(s.now)]
-        if not steps:
-            return EditResult(what, (), tuple(skipped))
-        entry = Entry(files.new_id("edit"), files.now(), what, author, tuple(steps))
-        self._run("edit", entry, frozenset(s.name for s in steps))
-        return EditResult(what, tuple(s.name for s in steps), tuple(skipped))
-
-    def _again(self, way: Way) -> EditResult:
-        with self._writing():
-            stack = self._cache.journal.done if way == "undo" else self._cache.journal.undone
-            if not stack:
-                return EditResult(f"nothing to {way}")
-            entry, names, skipped = stack[-1], [], []
-            for step, expected, _ in entry.way(way):
-                if not (self.folder / step.name).is_file():
-                    skipped.append(gone(step.name))
-                elif (self._read(step.name) or "") != (expected or ""):
-                    skipped.append(_changed_meanwhile(step.name))
-                else:
-                    names.append(step.name)
-            self._run(way, entry, frozenset(names))
-            return EditResult(entry.what, tuple(names), tuple(skipped))
-
-    def _run(self, way: Way, entry: Entry, names: frozenset[str]) -> None:
-        """Write down, write, mark as done; after an error everything is put back."""
-        journal = self._cache.journal
-        journal.begin(way, entry, names)
-        try:
-            self._write([(s.name, after) for s, _, after in entry.way(way) if s.name in names])
-        except StudioError:
-            with suppress(StudioError):
-                self._write([(s.name, before) for s, before, _ in entry.way(way) if s.name in names])
-                journal.end(entry, aborted=True)
-            raise
-        journal.end(entry)
-
-    def _write(self, texts: list[tuple[str, str | None]]) -> None:
-        each = len(texts) <= _SYNC_EACH
-        for name, text in texts:
-            path = caption_path(self.folder, name)
-            if text is None:
-                path.unlink(missing_ok=True)
-            elif each:
-                files.write_text(path, text)
-            else:
-                _replace(path, text)
-        if not each and hasattr(os, "sync"):
-            os.sync()
-
-    def _recover(self) -> None:
-        """Finish an edit whose process died half-way, unless somebody is writing right now."""
-        with self._cache.guard:
-            self._cache.journal.refresh()
-            if self._cache.journal.pending is None:
-                return
-        with suppress(BusyError), captions_lock(self.project, 0.05), self._cache.guard:
-            self._finish_pending()
-
-    def _finish_pending(self) -> None:
-        journal = self._cache.journal
-        journal.refresh()
-        if journal.pending is None:
-            return
-        way, entry, names = journal.pending
-        rest = []
-        for step, before, after in entry.way(way):
-            if step.name in names and (self.folder / step.name).is_file() and self._read(step.name) == before:
-                rest.append((step.name, after))
-        self._write(rest)
-        journal.end(entry)
-
-
-class _Writing:
-    """The captions lock, with the journal read up to its end and an interrupted edit finished first."""
-
-    def __init__(self, store: CaptionStore) -> None:
-        self._store = store
-        self._lock = captions_lock(store.project)
-
-    def __enter__(self) -> None:
-        self._lock.__enter__()
-        self._store._cache.guard.acquire()
-        try:
-            self._store._finish_pending()
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._store._cache.guard.release()
-        self._lock.__exit__(None, None, None)
-
-
-def _must_be_a_caption(name: str, text: str) -> None:
-    if len(text) > LONGEST:
-        raise InputError(
-            f"The caption of {name} would have {len(text):,} characters.",
-            "No model reads that much; it looks like a text that belongs elsewhere.",
-            f"Shorten it to what the picture shows; {LONGEST:,} characters are the limit.",
-        )
-
-
-def gone(name: str) -> Finding:
-    """A picture whose caption cannot be written because it is no longer there."""
-    return Finding(
-        severity="warn",
-        code="picture-gone",
-        what=f"{name} is no longer in the dataset.",
-        why="Its caption went with it.",
-        fix="Restore the picture first.",
-        where=(name,),
-    )
-
-
-def _says(note: Note | None) -> tuple[str, str, str] | None:
-    return None if note is None else (note.author, note.status, note.mark)
-
-
-def _changed_meanwhile(name: str) -> Finding:
-    return Finding(
-        severity="warn",
-        code="caption-changed",
-        what=f"The caption of {name} was changed meanwhile.",
-        why="Writing now would lose those words.",
-        fix="Look at the caption as it is now, then edit it again.",
-        where=(name,),
-    )
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write and rename without flushing; the caller flushes once for all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as f:
-            f.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as e:
-        with suppress(OSError):
-            os.unlink(name)
-        raise EnvironmentalError(
-            f"{path.name} could not be written.",
-            f"The computer answered: {e.strerror or e}.",
-            f"Free some room on the disk of {path.parent}, then try again.",
-        ) from e

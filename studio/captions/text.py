@@ -64,3 +64,16 @@ def with_trigger(text: str, trigger: str) -> str:
         rf"(?:^|(?<=[,\n]))[^\S\n]*{re.escape(trigger)}[^\S\n]*(?:,|(?=\n)|$)", "", text, flags=re.IGNORECASE
     ).strip(" \t,")
     return f"{trigger}, {rest}" if rest else trigger
+
+
+def looks_like_tags(text: str) -> bool:
+    """Whether a text is a list of tags rather than sentences: comma-separated parts of few words each.
+
+    A part of a tag list has at most four words on the average, and no part ends like a sentence. One single word
+    counts as a tag. Judged without knowing any vocabulary, so short sentences with many commas may pass for tags.
+    """
+    parts = tags(text)
+    if not parts or re.search(r"[^\W\d_]{2}[.!?](?:\s|$)", text):
+        return False
+    lengths = [len(p.split()) for p in parts]
+    return sum(lengths) / len(parts) <= (4 if len(parts) > 1 else 3)

@@ -12,7 +12,7 @@ import pytest
 
 from studio import files
 from studio.captions import journal as journalling
-from studio.captions import store as storing
+from studio.captions import writing
 from studio.captions.store import CaptionStore
 from studio.dataset.folder import captions_lock
 from studio.errors import BusyError, EnvironmentalError, InputError, NotFoundError
@@ -63,7 +63,8 @@ def test_a_person_writes_and_the_trigger_comes_first(filled: Project) -> None:
 
 def test_an_engine_writes_and_a_person_approves(filled: Project) -> None:
     store = CaptionStore(filled)
-    store.set_many({"p1.png": "a boat", "p2.png": "a hill"}, "wd-tagger", what="tags")
+    made = {"p1.png": "a boat", "p2.png": "a hill"}
+    store.write_machine(made, "wd-tagger", {}, "replace", also=["imported"])
     assert [(store.get(n).author, store.get(n).status) for n in ("p1.png", "p2.png")] == [
         ("wd-tagger", "needs review")
     ] * 2
@@ -71,7 +72,12 @@ def test_an_engine_writes_and_a_person_approves(filled: Project) -> None:
     assert (store.get("p1.png").author, store.get("p1.png").status) == ("wd-tagger", "approved")
     assert store.approve(["p1.png"]).changed == ()
     store.set("p1.png", "mirastyle, a red boat")
-    assert store.get("p1.png").author == "person"
+    caption = store.get("p1.png")
+    assert (caption.author, caption.engine, caption.by) == (
+        "person",
+        "wd-tagger",
+        "wd-tagger, corrected by you",
+    )
 
 
 def test_an_empty_text_takes_the_caption_away_and_undo_brings_it_back(filled: Project) -> None:
@@ -318,18 +324,18 @@ def test_a_full_disk_in_the_middle_puts_everything_back(
 _DIES = """
 import os, signal, sys
 from pathlib import Path
-from studio.captions import store
+from studio.captions import writing
 from studio.captions.store import CaptionStore
 from studio.project import open_project
 from studio.workspace import Workspace
 
-real, calls = store.{function}, []
+real, calls = writing.{function}, []
 def dies(*a):
     calls.append(a)
     if len(calls) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*a)
-store.{function} = dies
+writing.{function} = dies
 s = CaptionStore(open_project(Workspace(Path(sys.argv[1])), "mira"))
 getattr(s, sys.argv[3])(*([{{f"p{{i}}.png": f"new {{i}}" for i in range(40)}}] if sys.argv[3] == "set_many" else []))
 """
@@ -402,7 +408,7 @@ def test_the_history_is_shortened_and_keeps_the_newest(
 
 
 def test_large_batches_flush_once(filled: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storing, "_SYNC_EACH", 2)
+    monkeypatch.setattr(writing, "_SYNC_EACH", 2)
     CaptionStore(filled).set_many({f"p{i}.png": "many" for i in range(6)})
     assert set(on_disk(filled).values()) == {"mirastyle, many"}
     CaptionStore(filled).undo()

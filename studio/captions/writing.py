@@ -1,0 +1,222 @@
+"""Writing captions so that nothing is lost: one step of the history at a time, all of it or none of it.
+
+The texts before and after are written down first (`studio.captions.journal`), then the files, then the mark that it is
+done. Whoever comes next finishes what a killed process left half-way.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studio import files
+from studio.captions.journal import Entry, Note, Status, Step, Way, mark_of
+from studio.captions.reading import NO_STAMP, CaptionReader, caption_from
+from studio.dataset.folder import caption_path, captions_lock
+from studio.errors import BusyError, EnvironmentalError, InputError, StudioError
+from studio.findings import Finding
+
+if TYPE_CHECKING:
+    from studio.project import Project
+
+LONGEST = 20_000
+"""Characters of the longest caption; more is no caption but a text in the wrong place."""
+_SYNC_EACH = 20  # up to so many captions each is flushed by itself; beyond, the whole disk once
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What one write did: its name in the history, the pictures changed, and findings for those left alone.
+
+    kept / there: of an engine's write, the captions that a person wrote or chose, and those that it had written before.
+    """
+
+    what: str = ""
+    changed: tuple[str, ...] = ()
+    skipped: tuple[Finding, ...] = ()
+    kept: tuple[str, ...] = ()
+    there: tuple[str, ...] = ()
+
+
+class CaptionWriter(CaptionReader):
+    """How captions are written; what may be written is for `CaptionStore` to say."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(project)
+        self._recover()
+
+    def _kept(self, name: str, before: str, after: str) -> Step:
+        """A step that changes the text and keeps author and status."""
+        note = self._notes.get(name)
+        known = caption_from((NO_STAMP, before, True), note)
+        status: Status = "approved" if known.status == "approved" else "needs review"
+        now = Note(known.author, files.now(), status, mark_of(after), known.engine, known.made_with)
+        return Step(name, before, after, note, now)
+
+    def _writing(self) -> _Writing:
+        return _Writing(self)
+
+    def _commit(
+        self, what: str, author: str, steps: list[Step], skipped: list[Finding], group: str = ""
+    ) -> EditResult:
+        steps = [s for s in steps if s.before != s.after or _says(s.was) != _says(s.now)]
+        if not steps:
+            return EditResult(what, (), tuple(skipped))
+        entry = Entry(files.new_id("edit"), files.now(), what, author, tuple(steps), group)
+        self._run("edit", entry, frozenset(s.name for s in steps))
+        return EditResult(what, tuple(s.name for s in steps), tuple(skipped))
+
+    def _again(self, way: Way) -> EditResult:
+        with self._writing():
+            journal = self._cache.journal
+            stack = journal.done if way == "undo" else journal.undone
+            if not stack:
+                return EditResult(f"nothing to {way}")
+            what, group = stack[-1].what, stack[-1].group
+            changed: dict[str, None] = {}
+            skipped: list[Finding] = []
+            while True:
+                changed |= dict.fromkeys(self._one_step(way, stack[-1], skipped))
+                stack = journal.done if way == "undo" else journal.undone  # may be another list by now
+                if not group or not stack or stack[-1].group != group:
+                    break
+            return EditResult(what, tuple(changed), tuple(skipped))
+
+    def _one_step(self, way: Way, entry: Entry, skipped: list[Finding]) -> list[str]:
+        names = []
+        for step, expected, _ in entry.way(way):
+            if not (self.folder / step.name).is_file():
+                skipped.append(gone(step.name))
+            elif (self._read(step.name) or "") != (expected or ""):
+                skipped.append(changed_meanwhile(step.name))
+            else:
+                names.append(step.name)
+        self._run(way, entry, frozenset(names))
+        return names
+
+    def _run(self, way: Way, entry: Entry, names: frozenset[str]) -> None:
+        """Write down, write, mark as done; after an error everything is put back."""
+        journal = self._cache.journal
+        journal.begin(way, entry, names)
+        try:
+            self._write([(s.name, after) for s, _, after in entry.way(way) if s.name in names])
+        except StudioError:
+            with suppress(StudioError):
+                self._write([(s.name, before) for s, before, _ in entry.way(way) if s.name in names])
+                journal.end(entry, aborted=True)
+            raise
+        journal.end(entry)
+
+    def _write(self, texts: list[tuple[str, str | None]]) -> None:
+        each = len(texts) <= _SYNC_EACH
+        for name, text in texts:
+            path = caption_path(self.folder, name)
+            if text is None:
+                path.unlink(missing_ok=True)
+            elif each:
+                files.write_text(path, text)
+            else:
+                _replace(path, text)
+        if not each and hasattr(os, "sync"):
+            os.sync()
+
+    def _recover(self) -> None:
+        """Finish an edit whose process died half-way, unless somebody is writing right now."""
+        with self._cache.guard:
+            self._cache.journal.refresh()
+            if self._cache.journal.pending is None:
+                return
+        with suppress(BusyError), captions_lock(self.project, 0.05), self._cache.guard:
+            self._finish_pending()
+
+    def _finish_pending(self) -> None:
+        journal = self._cache.journal
+        journal.refresh()
+        if journal.pending is None:
+            return
+        way, entry, names = journal.pending.way, journal.pending.entry, journal.pending.names
+        rest = []
+        for step, before, after in entry.way(way):
+            if step.name in names and (self.folder / step.name).is_file() and self._read(step.name) == before:
+                rest.append((step.name, after))
+        self._write(rest)
+        journal.end(entry)
+
+
+class _Writing:
+    """The captions lock, with the journal read up to its end and an interrupted edit finished first."""
+
+    def __init__(self, store: CaptionWriter) -> None:
+        self._store = store
+        self._lock = captions_lock(store.project)
+
+    def __enter__(self) -> None:
+        self._lock.__enter__()
+        self._store._cache.guard.acquire()
+        try:
+            self._store._finish_pending()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._store._cache.guard.release()
+        self._lock.__exit__(None, None, None)
+
+
+def must_be_a_caption(name: str, text: str) -> None:
+    if len(text) > LONGEST:
+        raise InputError(
+            f"The caption of {name} would have {len(text):,} characters.",
+            "No model reads that much; it looks like a text that belongs elsewhere.",
+            f"Shorten it to what the picture shows; {LONGEST:,} characters are the limit.",
+        )
+
+
+def gone(name: str) -> Finding:
+    """A picture whose caption cannot be written because it is no longer there."""
+    return Finding(
+        severity="warn",
+        code="picture-gone",
+        what=f"{name} is no longer in the dataset.",
+        why="Its caption went with it.",
+        fix="Restore the picture first.",
+        where=(name,),
+    )
+
+
+def _says(note: Note | None) -> tuple[str, ...] | None:
+    return None if note is None else (note.author, note.status, note.mark, note.engine, note.made_with)
+
+
+def changed_meanwhile(name: str) -> Finding:
+    return Finding(
+        severity="warn",
+        code="caption-changed",
+        what=f"The caption of {name} was changed meanwhile.",
+        why="Writing now would lose those words.",
+        fix="Look at the caption as it is now, then edit it again.",
+        where=(name,),
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write and rename without flushing; the caller flushes once for all."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as f:
+            f.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as e:
+        with suppress(OSError):
+            os.unlink(name)
+        raise EnvironmentalError(
+            f"{path.name} could not be written.",
+            f"The computer answered: {e.strerror or e}.",
+            f"Free some room on the disk of {path.parent}, then try again.",
+        ) from e

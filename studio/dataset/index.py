@@ -14,20 +14,22 @@ from pathlib import Path
 from studio.dataset.folder import Stamp
 from studio.dataset.pixels import Look
 
-VERSION = 4
+VERSION = 5
 """Goes up whenever a measure changes its meaning, so that old rows are not believed."""
 
 _COLUMNS = (
     "sha256", "error", "width", "height", "mode", "format", "frames", "exif_rotated", "has_alpha", "phash", "phash_flip",
-    "sharpness", "light", "grey", "tint",
+    "sharpness", "light", "depth", "profile", "bars", "ground", "burnt", "drowned", "grey", "tint",
 )  # fmt: skip
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS pictures (
   name TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, inode INTEGER, sha256 TEXT, error TEXT, width INTEGER,
   height INTEGER, mode TEXT, format TEXT, frames INTEGER, exif_rotated INTEGER, has_alpha INTEGER, phash BLOB,
-  phash_flip BLOB, sharpness REAL, light REAL, grey BLOB, tint BLOB) WITHOUT ROWID;
+  phash_flip BLOB, sharpness REAL, light REAL, depth INTEGER, profile TEXT, bars REAL, ground REAL, burnt REAL,
+  drowned REAL, grey BLOB, tint BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS compared (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pairs (a TEXT, b TEXT, kind TEXT, likeness REAL, PRIMARY KEY (a, b)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lettering (sha256 TEXT PRIMARY KEY, found TEXT) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
 
@@ -117,6 +119,15 @@ class Index:
         with self._open() as db:
             db.executemany("INSERT OR IGNORE INTO compared VALUES (?)", [(sha,) for sha in compared])
             db.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?)", list(pairs))
+
+    def lettering(self) -> dict[str, str]:
+        """What the check for writing found, as JSON, by content hash; only pictures that were checked are in it."""
+        return {str(sha): str(found) for sha, found in self._safely("SELECT sha256, found FROM lettering")}
+
+    def put_lettering(self, found: Iterable[tuple[str, str]]) -> None:
+        """Store what the check for writing found."""
+        with self._open() as db:
+            db.executemany("INSERT OR REPLACE INTO lettering VALUES (?, ?)", list(found))
 
 
 def _values(look: Look) -> tuple[object, ...]:

@@ -11,14 +11,16 @@ import hashlib
 import io
 import os
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
+from studio.dataset.bars import find_bars
 from studio.dataset.formats import MAX_FILE_BYTES, TooManyPixels, open_picture, refusal
 
 WORK_SIDE = 320
@@ -31,6 +33,10 @@ GREY_SIDE = 64
 """Side of the grey copy by which near duplicates are verified."""
 TINT_SIDE = 8
 """Side of the copy by which colours are compared."""
+GROUND_LEVELS = 6
+"""Levels of brightness (of 256) around the commonest one that count as the same ground."""
+BURNT = 250
+"""Level from which a pixel is as good as white; the mirrored level is as good as black."""
 
 _LARGE = 40_000_000
 _one_large = threading.Lock()  # pictures beyond _LARGE pixels are decoded one at a time, to bound memory
@@ -47,9 +53,17 @@ class Look:
     sharpness: variance of the Laplacian over the variance of brightness, both on the work copy; low means blurred.
     light:   mean brightness, 0 (black) to 1 (white).
     has_alpha: some pixel is not fully opaque.
+    depth:   bits a channel in the file: 1, 8, 16 or 32.
+    profile: name of the colour profile when it is not sRGB; empty for sRGB, grey and when there is none.
+    bars:    share of the area that letterbox bars take, 0 to 1 (see `studio.dataset.bars`).
+    ground:  share of the picture that is within a few levels of its commonest brightness, 0 to 1; 1 is one plain colour.
+    burnt:   share of pixels as good as white, 0 to 1.   drowned: share of pixels as good as black.
     grey:    GREY_SIDE squared brightness bytes.
     tint:    TINT_SIDE squared colour bytes, Cb and Cr of each point in turn; 128 is no colour.
-    thumb:   the thumbnail as WebP bytes.
+    thumb:   the thumbnail as WebP bytes, bars included.
+
+    Hashes, grey, tint and the measures of sharpness and light are of the picture without its bars, so that a
+    letterboxed copy is known for what it is.
     """
 
     sha256: str
@@ -65,6 +79,12 @@ class Look:
     phash_flip: int = 0
     sharpness: float = 0.0
     light: float = 0.0
+    depth: int = 8
+    profile: str = ""
+    bars: float = 0.0
+    ground: float = 0.0
+    burnt: float = 0.0
+    drowned: float = 0.0
     grey: bytes = b""
     tint: bytes = b""
     thumb: bytes = b""
@@ -95,7 +115,8 @@ def measure(raw: bytes) -> Look:
 
 def _measured(image: Image.Image, sha: str) -> Look:
     width, height, mode, kind = image.width, image.height, image.mode, image.format or ""
-    turn = orientation(image)
+    depth = bit_depth(image)  # first: asking a PNG for its EXIF decodes it, and then it no longer tells
+    turn, profile = orientation(image), profile_name(image.info.get("icc_profile"))
     animated = kind in ("GIF", "WEBP", "PNG", "AVIF") and bool(getattr(image, "is_animated", False))
     if kind in ("JPEG", "MPO"):
         image.draft(None, (WORK_SIDE, WORK_SIDE))
@@ -108,13 +129,55 @@ def _measured(image: Image.Image, sha: str) -> Look:
         width, height = height, width
     small, see_through = on_white(small)
     grey = small.convert("L")
+    thumb = _thumb(small)
+    left, top, right, bottom = found = find_bars(np.asarray(grey))
+    share = 0.0
+    if any(found):
+        box = (left, top, small.width - right, small.height - bottom)
+        share = 1 - (box[2] - box[0]) * (box[3] - box[1]) / (small.width * small.height)
+        small, grey = small.crop(box), grey.crop(box)
     square = grey.resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS)
     pixels = np.asarray(grey, dtype=np.float32)
+    levels = np.asarray(grey.histogram(), dtype=np.float64) / pixels.size
     return Look(
         sha256=sha, width=width, height=height, mode=mode, format=kind, frames=2 if animated else 1, exif_rotated=turn in _TURNS,
         has_alpha=see_through, phash=_phash(square), phash_flip=_phash(ImageOps.mirror(square)), sharpness=_sharpness(pixels),
-        light=float(pixels.mean() / 255), grey=square.tobytes(), tint=_tint(small), thumb=_thumb(small),
+        light=float(pixels.mean() / 255), depth=depth, profile=profile, bars=share,
+        ground=float(np.convolve(levels, np.ones(2 * GROUND_LEVELS + 1), "same").max()),
+        burnt=float(levels[BURNT:].sum()), drowned=float(levels[: 256 - BURNT].sum()),
+        grey=square.tobytes(), tint=_tint(small), thumb=thumb,
     )  # fmt: skip
+
+
+def bit_depth(image: Image.Image) -> int:
+    """Bits a channel in the file: Pillow opens a 16-bit RGB PNG as an ordinary one, so the file is asked."""
+    if image.mode == "1":
+        return 1
+    if image.mode.startswith("I;16"):
+        return 16
+    if image.format == "PNG":
+        with suppress(Exception):  # the raw mode that the decoder was set up for, such as RGB;16B
+            return 16 if "16" in str(image.tile[0][3]) else 8
+    if image.format == "TIFF":
+        with suppress(Exception):  # tag 258, BitsPerSample
+            return max(image.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
+    return 32 if image.mode in ("I", "F") else 8
+
+
+@lru_cache(maxsize=64)
+def profile_name(profile: bytes | None) -> str:
+    """What a colour profile calls itself; empty for sRGB, for grey ones and without one.
+
+    Trainers ignore profiles, so the numbers of a Display P3 picture are read as if they were sRGB: duller colours.
+    """
+    if not profile or profile[16:20] == b"GRAY":
+        return ""
+    try:
+        name = (ImageCms.getProfileDescription(io.BytesIO(profile)) or "").strip()  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001  a damaged profile raises whatever its bytes lead to; it is then ignored
+        return ""
+    plain = name.lower().replace(" ", "")
+    return "" if "srgb" in plain or plain in ("c2", "") else name[:60]
 
 
 _TURNS = {
@@ -228,7 +291,11 @@ def full_pixels(path: Path) -> NDArray[np.uint8]:
 
     Shape (height, width, 3). Raises OSError and others when it cannot be decoded.
     """
-    image = open_picture(path.read_bytes())
+    return np.asarray(as_shown(open_picture(path.read_bytes())))
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """An opened picture, decoded: RGB with 8 bits, transparent parts white, turned as EXIF says."""
     turn = orientation(image)
     image.load()
     if image.mode.startswith(("I", "F")):
@@ -237,7 +304,7 @@ def full_pixels(path: Path) -> NDArray[np.uint8]:
         image = image.convert("RGBA")
     if turn in _TURNS:
         image = _turned(image, turn)
-    return np.asarray(on_white(image)[0])
+    return on_white(image)[0]
 
 
 def cpu_threads() -> int:

@@ -46,6 +46,7 @@ class Picture:
     blur:    sharpness measure, to be compared within one set only: low means blurred.
     light:   mean brightness, 0 to 1.
     frames:  more than 1 for an animation.
+    depth, profile, bars, ground, burnt, drowned: as in `studio.dataset.pixels.Look`.
     caption: its text; empty when there is none.
     thumb:   a WebP of at most 256 px a side; does not exist when there is an error.
     """
@@ -67,6 +68,12 @@ class Picture:
     has_alpha: bool
     caption: str
     thumb: Path
+    depth: int = 8
+    profile: str = ""
+    bars: float = 0.0
+    ground: float = 0.0
+    burnt: float = 0.0
+    drowned: float = 0.0
 
     @property
     def pixels(self) -> int:
@@ -185,7 +192,8 @@ def scan(
             Picture(
                 name, seen.width, seen.height, seen.mode, seen.format, stamp[0], seen.sha256, seen.error or None, seen.phash,
                 seen.phash_flip, seen.sharpness, seen.light, seen.frames, seen.exif_rotated, seen.has_alpha,
-                caption.text if caption else "", folder / f"{seen.sha256}.webp",
+                caption.text if caption else "", folder / f"{seen.sha256}.webp", seen.depth, seen.profile, seen.bars,
+                seen.ground, seen.burnt, seen.drowned,
             )
         )  # fmt: skip
     answer = Scan(project.dataset_dir, cache, pictures, len(todo), listing.subfolders)

@@ -59,7 +59,7 @@ def ours(plan: TrainingPlan) -> Step:
     def batches() -> Iterator[list[int]]:
         epoch = 1
         while True:
-            yield from epoch_batches(setup.buckets, setup.settings, epoch)
+            yield from epoch_batches(setup.buckets, setup.items, setup.settings, epoch)
             epoch += 1
 
     order, losses = batches(), list[float]()

@@ -67,13 +67,14 @@ class StepPlan:
     epochs: int
 
 
-def plan_steps(pictures_per_bucket: list[int], settings: TrainingSettings) -> StepPlan:
-    """Steps of a run. pictures_per_bucket: pictures in each bucket, before repeats.
+def plan_steps(shown_per_bucket: list[int], settings: TrainingSettings) -> StepPlan:
+    """Steps of a run. shown_per_bucket: pictures shown in an epoch in each bucket, repeats and regularisation pictures
+    included (`studio.dataset.subsets.shown_per_bucket`).
 
-    A batch never mixes buckets, so batches are counted per bucket: sum of ceil(n * repeats / batch), as sd-scripts
-    counts them. The last accumulation of an epoch may be smaller.
+    A batch never mixes buckets, so batches are counted per bucket: sum of ceil(n / batch), as sd-scripts counts them.
+    The last accumulation of an epoch may be smaller.
     """
-    counts = [n * settings.repeats for n in pictures_per_bucket if n > 0]
+    counts = [n for n in shown_per_bucket if n > 0]
     batches = sum(math.ceil(n / settings.batch_size) for n in counts)
     per_epoch = math.ceil(batches / settings.gradient_accumulation)
     total = per_epoch * settings.epochs
@@ -112,7 +113,7 @@ class Estimate:
 def estimate(
     family: str,
     settings: TrainingSettings,
-    pictures_per_bucket: list[int],
+    shown_per_bucket: list[int],
     *,
     seconds_per_step: float | None = None,
     peak_bytes: int | None = None,
@@ -120,12 +121,13 @@ def estimate(
 ) -> Estimate:
     """Forecast a run.
 
+    shown_per_bucket: as in `plan_steps`.
     seconds_per_step, peak_bytes: what a dry run measured with these settings, when there was one.
     overhead_seconds: starting, loading and caching, before the first step.
     Raises KeyError for a family it does not know.
     """
     g = _GEOMETRY[family]
-    steps = plan_steps(pictures_per_bucket, settings)
+    steps = plan_steps(shown_per_bucket, settings)
     weight_bytes = 4 if settings.precision == "no" else 2
     trained = settings.rank * (g.rank_all if settings.targets == "attention+ff" else g.rank_attention)
     if settings.train_text_encoder:
@@ -170,13 +172,13 @@ def estimate(
 
 
 def fitting_batch(
-    family: str, settings: TrainingSettings, pictures_per_bucket: list[int], available_bytes: int
+    family: str, settings: TrainingSettings, shown_per_bucket: list[int], available_bytes: int
 ) -> int:
     """The largest batch size, halving from the chosen one, that fits with the margin; 0 when even 1 does not."""
     batch = settings.batch_size
     while batch >= 1:
         trial = settings.model_copy(update={"batch_size": batch})
-        if estimate(family, trial, pictures_per_bucket).fits(available_bytes):
+        if estimate(family, trial, shown_per_bucket).fits(available_bytes):
             return batch
         batch //= 2
     return 0

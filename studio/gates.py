@@ -15,9 +15,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from studio import environment, files, records
-from studio.dataset.buckets import bucket_preview
+from studio.captions.store import CaptionStore
 from studio.dataset.gate import dataset_findings, dataset_fingerprint
 from studio.dataset.scan import scan
+from studio.dataset.subsets import shown_per_bucket, subset_findings, teaching_count
 from studio.errors import EnvironmentalError, GateError, InputError, NotFoundError, StudioError
 from studio.estimate import MARGIN, Estimate, estimate, fitting_batch, plan_steps
 from studio.files import human_size, human_time
@@ -211,8 +212,9 @@ def _dataset(project: Project, say: Callable[[str], None]) -> Verdict:
 
 
 def picture_counts(project: Project, settings: TrainingSettings | None = None) -> list[int]:
-    """Pictures in each aspect-ratio bucket at the chosen settings; [] while there are none that open."""
-    return [len(b.names) for b in bucket_preview(scan(project), settings or project.settings) if b.names]
+    """Pictures that an epoch shows in each aspect-ratio bucket at the chosen settings, with repeats and regularisation
+    pictures; [] while none teaches."""
+    return shown_per_bucket(project, scan(project), settings or project.settings)
 
 
 def measured(project: Project) -> dict[str, Any]:
@@ -245,6 +247,7 @@ def _config(project: Project) -> Verdict:
     machine = detect()
     found += get_backend(settings.backend).check(settings, machine, entry)
     found += unusual(settings)
+    found += subset_findings(project, settings, CaptionStore(project).all())
     counts = picture_counts(project, settings)
     plan = estimate(entry.family, settings, counts)
     if not counts:
@@ -310,7 +313,7 @@ def _config(project: Project) -> Verdict:
 def _from_standard(project: Project, entry: BaseModelEntry) -> list[Finding]:
     """Fill the settings of a project that never chose any from the standard preset of its base model. A project without
     pictures waits: the repeats of a preset follow from how many there are."""
-    pictures = sum(picture_counts(project))
+    pictures = teaching_count(project)
     if project.settings_chosen or not pictures:
         return []
     preset = default_preset(project.workspace, entry.family)

@@ -47,7 +47,7 @@ def _offer(workspace: Workspace, entry: BaseModelEntry, kind: str, machine: Mach
     here = entry.location(workspace) is not None
     pictures = int(KINDS[kind]["images"][0])
     settings = fill(default_preset(workspace, entry.family), entry, pictures, machine)
-    need = estimate(entry.family, settings, [pictures])
+    need = estimate(entry.family, settings, [pictures * settings.repeats])
     fits = need.fits(machine.memory_bytes)
     memory = f"about {human_size(need.memory_bytes)} of this computer's {human_size(machine.memory_bytes)}"
     if not fits:

@@ -66,12 +66,12 @@ def test_own_settings_become_a_preset(workspace: Workspace) -> None:
 
 
 def test_steps_are_counted_per_bucket() -> None:
-    s = TrainingSettings(batch_size=4, epochs=3, repeats=2)
+    s = TrainingSettings(batch_size=4, epochs=3)
     # 5 and 1 pictures, twice each: 10 -> 3 batches, 2 -> 1 batch.
-    plan = plan_steps([5, 1, 0], s)
+    plan = plan_steps([10, 2, 0], s)
     assert (plan.pictures_per_epoch, plan.steps_per_epoch, plan.total_steps, plan.epochs) == (12, 4, 12, 3)
-    assert plan_steps([5, 1], s.model_copy(update={"gradient_accumulation": 3})).steps_per_epoch == 2
-    limited = plan_steps([5, 1], s.model_copy(update={"max_steps": 5}))
+    assert plan_steps([10, 2], s.model_copy(update={"gradient_accumulation": 3})).steps_per_epoch == 2
+    limited = plan_steps([10, 2], s.model_copy(update={"max_steps": 5}))
     assert (limited.total_steps, limited.epochs) == (5, 2)
     assert plan_steps([], s).total_steps == 0
 

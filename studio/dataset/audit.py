@@ -16,6 +16,7 @@ from studio.captions.store import Caption, CaptionStore
 from studio.dataset.buckets import bucket_for
 from studio.dataset.duplicates import DuplicateGroup, find_duplicates
 from studio.dataset.folder import look, stem_of
+from studio.dataset.origins import regularisation_pictures
 from studio.dataset.wording import about, named
 from studio.findings import Finding, Severity, by_harm
 from studio.project import KINDS
@@ -55,28 +56,31 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
     store, intent = CaptionStore(project), project.intent
     listing = look(project.dataset_dir)
     captions = store.of(listing)
-    inputs = (listing, entry, intent.kind, intent.trigger, scan.pictures, scan.subfolders)
+    extra = regularisation_pictures(project)
+    inputs = (listing, entry, intent.kind, intent.trigger, extra, scan.pictures, scan.subfolders)
     have = _answers.get(project.folder)
     if have is not None and have[0] is captions and have[1] == inputs:
         return list(have[2])
     damaged = {p.name for p in scan if p.error is not None}  # they have to go, with or without a caption
+    # What holds the class in place is taught without the trigger word, and needs no caption to be of use.
+    taught = {n: c for n, c in captions.items() if n not in extra}
     found = by_harm(
         [
             *_pictures(scan),
-            *_count(len(scan.readable), len(scan), intent.kind),
+            *_count(sum(p.name not in extra for p in scan.readable), len(scan), intent.kind),
             *caption_findings(
-                {n: c for n, c in captions.items() if n not in damaged}, intent.trigger, store.orphans()
+                {n: c for n, c in taught.items() if n not in damaged}, intent.trigger, store.orphans()
             ),
             *_duplicates(find_duplicates(scan)),
             *(_against(scan, entry) if entry is not None else []),
             *_oddities(scan),
-            *term_findings({n: c.text for n, c in captions.items()}, intent.trigger, intent.kind),
+            *term_findings({n: c.text for n, c in taught.items()}, intent.trigger, intent.kind),
             *(length_findings(project, captions, entry) if entry is not None else []),
         ]
     )
     while len(_answers) >= 16:
         _answers.pop(next(iter(_answers)))
-    _answers[project.folder] = (captions, (*inputs[:4], list(scan.pictures), scan.subfolders), found)
+    _answers[project.folder] = (captions, (*inputs[:5], list(scan.pictures), scan.subfolders), found)
     return list(found)
 
 

@@ -14,7 +14,7 @@ from studio.dataset.buckets import bucket_preview
 from studio.dataset.duplicates import find_duplicates, resolve
 from studio.dataset.folder import Listing, Stamp, caption_path, captions_lock, dataset_lock, look, stem_of
 from studio.dataset.formats import same_stem
-from studio.dataset.origins import picture_repeats
+from studio.dataset.origins import picture_repeats, regularisation_pictures
 from studio.dataset.scan import known_looks, scan
 from studio.dataset.set_aside import free_name, remove_pictures, set_aside_list
 from studio.errors import InputError
@@ -64,12 +64,13 @@ def dataset_findings(
         "largest_size": list(sizes[-1]) if sizes else None,
         "buckets": [[b.width, b.height, len(b.names)] for b in bucket_preview(seen, project.settings)],
         "repeats": sorted(set(picture_repeats(project).values())),
+        "regularisation": len(regularisation_pictures(project)),
     }
     return audit(project, seen, entry), facts
 
 
 _hashed: dict[tuple[Path, Stamp], str] = {}
-_fingerprints: dict[Path, tuple[Mapping[str, Caption], Listing, str, dict[str, int], str]] = {}
+_fingerprints: dict[Path, tuple[Mapping[str, Caption], Listing, str, dict[str, int | str], str]] = {}
 
 
 def dataset_fingerprint(project: Project) -> str:
@@ -78,7 +79,11 @@ def dataset_fingerprint(project: Project) -> str:
     Cheap at 10,000 pictures: a file is read only when its size, time or inode changed. The same before and after a
     scan, and on another computer with the same files.
     """
-    trigger, repeats = project.intent.trigger, picture_repeats(project)
+    trigger = project.intent.trigger
+    extra = regularisation_pictures(project)
+    # A mark for regularisation is told with the repeats, so that projects without one keep their fingerprint.
+    repeats: dict[str, int | str] = {**picture_repeats(project)}
+    repeats |= {n: f"{repeats.get(n, 1)} regularisation" for n in extra}
     listing = look(project.dataset_dir)
     captions, known = CaptionStore(project).of(listing), known_looks(project)
     have = _fingerprints.get(project.folder)

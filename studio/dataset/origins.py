@@ -1,13 +1,14 @@
-"""Where each picture came from, and how often it is repeated: `<project>/pictures.json`.
+"""Where each picture came from, how often it is repeated and what it is for: `<project>/pictures.json`.
 
-Repeats come from kohya's `N_name` folders. A picture without an entry has one repeat.
+Repeats come from kohya's `N_name` folders, regularisation from a folder called so; both can be set by the user. A
+picture without an entry is a training picture with one repeat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from studio import files
@@ -19,11 +20,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """source: what the file was called.  added: when it came in.  repeats: 0 when nothing was said."""
+    """source: what the file was called.  added: when it came in.  repeats: 0 when nothing was said.
+
+    regularisation: shows what the base model already makes of the class, instead of what is taught (`is_reg`).
+    """
 
     source: str
     added: str
     repeats: int = 0
+    regularisation: bool = False
+
+
+_REGULARISATION = {
+    "reg", "regs", "reg_data", "reg_images", "reg_dir", "regularisation", "regularization", "regularisation_images",
+    "regularization_images", "class_images", "prior", "prior_images",
+}  # fmt: skip
+
+
+def says_regularisation(label: str) -> bool:
+    """Whether a file lies in a folder called `reg`, `regularisation`, `class_images` or alike, as kohya's guides do."""
+    parents = PurePosixPath(label.replace("\\", "/")).parts[:-1]
+    return any(p.strip().lower().replace(" ", "_").replace("-", "_") in _REGULARISATION for p in parents)
 
 
 _read: dict[Path, tuple[tuple[int, int, int], dict[str, Origin]]] = {}
@@ -41,9 +58,12 @@ def all_origins(project: Project) -> dict[str, Origin]:
     if have is None or have[0] != stamp:
         raw = files.read_json(path) or {}
         found = {
-            n: Origin(str(o.get("source", "")), str(o.get("added", "")), int(o.get("repeats", 0)))
+            n: Origin(
+                str(o.get("source", "")), str(o.get("added", "")), int(o.get("repeats", 0)),
+                o.get("regularisation") is True,
+            )
             for n, o in raw.items()
-        }
+        }  # fmt: skip
         if len(_read) > 16:
             _read.clear()
         have = _read[path] = (stamp, found)
@@ -57,9 +77,43 @@ def add(project: Project, new: Mapping[str, Origin]) -> None:
     known = all_origins(project)
     for name, origin in new.items():
         old = known.get(name)
-        known[name] = origin if old is None else Origin(old.source, old.added, origin.repeats or old.repeats)
+        if old is None:
+            said = origin.regularisation or says_regularisation(origin.source)
+            known[name] = replace(origin, regularisation=said)
+        else:
+            known[name] = replace(old, repeats=origin.repeats or old.repeats)
+    _save(project, known)
+
+
+def change(
+    project: Project, names: Iterable[str], *, repeats: int | None = None, regularisation: bool | None = None
+) -> list[str]:
+    """Set what was given for pictures, also for those without an entry; the names that changed. Needs the dataset lock."""
+    known = all_origins(project)
+    changed = []
+    for name in names:
+        old = known.get(name, Origin("", ""))
+        new = replace(
+            old,
+            repeats=old.repeats if repeats is None else repeats,
+            regularisation=old.regularisation if regularisation is None else regularisation,
+        )
+        if new != old:
+            known[name] = new
+            changed.append(name)
+    if changed:
+        _save(project, known)
+    return changed
+
+
+def _save(project: Project, known: Mapping[str, Origin]) -> None:
     plain = {
-        n: {"source": o.source, "added": o.added, **({"repeats": o.repeats} if o.repeats else {})}
+        n: {
+            "source": o.source,
+            "added": o.added,
+            **({"repeats": o.repeats} if o.repeats else {}),
+            **({"regularisation": True} if o.regularisation else {}),
+        }
         for n, o in sorted(known.items())
     }
     files.write_json(project.folder / "pictures.json", plain)
@@ -72,3 +126,9 @@ def picture_repeats(project: Project) -> dict[str, int]:
         return {}
     there = look(project.dataset_dir).pictures
     return {n: r for n, r in found.items() if n in there}
+
+
+def regularisation_pictures(project: Project) -> set[str]:
+    """Names of the pictures in the dataset that are there for regularisation."""
+    found = {n for n, o in all_origins(project).items() if o.regularisation}
+    return found & set(look(project.dataset_dir).pictures) if found else found

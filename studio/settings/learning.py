@@ -136,6 +136,16 @@ class HowItLearns(BaseModel):
         ge=0,
         le=100,
     )
+    prior_loss_weight: float = knob(
+        1.0,
+        "Weight of regularisation pictures",
+        "How much regularisation pictures count beside those that teach. Lower it, to 0.2 or 0.3, when they pull the "
+        "result away from what you teach. Does nothing without such pictures.",
+        group="Loss",
+        safe=(0.1, 1),
+        ge=0,
+        le=10,
+    )
     noise_offset: float = knob(
         0.0,
         "Noise offset",

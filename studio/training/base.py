@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio import files
+from studio.dataset.subsets import Subset, subsets_of
 from studio.errors import InputError, NotFoundError
 from studio.findings import Finding
 from studio.machine import Machine
@@ -34,6 +35,8 @@ class PlannedPicture(BaseModel):
     path:    absolute path of the picture file.
     caption: the text it is trained with, trigger word first.
     sha256:  hash of the file's content; a file that differs when the run starts is refused. Empty: not checked.
+    repeats: of its own, before the setting `repeats`.
+    regularisation: holds the class in place instead of teaching; counts with the setting `prior_loss_weight`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,6 +44,8 @@ class PlannedPicture(BaseModel):
     path: Path
     caption: str
     sha256: str = ""
+    repeats: int = Field(default=1, ge=1)
+    regularisation: bool = False
 
 
 class TrainingPlan(BaseModel):
@@ -104,17 +109,26 @@ class TrainingPlan(BaseModel):
         told = self.sample_prompts or self.settings.sample_prompts
         if told:
             return told
-        captions = list(dict.fromkeys(p.caption for p in self.pictures if p.caption.strip()))
+        captions = list(
+            dict.fromkeys(p.caption for p in self.pictures if p.caption.strip() and not p.regularisation)
+        )
         return tuple(dict.fromkeys((captions[0], captions[len(captions) // 2]))) if captions else ()
+
+    def subsets(self) -> list[Subset]:
+        """The pictures grouped as they are shown, by file name."""
+        return subsets_of(
+            [p.path.name for p in self.pictures],
+            {p.path.name: p.repeats for p in self.pictures},
+            {p.path.name for p in self.pictures if p.regularisation},
+            self.settings.repeats,
+        )
 
     def fingerprint(self) -> str:
         """Hash of what decides the result: model, pictures, captions, settings. A resumed run must have the same."""
         told = self.model_dump(
             mode="json", include={"family", "prediction", "settings", "trigger", "model_hash"}
         )
-        return files.fingerprint(
-            [told, [(p.path.name, p.caption, p.sha256) for p in self.pictures], self.limit_steps]
-        )
+        return files.fingerprint([told, [_mark(p) for p in self.pictures], self.limit_steps])
 
     def save(self) -> Path:
         """Write plan.json into the run folder; its path."""
@@ -154,6 +168,11 @@ class TrainingPlan(BaseModel):
                 f"{'.'.join(map(str, first['loc'])) or 'It'}: {first['msg']}.",
                 "Start a new run from the project's settings.",
             ) from e
+
+
+def _mark(p: PlannedPicture) -> tuple[object, ...]:
+    plain = (p.path.name, p.caption, p.sha256)
+    return (*plain, p.repeats, p.regularisation) if p.repeats > 1 or p.regularisation else plain
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from studio import files
 from studio.captions.store import CaptionStore
+from studio.dataset.origins import picture_repeats, regularisation_pictures
 from studio.dataset.scan import scan
+from studio.dataset.subsets import taught_caption
 from studio.errors import EnvironmentalError, InputError
 from studio.models import BaseModelEntry, model_fingerprint
 from studio.project import Project
@@ -38,6 +40,14 @@ def freeze(
             "There are no pictures to train on.", "The dataset is empty.", "Add pictures on the dataset page."
         )
     captions = CaptionStore(project).all()
+    repeats, extra = picture_repeats(project), regularisation_pictures(project)
+    if all(p.name in extra for p in pictures):
+        raise InputError(
+            "There are no pictures to train on.",
+            "All of them are marked as regularisation pictures, which teach nothing.",
+            "Take the mark off the pictures that show what you teach.",
+        )
+    trigger = project.intent.trigger
     frozen = folder / PICTURES
     frozen.mkdir(parents=True, exist_ok=True)
     planned = []
@@ -45,7 +55,15 @@ def freeze(
         target = frozen / p.name
         _link(project.dataset_dir / p.name, target)
         caption = captions[p.name].text if p.name in captions else ""
-        planned.append(PlannedPicture(path=target, caption=caption, sha256=p.sha256))
+        planned.append(
+            PlannedPicture(
+                path=target,
+                caption=taught_caption(caption, trigger, p.name in extra),
+                sha256=p.sha256,
+                repeats=repeats.get(p.name, 1),
+                regularisation=p.name in extra,
+            )
+        )
     intent = project.intent
     plan = TrainingPlan(
         run_folder=folder,

@@ -133,14 +133,14 @@ def test_batches_are_what_the_estimate_counts(
     items = read_items(plan, lambda n: None)
     buckets = into_buckets(items)
     assert [len(b) for b in buckets] == [4, 2]
-    planned = plan_steps([4, 2], plan.settings)
+    planned = plan_steps([4 * repeats, 2 * repeats], plan.settings)
     for epoch in (1, 2, 3):
-        batches = epoch_batches(buckets, plan.settings, epoch)
+        batches = epoch_batches(buckets, items, plan.settings, epoch)
         assert -(-len(batches) // accumulation) == planned.steps_per_epoch
         assert Counter(i for b in batches for i in b) == dict.fromkeys(range(6), repeats)
         assert all(len({items[i].placement.bucket for i in b}) == 1 for b in batches)
-        assert batches == epoch_batches(buckets, plan.settings, epoch)
-    orders = {str(epoch_batches(buckets, plan.settings, e)) for e in range(1, 9)}
+        assert batches == epoch_batches(buckets, items, plan.settings, epoch)
+    orders = {str(epoch_batches(buckets, items, plan.settings, e)) for e in range(1, 9)}
     assert len(orders) > 4
     sizes = [len(b) * (32 * 32 if b[0] < 4 else 32 * 24) for b in heaviest_first(batches, items)]
     assert sizes == sorted(sizes, reverse=True)

@@ -78,6 +78,9 @@ class Learner:
         prediction = it.plan.effective_prediction
         wanted = loss.target(prediction, latents, noise, it.alphas, levels)
         weights = loss.snr_weights(prediction, it.alphas, levels, s.min_snr_gamma)
+        if any(it.items[i].regularisation for i in batch):
+            prior = [s.prior_loss_weight if it.items[i].regularisation else 1.0 for i in batch]
+            weights = weights * torch.tensor(prior, device=weights.device)
         return loss.weighted_error(guess, wanted, weights)
 
     def _sizes(self, batch: list[int], flipped: list[bool], texts: Embedded) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from studio import files
 from studio.dataset.buckets import Placement, Size, place
+from studio.dataset.subsets import times_shown
 from studio.errors import InputError
 from studio.settings import TrainingSettings
 from studio.training.base import PlannedPicture, TrainingPlan
@@ -25,7 +26,11 @@ from studio.training.base import PlannedPicture, TrainingPlan
 
 @dataclass(frozen=True)
 class Item:
-    """A picture ready for training. original: width and height before scaling, as shown."""
+    """A picture ready for training.
+
+    original: width and height before scaling, as shown.   times: how often an epoch shows it.
+    regularisation: its error counts with the setting `prior_loss_weight`.
+    """
 
     index: int
     path: Path
@@ -33,6 +38,8 @@ class Item:
     sha256: str
     original: Size
     placement: Placement
+    times: int = 1
+    regularisation: bool = False
 
     def sdxl_sizes(self, flipped: bool) -> tuple[int, int, int, int, int, int]:
         """What SDXL is told about the picture: original height and width, crop top and left, target height and width.
@@ -58,14 +65,18 @@ def _open(content: bytes) -> Image.Image:
 
 
 def read_items(plan: TrainingPlan, step: Callable[[int], None]) -> list[Item]:
-    """Open every picture once: whole, as frozen, and which bucket. step: told how many are done.
+    """Open every picture once: whole, as frozen, and which bucket. step: told how many are done. Regularisation
+    pictures that no epoch shows are left out.
 
     Raises InputError naming all pictures that cannot be used.
     """
-    items, bad = [], []
+    items: list[Item] = []
+    bad = []
+    shown = times_shown(plan.subsets())
     for i, planned in enumerate(plan.pictures):
         try:
-            items.append(_item(i, planned, plan.settings))
+            if times := shown.get(planned.path.name, 0):
+                items.append(_item(len(items), planned, plan.settings, times))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
             bad.append(f"{planned.path.name}: {str(e).splitlines()[0] if str(e) else type(e).__name__}")
         step(i + 1)
@@ -81,13 +92,23 @@ def read_items(plan: TrainingPlan, step: Callable[[int], None]) -> list[Item]:
     return items
 
 
-def _item(index: int, planned: PlannedPicture, settings: TrainingSettings) -> Item:
+def _item(index: int, planned: PlannedPicture, settings: TrainingSettings, times: int) -> Item:
     content = planned.path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if planned.sha256 and planned.sha256 != digest:
         raise ValueError("its content has changed since the run was made")
     width, height = _open(content).size
-    return Item(index, planned.path, planned.caption, digest, (width, height), place(width, height, settings))
+    placement = place(width, height, settings)
+    return Item(
+        index,
+        planned.path,
+        planned.caption,
+        digest,
+        (width, height),
+        placement,
+        times,
+        planned.regularisation,
+    )
 
 
 def pixels(item: Item, flipped: bool) -> torch.Tensor:
@@ -189,13 +210,21 @@ def into_buckets(items: list[Item]) -> list[list[int]]:
     return [found[size] for size in sorted(found, key=lambda s: (-s[0] * s[1], s))]
 
 
-def epoch_batches(buckets: list[list[int]], settings: TrainingSettings, epoch: int) -> list[list[int]]:
+def shown_counts(buckets: list[list[int]], items: list[Item]) -> list[int]:
+    """Pictures that an epoch shows in each bucket, repeats counted."""
+    return [sum(items[i].times for i in bucket) for bucket in buckets]
+
+
+def epoch_batches(
+    buckets: list[list[int]], items: list[Item], settings: TrainingSettings, epoch: int
+) -> list[list[int]]:
     """The batches of an epoch (counted from 1), decided by seed and epoch alone. A batch never mixes buckets."""
     chance = random.Random(f"{settings.seed}/order/{epoch}")
     size = settings.batch_size
     batches = []
     for bucket in buckets:
-        shown = bucket * settings.repeats
+        rounds = max(items[i].times for i in bucket)
+        shown = [i for n in range(rounds) for i in bucket if items[i].times > n]
         chance.shuffle(shown)
         batches += [shown[i : i + size] for i in range(0, len(shown), size)]
     chance.shuffle(batches)

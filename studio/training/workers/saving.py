@@ -47,35 +47,41 @@ def metadata(
     """What a LoRA file says of itself: `ss_*` as sd-scripts names them, `modelspec.*` of the Stability AI model
     metadata standard 1.0.1. All values are text; there is no path in them.
 
+    bucket_counts: pictures that an epoch shows in each.
     epoch, step: how far training is; epochs, total_steps: how far it was to go; started: seconds since 1970.
     """
-    s = plan.settings
+    s, subsets = plan.settings, plan.subsets()
     tags = Counter(
-        tag.strip() for p in plan.pictures for tag in p.caption.split(",") if tag.strip()
+        tag.strip()
+        for p in plan.pictures
+        if not p.regularisation
+        for tag in p.caption.split(",")
+        if tag.strip()
     ).most_common(_TAGS_AT_MOST)
     buckets = {
-        str(i): {"resolution": list(size), "count": count * s.repeats}
+        str(i): {"resolution": list(size), "count": count}
         for i, (size, count) in enumerate(sorted(bucket_counts.items()))
     }
     dataset: dict[str, Any] = {
         "is_dreambooth": True,
         "batch_size_per_device": s.batch_size,
-        "num_train_images": len(plan.pictures) * s.repeats,
-        "num_reg_images": 0,
+        "num_train_images": sum(n.repeats * len(n.names) for n in subsets if not n.regularisation),
+        "num_reg_images": sum(n.repeats * len(n.names) for n in subsets if n.regularisation),
         "resolution": [s.resolution, s.resolution],
         "enable_bucket": s.buckets,
         "bucket_info": {"buckets": buckets},
         "tag_frequency": {"dataset": dict(tags)},
         "subsets": [
             {
-                "img_count": len(plan.pictures),
-                "num_repeats": s.repeats,
+                "img_count": len(n.names),
+                "num_repeats": n.repeats,
                 "flip_aug": s.flip,
                 "shuffle_caption": s.shuffle_captions,
                 "keep_tokens": s.keep_tokens,
                 "image_dir": "dataset",
-                "is_reg": False,
+                "is_reg": n.regularisation,
             }
+            for n in subsets
         ],
     }
     text_rate = s.text_encoder_lr or s.learning_rate
@@ -108,6 +114,7 @@ def metadata(
         "ss_max_grad_norm": s.max_grad_norm,
         "ss_min_snr_gamma": s.min_snr_gamma or None,
         "ss_noise_offset": s.noise_offset or None,
+        "ss_prior_loss_weight": s.prior_loss_weight,
         "ss_caption_dropout_rate": s.caption_dropout,
         "ss_seed": s.seed,
         "ss_v2": False,

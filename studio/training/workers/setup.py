@@ -22,7 +22,7 @@ from studio.training.workers.base_model import BaseModel, load
 from studio.training.workers.captions import TextReader
 from studio.training.workers.network import Network, attach
 from studio.training.workers.optim import make_optimizer, make_scheduler
-from studio.training.workers.pictures import Item, Latents, into_buckets, read_items
+from studio.training.workers.pictures import Item, Latents, into_buckets, read_items, shown_counts
 
 EMA_DECAY = 0.995  # looks back over about the last 200 steps
 MAX_SAMPLES = 4
@@ -111,7 +111,7 @@ def prepare(plan: TrainingPlan, stages: Stages) -> Setup:
     stages.enter("pictures", "Opening the pictures")
     items = read_items(plan, lambda n: stages.pictures("pictures", n, len(plan.pictures)))
     buckets = into_buckets(items)
-    steps = plan_steps([len(b) for b in buckets], s)
+    steps = plan_steps(shown_counts(buckets, items), s)
 
     stages.enter("model", f"Loading {plan.model_title or 'the base model'}")
     base = load(plan, dtype)

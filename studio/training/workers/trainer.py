@@ -15,7 +15,7 @@ from studio.training.base import TrainingPlan
 from studio.training.workers import failures, memory, saving, state
 from studio.training.workers.learner import Learner
 from studio.training.workers.optim import rates
-from studio.training.workers.pictures import epoch_batches, heaviest_first
+from studio.training.workers.pictures import epoch_batches, heaviest_first, shown_counts
 from studio.training.workers.sampling import Sampler
 from studio.training.workers.setup import Setup, Stages, prepare
 
@@ -87,7 +87,7 @@ class Trainer:
             return self._stopped()
         it.network.train()
         while p.step < it.total:
-            batches = epoch_batches(it.buckets, self.settings, p.epoch)
+            batches = epoch_batches(it.buckets, it.items, self.settings, p.epoch)
             if self.plan.limit_steps:
                 batches = heaviest_first(batches, it.items)
             while p.batch < len(batches) and p.step < it.total:
@@ -192,8 +192,11 @@ class Trainer:
             step=p.step,
             epochs=it.steps.epochs,
             total_steps=it.total,
-            batches_per_epoch=len(epoch_batches(it.buckets, self.settings, 1)),
-            bucket_counts={it.items[b[0]].placement.bucket: len(b) for b in it.buckets},
+            batches_per_epoch=len(epoch_batches(it.buckets, it.items, self.settings, 1)),
+            bucket_counts={
+                it.items[b[0]].placement.bucket: n
+                for b, n in zip(it.buckets, shown_counts(it.buckets, it.items), strict=True)
+            },
             started=self._began,
             optimizer=f"{kind.__module__}.{kind.__name__}",
         )

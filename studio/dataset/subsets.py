@@ -1,0 +1,220 @@
+"""How often each picture is shown in an epoch, and which pictures are there for regularisation.
+
+Two numbers decide how often: the picture's own repeats (kohya's `N_name` folders, or set by the user) times the
+setting `repeats`. Regularisation pictures show what the base model already makes of the class; they are shown, all
+together, as often as the training pictures are, neither more nor less: what is too many is left out, what is too few
+is shown again. The arithmetic is that of sd-scripts (`DreamBoothDataset.__init__`, library/train_util.py v0.10.1), so
+that its numbers of steps and those of the built-in trainer agree. The setting `repeats` does not multiply
+regularisation pictures: it would only leave more of them out.
+
+Whether regularisation helps is contested. Ruiz et al. 2022 (DreamBooth, arXiv 2208.12242) need it against drift of the
+class; trainers' users report both better faces and pictures that pull the subject away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from studio.captions.text import without_trigger
+from studio.dataset import origins
+from studio.dataset.buckets import place
+from studio.dataset.folder import dataset_lock, look
+from studio.errors import InputError, NotFoundError
+from studio.findings import Finding
+
+if TYPE_CHECKING:
+    from studio.captions.store import Caption
+    from studio.dataset.scan import Scan
+    from studio.project import Project
+    from studio.settings import TrainingSettings
+
+MOST_REPEATS = 1000
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Pictures that are shown alike: one `N_name` folder of kohya's, one `[[datasets.subsets]]` of sd-scripts.
+
+    repeats: `num_repeats` of sd-scripts, the setting `repeats` included.   regularisation: `is_reg`.
+    names:   in order.
+    """
+
+    repeats: int
+    regularisation: bool
+    names: tuple[str, ...]
+
+
+def subsets_of(
+    names: Iterable[str], own: Mapping[str, int], regularisation: set[str] | frozenset[str], repeats: int
+) -> list[Subset]:
+    """Subsets of pictures, those that teach first, by rising repeats.
+
+    own: repeats of single pictures; 1 for one that is not in it.   repeats: the setting.
+    """
+    found: dict[tuple[bool, int], list[str]] = {}
+    for name in sorted(names):
+        extra = name in regularisation
+        found.setdefault((extra, own.get(name, 1) * (1 if extra else repeats)), []).append(name)
+    return [Subset(n, extra, tuple(found[extra, n])) for extra, n in sorted(found)]
+
+
+def project_subsets(
+    project: Project, settings: TrainingSettings, names: Iterable[str] | None = None
+) -> list[Subset]:
+    """The subsets that training would form of a project's pictures. names: those that can be read; None: all."""
+    chosen = look(project.dataset_dir).pictures if names is None else names
+    return subsets_of(
+        chosen,
+        origins.picture_repeats(project),
+        origins.regularisation_pictures(project),
+        settings.repeats,
+    )
+
+
+def times_shown(subsets: Sequence[Subset]) -> dict[str, int]:
+    """How often each picture is shown in an epoch. Regularisation pictures that are left out are not in the answer.
+
+    They are taken in order until they make up the training pictures; when all of them together do not, each is shown
+    once more, in order, until they do.
+    """
+    shown = {n: s.repeats for s in subsets if not s.regularisation for n in s.names}
+    wanted = sum(shown.values())
+    extra: dict[str, int] = {}
+    have = 0
+    for name, repeats in ((n, s.repeats) for s in subsets if s.regularisation for n in s.names):
+        if have >= wanted:
+            break
+        extra[name] = repeats
+        have += repeats
+    if extra and have < wanted:
+        each, rest = divmod(wanted - have, len(extra))
+        for i, name in enumerate(extra):
+            extra[name] += each + (i < rest)
+    return shown | extra
+
+
+def shown_per_bucket(project: Project, seen: Scan, settings: TrainingSettings) -> list[int]:
+    """Pictures shown in an epoch in each bucket, repeats and regularisation included; [] when none teaches."""
+    readable = {p.name: p for p in seen.readable}
+    counts: dict[tuple[int, int], int] = {}
+    for name, times in times_shown(project_subsets(project, settings, readable)).items():
+        bucket = place(readable[name].width, readable[name].height, settings).bucket
+        counts[bucket] = counts.get(bucket, 0) + times
+    return [counts[b] for b in sorted(counts)]
+
+
+def teaching_count(project: Project) -> int:
+    """Training pictures in an epoch before the setting `repeats`: own repeats counted, regularisation left out. What
+    presets choose their repeats by."""
+    own, extra = origins.picture_repeats(project), origins.regularisation_pictures(project)
+    return sum(own.get(n, 1) for n in look(project.dataset_dir).pictures if n not in extra)
+
+
+def taught_caption(text: str, trigger: str, regularisation: bool) -> str:
+    """The caption that training hears. A regularisation picture is taught without the trigger word, whatever its file
+    says: its purpose is to keep the class apart from the word."""
+    return without_trigger(text, trigger) if regularisation else text
+
+
+# ---------------------------------------------------------------- what the user decides
+
+
+def mark_regularisation(project: Project, names: Iterable[str], on: bool = True) -> list[str]:
+    """Say that pictures are for regularisation, or no longer; the names that changed.
+
+    Raises NotFoundError when a picture does not exist (nothing is changed then), BusyError.
+    """
+    with dataset_lock(project):
+        chosen = _there(project, names)
+        changed = origins.change(project, chosen, regularisation=on)
+    if changed:
+        project.decided("regularisation pictures", pictures=changed, regularisation=on)
+    return changed
+
+
+def set_repeats(project: Project, names: Iterable[str], repeats: int) -> list[str]:
+    """Give pictures repeats of their own, 1 to MOST_REPEATS, as a kohya folder `N_name` would; the names that changed.
+
+    Raises InputError for another number, NotFoundError when a picture does not exist, BusyError.
+    """
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise InputError(
+            f"A picture cannot be repeated {repeats} times.",
+            "Repeats say how often it is shown in one epoch.",
+            f"Use a whole number from 1 to {MOST_REPEATS}.",
+        )
+    with dataset_lock(project):
+        changed = origins.change(project, _there(project, names), repeats=repeats)
+    if changed:
+        project.decided("repeats of pictures", pictures=changed, repeats=repeats)
+    return changed
+
+
+def _there(project: Project, names: Iterable[str]) -> list[str]:
+    chosen = list(dict.fromkeys(names))
+    there = look(project.dataset_dir).pictures
+    missing = [n for n in chosen if n not in there]
+    if missing:
+        raise NotFoundError(
+            f"There is no picture called '{missing[0]}' in this project."
+            + (f" {len(missing) - 1} more are missing too." if len(missing) > 1 else ""),
+            "It was set aside, renamed or never imported.",
+            "Look at the dataset page, or `lora-studio audit`, for the pictures that are there.",
+        )
+    return chosen
+
+
+def subset_findings(
+    project: Project, settings: TrainingSettings, captions: Mapping[str, Caption]
+) -> list[Finding]:
+    """What is odd about repeats and regularisation; [] in a project that uses neither."""
+    groups = project_subsets(project, settings)
+    extra = [n for s in groups if s.regularisation for n in s.names]
+    if not extra:
+        return []
+    taught = sum(s.repeats * len(s.names) for s in groups if not s.regularisation)
+    found = []
+    if not taught:
+        return [
+            Finding(
+                severity="block",
+                code="only-regularisation",
+                what="All pictures are marked as regularisation pictures.",
+                why="They only hold the base model in place; nothing would be taught.",
+                fix="Take the mark off the pictures that show what you teach.",
+                where=tuple(extra),
+            )
+        ]
+    shown = times_shown(groups)
+    unused = [n for n in extra if n not in shown]
+    if unused:
+        found.append(
+            Finding(
+                severity="warn",
+                code="regularisation-unused",
+                what=f"{len(unused)} of {len(extra)} regularisation pictures are not used.",
+                why=f"An epoch shows as many of them as training pictures, which is {taught} with repeats.",
+                fix="Raise the repeats of the training pictures, or leave it so: the first ones by name are used.",
+                where=tuple(unused),
+            )
+        )
+    bare = [n for n in extra if not taught_caption(_text(captions, n), project.intent.trigger, True).strip()]
+    if bare:
+        found.append(
+            Finding(
+                severity="warn",
+                code="regularisation-no-caption",
+                what=f"{len(bare)} regularisation pictures have no caption besides the trigger word.",
+                why="Without the word of the class, such as 'woman' or 'dog', they hold nothing in particular in place.",
+                fix="Caption them with the class and what else is to be seen; the trigger word is left out in training.",
+                where=tuple(bare),
+            )
+        )
+    return found
+
+
+def _text(captions: Mapping[str, Caption], name: str) -> str:
+    caption = captions.get(name)
+    return caption.text if caption else ""

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from studio import choices, files, models
-from studio.cli.commands import config, doctor, evaluate, gates, library, runs
+from studio.cli import grids
+from studio.cli.commands import config, doctor, gates, library, runs
 from studio.cli.context import Context
 from studio.cli.spec import Reply
 from studio.cli.watch import say_left
@@ -283,7 +284,7 @@ class Demo:
                 ("Prompts", " | ".join(p.text for p in grid.spec.prompts)),
             ]
         )
-        reply = self._followed(evaluate.show_grid(self.ctx, self.project, grid, detach=False))
+        reply = self._followed(grids.show_grid(self.ctx, self.project, grid, detach=False))
         verdict = reply["verdict"]
         return {
             "grid": grid.id,

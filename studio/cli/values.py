@@ -141,3 +141,11 @@ def existing(raw: str) -> Path:
             f"{near} Check the spelling, or put a path with spaces in quotes.".strip(),
         )
     return path
+
+
+def lora_file(raw: str) -> Path:
+    """A .safetensors file that is there. Raises Bad."""
+    path = existing(raw)
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
+        raise Bad("It is not a .safetensors file.", "Give the path of a LoRA file.")
+    return path

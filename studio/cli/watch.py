@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from studio.cli.output import LiveLine, Out
+from studio.cli.parser import problem
+from studio.cli.spec import Option
 from studio.files import human_time
+from studio.findings import Finding
 
 if TYPE_CHECKING:
     from studio.jobs.job import Job
@@ -112,3 +116,16 @@ def say_failed(out: Out, job: Job) -> dict[str, Any]:
     if job.state == "failed":
         out.dim(f"The end of its log: lora-studio log {job.id}")
     return {"what": what, "why": str(error.get("why", "")), "fix": str(error.get("fix", ""))}
+
+
+DETACH = Option("--detach", "Start it and return at once.")
+WAIT = Option("--wait", "Show it until it ends; this is what happens anyway.")
+
+
+def check_wait(args: Namespace) -> list[Finding]:
+    """`--wait` and `--detach` say opposite things."""
+    if args.wait and args.detach:
+        return [
+            problem("--wait and --detach were both given.", "They say opposite things.", "Keep one of them.")
+        ]
+    return []

@@ -6,11 +6,11 @@ from argparse import Namespace
 from typing import Any
 
 from studio import files
-from studio.cli.commands.evaluate import find_grid, find_run, lora_file
 from studio.cli.context import Context
+from studio.cli.jobs import find_grid, find_run
 from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
-from studio.cli.values import did_you_mean, number, one_of, text
+from studio.cli.values import did_you_mean, lora_file, number, one_of, text
 from studio.errors import NotFoundError
 from studio.findings import Finding
 

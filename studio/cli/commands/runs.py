@@ -11,14 +11,13 @@ from studio.cli import settings_flags
 from studio.cli.commands.config import save_changes
 from studio.cli.commands.gates import NAMES, Left, run_gates
 from studio.cli.context import Context
+from studio.cli.grids import show_grid
 from studio.cli.jobs import as_data, find_job, project_jobs
-from studio.cli.parser import problem
 from studio.cli.spec import Command, Option, Reply, Word
 from studio.cli.values import text, whole
-from studio.cli.watch import POLL, Watched, say_failed, say_left, watch
+from studio.cli.watch import DETACH, POLL, WAIT, Watched, check_wait, say_failed, say_left, watch
 from studio.errors import InputError, NotFoundError
 from studio.files import human_time
-from studio.findings import Finding
 from studio.project import Project
 from studio.settings import problems
 
@@ -140,7 +139,6 @@ def _resume(ctx: Context, args: Namespace) -> Reply:
     else:
         job = find_job(project, args.run)
         if job.spec.kind == "grid":
-            from studio.cli.commands.evaluate import show_grid
             from studio.evaluation.grid import Grid, resume_grid
 
             grid = Grid(job.folder)
@@ -207,19 +205,6 @@ def _follow_log(ctx: Context, job: Any) -> bool:
     except KeyboardInterrupt:
         say_left(ctx.out, job)
         return True
-
-
-DETACH = Option("--detach", "Start it and return at once.")
-WAIT = Option("--wait", "Show it until it ends; this is what happens anyway.")
-
-
-def check_wait(args: Namespace) -> list[Finding]:
-    """`--wait` and `--detach` say opposite things."""
-    if args.wait and args.detach:
-        return [
-            problem("--wait and --detach were both given.", "They say opposite things.", "Keep one of them.")
-        ]
-    return []
 
 
 COMMANDS = (

@@ -7,6 +7,7 @@ sees: it cannot be replaced, sorted away or removed.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,7 +19,15 @@ from studio.captions.store import Caption, CaptionStore, EditResult, gone
 from studio.errors import InputError
 
 EditKind = Literal[
-    "replace", "prepend", "append", "remove_tag", "rename_tag", "dedupe", "sort", "underscores"
+    "replace",
+    "prepend",
+    "append",
+    "remove_tag",
+    "rename_tag",
+    "dedupe",
+    "sort",
+    "underscores",
+    "spaces",
 ]
 
 EDITS: dict[EditKind, str] = {
@@ -30,10 +39,14 @@ EDITS: dict[EditKind, str] = {
     "dedupe": "Remove repeated tags",
     "sort": "Sort tags",
     "underscores": "Replace underscores by spaces",
+    "spaces": "Replace spaces in tags by underscores",
 }
 """Every edit with its name in the app."""
 
-MECHANICAL: frozenset[EditKind] = frozenset({"dedupe", "sort", "underscores"})
+PATIENCE_S = 5.0
+"""Seconds of computing that a regular expression may take over all captions."""
+
+MECHANICAL: frozenset[EditKind] = frozenset({"dedupe", "sort", "underscores", "spaces"})
 """Edits that change no word."""
 
 # Emoticons among booru tags, whose underscore is a face (list of the WD taggers).
@@ -96,7 +109,8 @@ class Edit(BaseModel):
         return {
             "dedupe": "repeated tags removed",
             "sort": "tags sorted",
-            "underscores": "underscores replaced",
+            "underscores": "underscores replaced by spaces",
+            "spaces": "spaces in tags replaced by underscores",
         }[self.kind]
 
 
@@ -130,7 +144,8 @@ def preview(
             continue
         new = change(rest)
         if new != rest:
-            after = words.with_trigger(f"{trigger}, {new}" if trigger and new else new or trigger, trigger)
+            front = before[: len(before) - len(rest)] if rest and new else f"{trigger}, " if trigger else ""
+            after = words.with_trigger(front + new if new else trigger, trigger)
             if after != before:
                 found.append(Change(name, before, after, edit.kind in MECHANICAL))
     return found
@@ -177,27 +192,40 @@ def _changer(edit: Edit) -> words.Change:
         return lambda rest: _joined(words.clean(edit.text).rstrip(" ,"), rest)
     if edit.kind == "append":
         return lambda rest: _joined(rest.rstrip(" ,"), words.clean(edit.text).lstrip(" ,"))
+    return _retagger(edit)
+
+
+def _retagger(edit: Edit) -> words.Change:
+    """An edit of tags, line by line, so that captions of several lines keep them."""
     wanted = {t.casefold() for t in words.tags(edit.find)}
     new = words.clean(edit.text).strip(" ,")
 
-    def retag(rest: str) -> str:
-        parts = [p.strip() for p in rest.split(",")]
-        tags = [p for p in parts if p]
+    def change(tags: list[str], seen: set[str]) -> list[str]:
         if edit.kind == "remove_tag":
-            changed = [t for t in tags if t.casefold() not in wanted]
-        elif edit.kind == "rename_tag":
-            changed = (
-                _once([new if t.casefold() in wanted else t for t in tags])
-                if any(t.casefold() in wanted for t in tags)
-                else tags
-            )
-        elif edit.kind == "dedupe":
-            changed = _once(tags)
-        elif edit.kind == "sort":
-            changed = sorted(tags, key=str.casefold)
-        else:
-            changed = [t if t.casefold() in KAOMOJI else t.replace("_", " ") for t in tags]
-        return rest if changed == tags else ", ".join(changed)
+            return [t for t in tags if t.casefold() not in wanted]
+        if edit.kind == "rename_tag":
+            if not any(t.casefold() in wanted for t in tags):
+                return tags
+            return _once([new if t.casefold() in wanted else t for t in tags], set())
+        if edit.kind == "dedupe":
+            return _once(tags, seen)
+        if edit.kind == "sort":
+            return sorted(tags, key=str.casefold)
+        if edit.kind == "spaces":
+            return [re.sub(r"\s+", "_", t) for t in tags]
+        return [t if t.casefold() in KAOMOJI else t.replace("_", " ") for t in tags]
+
+    def retag(rest: str) -> str:
+        seen: set[str] = set()
+        lines = []
+        for line in rest.split("\n"):
+            tags = [p for p in (p.strip() for p in line.split(",")) if p]
+            changed = change(tags, seen)
+            if changed == tags:
+                lines.append(line)
+            elif changed:
+                lines.append(", ".join(changed))
+        return "\n".join(lines)
 
     return retag
 
@@ -207,18 +235,48 @@ def _replacer(edit: Edit) -> words.Change:
     if edit.whole_word:
         pattern = rf"(?<!\w)(?:{pattern})(?!\w)"
     try:
-        compiled = re.compile(pattern, 0 if edit.match_case else re.IGNORECASE)
+        checked = re.compile(pattern, 0 if edit.match_case else re.IGNORECASE)
         replacement = edit.text if edit.regex else edit.text.replace("\\", r"\\")
-        compiled.sub(replacement, "")  # a bad reference such as \9 shows itself only here or below
-        if edit.regex:
-            re._parser.parse_template(replacement, compiled)  # type: ignore[attr-defined]
+        if edit.regex:  # a bad reference such as \9 would show itself only at the first match
+            re._parser.parse_template(replacement, checked)  # type: ignore[attr-defined]
     except (re.error, IndexError) as e:
         raise InputError(
             "The search pattern is not a regular expression.",
             f"{str(e).capitalize()}.",
             "Mend the pattern, or turn 'regular expression' off to search for the text itself.",
         ) from e
-    return lambda rest: _tidy(compiled.sub(replacement, rest), rest)
+    if not edit.regex:
+        return lambda rest: _tidy(checked.sub(replacement, rest), rest)
+    return _patient(pattern, 0 if edit.match_case else re.IGNORECASE, replacement)
+
+
+def _patient(pattern: str, flags: int, replacement: str) -> words.Change:
+    """A replacement that gives up after PATIENCE_S for all captions together: some patterns never end."""
+    import regex  # type: ignore[import-untyped]
+
+    try:
+        compiled = regex.compile(pattern, flags)
+    except regex.error as e:
+        raise InputError(
+            "The search pattern cannot be used here.", f"{str(e).capitalize()}.", "Write it more simply."
+        ) from e
+    left = [PATIENCE_S]
+
+    def change(rest: str) -> str:
+        begin = time.monotonic()
+        try:
+            # concurrent: other pages go on while a pattern is tried
+            new = compiled.sub(replacement, rest, timeout=max(left[0], 0.001), concurrent=True)
+        except TimeoutError as e:
+            raise InputError(
+                "The search pattern takes too long.",
+                f"After {PATIENCE_S:g} seconds it was still trying; repeats within repeats, such as (a+)+, do that.",
+                "Write the pattern without a repeat inside a repeat.",
+            ) from e
+        left[0] -= time.monotonic() - begin
+        return _tidy(str(new), rest)
+
+    return change
 
 
 def _tidy(new: str, old: str) -> str:
@@ -233,6 +291,11 @@ def _joined(a: str, b: str) -> str:
     return f"{a}, {b}" if a and b else a or b
 
 
-def _once(tags: list[str]) -> list[str]:
-    seen: set[str] = set()
-    return [t for t in tags if not (t.casefold() in seen or seen.add(t.casefold()))]  # type: ignore[func-returns-value]
+def _once(tags: list[str], seen: set[str]) -> list[str]:
+    """The tags without those seen before; `seen` grows."""
+    kept = []
+    for tag in tags:
+        if tag.casefold() not in seen:
+            seen.add(tag.casefold())
+            kept.append(tag)
+    return kept

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from studio.captions import edits
 from studio.captions.edits import EDITS, Edit, apply, preview
 from studio.captions.store import CaptionStore
 from studio.errors import InputError
@@ -39,6 +42,13 @@ def result(edit: Edit, text: str, trigger: str = "mira") -> str | None:
         (Edit(kind="dedupe"), "mira, a, b", None),
         (Edit(kind="sort"), "mira, b, C, a", "mira, a, b, C"),
         (Edit(kind="underscores"), "mira, long_hair, ^_^, >_<", "mira, long hair, ^_^, >_<"),
+        (Edit(kind="spaces"), "mira, long hair,  ^_^, red  hat", "mira, long_hair, ^_^, red_hat"),
+        (Edit(kind="rename_tag", find="ship", text="boat"), "Mira ; ship\na hill, ship", "mira ; boat\na hill, boat"),
+        (Edit(kind="remove_tag", find="ship"), "mira, ship\nhill, ship\nship\n\nend", "mira, hill\n\nend"),
+        (Edit(kind="dedupe"), "mira\na, b\nB, c", "mira\na, b\nc"),
+        (Edit(kind="sort"), "mira, b, a\nd, c", "mira, a, b\nc, d"),
+        (Edit(kind="append", text="end"), "mira\nfirst\nsecond", "mira\nfirst\nsecond, end"),
+        (Edit(kind="replace", find="\\n", text=" ", regex=True), "mira, a\nb", "mira, a b"),
     ],
 )  # fmt: skip
 def test_edits(edit: Edit, before: str, after: str | None) -> None:
@@ -51,6 +61,34 @@ def test_the_trigger_leads_after_every_edit(edit: Edit, text: str) -> None:
     after = result(edit, text)
     assert after is None or after.startswith("mira")
     assert edit.words
+
+
+def test_a_pattern_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edits, "PATIENCE_S", 0.2)
+    begin = time.monotonic()
+    with pytest.raises(InputError, match="too long"):
+        preview(
+            {"a.png": "mira, " + "a" * 60 + "!"},
+            Edit(kind="replace", find="(a|aa)+$", text="x", regex=True),
+            "mira",
+        )
+    assert time.monotonic() - begin < 5
+
+
+def test_a_bulk_edit_makes_words_a_persons_and_approves_nothing(project: Project) -> None:
+    for name in ("tagged", "tidied"):
+        scene(1, (8, 8)).save(project.dataset_dir / f"{name}.png")
+    store = CaptionStore(project)
+    store.write_machine({"tagged.png": "cat, dog", "tidied.png": "b_c, a"}, "wd", {})
+    apply(store, preview(store.all(), Edit(kind="sort"), store.trigger))
+    apply(store, preview(store.all(), Edit(kind="underscores"), store.trigger))
+    assert store.get("tidied.png").text == "mirastyle, a, b c" and store.get("tidied.png").by_machine
+    apply(store, preview(store.all(), Edit(kind="rename_tag", find="cat", text="kitten"), store.trigger))
+    tagged = store.get("tagged.png")
+    assert (tagged.author, tagged.engine, tagged.status) == ("person", "wd", "needs review")
+    store.approve(["tagged.png"])
+    apply(store, preview(store.all(), Edit(kind="append", text="x"), store.trigger))
+    assert store.get("tagged.png").status == "approved"
 
 
 def test_empty_captions_stay_empty() -> None:

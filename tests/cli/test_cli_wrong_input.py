@@ -136,6 +136,15 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         ([""], 2, "It is empty"),
         (["a", "b"], 2, "'b' is not expected here"),
     ],
+    "explain": [
+        ([], 2, "LOG is missing"),
+        (["@missing"], 2, "cannot be read"),
+        (["@folder"], 2, "cannot be read"),
+        (["@notes"], 2, "is not a log"),
+        (["@zip"], 2, "is not a log"),
+        ([""], 2, "It is empty"),
+        (["@notes", "@zip"], 2, "is not expected here"),
+    ],
     "presets": [(["--family", "pokcet"], 3, "Did you mean 'pocket'?"), (["--family"], 2, "no value"), (["--family", ""], 2, "empty")],
     "config show": [(["rank"], 2, "'rank' is not expected here")],
     "config set": [
@@ -299,6 +308,7 @@ RIGHT: dict[str, list[str]] = {
     "captions append": ["x"], "captions remove-tag": ["car"], "captions rename-tag": ["car", "auto"],
     "models add": ["@lora"], "models forget": ["x"], "config set": ["rank=4"], "library show": ["x"],
     "library remove": ["x"], "library put-back": ["x"], "delete": ["empty"],
+    "explain": ["train.log"],
 }  # fmt: skip
 CASES = [
     pytest.param(c, line, code, words, id=f"{c.name}-{n}")

@@ -1,0 +1,189 @@
+"""What a training script of sd-scripts prints, read as events.
+
+Its output has no format of its own: a progress bar drawn over itself with carriage returns, log lines that are glued to the
+bar without a line break, plain prints, and Python's tracebacks, from two streams that arrive mixed or apart. So every
+pattern is searched within a line and never tied to its start. Recorded output of real runs is what the tests read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+# Cursor movements of nested bars, and colours.
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_BAR = re.compile(
+    r"(?<!validation )steps:\s*\d+%\|[^|\r\n]*\|\s*(?P<step>\d+)/(?P<total>\d+) "
+    r"\[(?P<spent>[\d:]+)<(?P<left>[^,\]]+), *(?P<rate>[\d.]+|\?)(?P<unit>s/it|it/s)(?P<post>[^\]\r\n]*)\]"
+)
+_OTHER_BAR = re.compile(r"(?:(?P<name>[a-z][\w ]*): *)?\d+%\|[^|\r\n]*\|\s*(?P<done>\d+)/(?P<total>\d+) \[")
+_LOSS = re.compile(r"\bavr_loss=(?P<loss>[-+.\w]+)")
+_EPOCH = re.compile(r"(?<![\w.])epoch (?P<epoch>\d+)/(?P<epochs>\d+)")
+_FACTS = {
+    "pictures": re.compile(r"num train images \* repeats[^:\r\n]*: *(\d+)"),
+    "regularisation": re.compile(r"num reg images[^:\r\n]*: *(\d+)"),
+    "steps_per_epoch": re.compile(r"num batches per epoch[^:\r\n]*: *(\d+)"),
+    "epochs": re.compile(r"num epochs[^:\r\n]*: *(\d+)"),
+    "batch_size": re.compile(r"batch size per device[^:\r\n]*: *(\d+)"),
+    "accumulation": re.compile(r"gradient accumulation steps[^=\r\n]*= *(\d+)"),
+    "total_steps": re.compile(r"total optimization steps[^:\r\n]*: *(\d+)"),
+}
+_DEVICE = re.compile(r"accelerator device: *(\S+)")
+_SAVING = re.compile(r"saving checkpoint: *(.+?\.(?:safetensors|ckpt|pt))")
+_REMOVING = re.compile(r"removing old checkpoint: *(.+?\.(?:safetensors|ckpt|pt))")
+_SAVED = re.compile(r"\bmodel saved\.")
+_STATE = re.compile(r"\{'current_epoch': (?P<epoch>\d+), 'current_step': (?P<step>\d+)\}")
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):")
+# The line that ends a traceback: `KeyError: 'x'`, `toml.decoder.TomlDecodeError: ...`, or an exception without a text.
+_RAISED = re.compile(
+    r"^(?:\[rank\d+\]: ?)?(?P<kind>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Invalid|Interrupt|Exit))(?:: ?(?P<text>.*))?$"
+)
+_USAGE = re.compile(r"(?P<script>\w+\.py): error: (?P<text>.+)")
+_LEVEL = re.compile(r"\b(?P<level>ERROR|WARNING|CRITICAL)\s{1,8}(?P<text>\S.*)")
+# Rich puts the source of a log line at its right edge.
+_SOURCE = re.compile(r"\s{2,}[\w.]+\.py:\d+\s*$")
+_KILLED = re.compile(r"^(?:Killed|Terminated)\s*$|died with <Signals\.(?P<signal>SIG\w+)")
+
+
+@dataclass
+class LogReader:
+    """Reads output piece by piece, as it arrives, and gives events; the memory it needs does not grow with the log.
+
+    Events are plain dicts with a `type`:
+    `plan` (total_steps, epochs, steps_per_epoch, pictures, batch_size ...; each time one more is known),
+    `step` (step, total, loss or None, seconds_per_step), `epoch` (epoch, epochs), `stage` (name, done, total) for other
+    bars, `saving` and `removed` (path), `saved`, `resumed` (epoch, step), `device`, `warning` and `error` (text),
+    `exception` (kind, text), `usage` (script, text), `killed` (signal).
+
+    Step numbers count from the start of the training, also in a resumed run, whose own bar starts at 0 again.
+    `loss` is the mean that the script shows: over the epoch so far, and not of that step alone.
+    """
+
+    offset: int = 0
+    _decoder: Any = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+    _rest: str = ""
+    _step: int = 0
+    _seen: int = 0
+    _plan: dict[str, int] = field(default_factory=dict)
+    _in_traceback: bool = False
+    _stage: tuple[str, int] = ("", -1)
+
+    def feed(self, data: bytes | str) -> list[dict[str, Any]]:
+        """The events of the next piece of output. A piece may end anywhere, also within a character."""
+        text = self._decoder.decode(data) if isinstance(data, bytes) else data
+        pieces = re.split(r"[\r\n]", self._rest + text)
+        self._rest = pieces.pop()
+        if len(self._rest) > 65536:  # no line is that long: binary data, or a stream without line breaks
+            pieces.append(self._rest)
+            self._rest = ""
+        return [e for p in pieces for e in self._line(p)]
+
+    def end(self) -> list[dict[str, Any]]:
+        """The events of what is left when the output has ended."""
+        rest, self._rest = self._rest, ""
+        return self._line(rest)
+
+    def _line(self, raw: str) -> list[dict[str, Any]]:
+        line = _ANSI.sub("", raw).rstrip()
+        if not line:
+            return []
+        found: list[dict[str, Any]] = []
+        for bar in _BAR.finditer(line):
+            found += self._bar(bar)
+        if not found and (other := _OTHER_BAR.search(line)):
+            found += self._other_bar(other)
+        found += self._said(line)
+        return found + self._trouble(line)
+
+    def _bar(self, bar: re.Match[str]) -> list[dict[str, Any]]:
+        step, total = int(bar["step"]), int(bar["total"])
+        loss = _LOSS.search(bar["post"])
+        # Each step is drawn twice: first with the mean of the step before, then with its own.
+        again, self._seen = step == self._seen, step
+        if step == 0 or step <= self._step or not (again and loss):
+            return []
+        self._step = step
+        rate = float(bar["rate"]) if bar["rate"] != "?" else 0.0
+        pace = rate if bar["unit"] == "s/it" else 1 / rate if rate else 0.0
+        return [
+            {
+                "type": "step",
+                "step": self.offset + step,
+                "total": total,
+                "loss": _number(loss["loss"]),
+                "seconds_per_step": pace or None,
+            }
+        ]
+
+    def _other_bar(self, bar: re.Match[str]) -> list[dict[str, Any]]:
+        name, done = (bar["name"] or "").strip(), int(bar["done"])
+        if name == "steps" or (name, done) == self._stage:
+            return []
+        self._stage = (name, done)
+        return [{"type": "stage", "name": name, "done": done, "total": int(bar["total"])}]
+
+    def _said(self, line: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for name, pattern in _FACTS.items():
+            if told := pattern.search(line):
+                self._plan[name] = int(told[1])
+                found.append({"type": "plan", **self._plan})
+        if told := _DEVICE.search(line):
+            found.append({"type": "device", "device": told[1]})
+        if told := _EPOCH.search(line):
+            found.append({"type": "epoch", "epoch": int(told["epoch"]), "epochs": int(told["epochs"])})
+        if told := _STATE.search(line):
+            self.offset = int(told["step"])
+            found.append({"type": "resumed", "epoch": int(told["epoch"]), "step": self.offset})
+        if told := _SAVING.search(line):
+            found.append({"type": "saving", "path": told[1].strip()})
+        if told := _REMOVING.search(line):
+            found.append({"type": "removed", "path": told[1].strip()})
+        if _SAVED.search(line):
+            found.append({"type": "saved"})
+        return found
+
+    def _trouble(self, line: str) -> list[dict[str, Any]]:
+        if _TRACEBACK.search(line):
+            self._in_traceback = True
+            return []
+        if told := _KILLED.search(line):
+            return [
+                {"type": "killed", "signal": told["signal"] or ("SIGKILL" if "Killed" in line else "SIGTERM")}
+            ]
+        if told := _USAGE.search(line):
+            return [{"type": "usage", "script": told["script"], "text": told["text"].strip()}]
+        if self._in_traceback and (told := _RAISED.match(line)):
+            self._in_traceback = False
+            return [
+                {
+                    "type": "exception",
+                    "kind": told["kind"].rsplit(".", 1)[-1],
+                    "text": (told["text"] or "").strip(),
+                }
+            ]
+        if told := _LEVEL.search(line):
+            level = "warning" if told["level"] == "WARNING" else "error"
+            return [{"type": level, "text": _SOURCE.sub("", told["text"]).strip()}]
+        if re.search(r"\.toml not found\.", line):
+            return [{"type": "error", "text": _SOURCE.sub("", line.split("INFO", 1)[-1]).strip()}]
+        # With the plain log (`--console_log_simple`) a line has no level: known words are what is left.
+        if line.startswith("No data found."):
+            return [{"type": "error", "text": line}]
+        return []
+
+
+def _number(text: str) -> float | None:
+    """The number a loss stands for; NaN and infinity stay what they are; None when it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def is_broken(loss: float | None) -> bool:
+    """Whether a loss is no finite number any more."""
+    return loss is not None and not math.isfinite(loss)

@@ -1,0 +1,213 @@
+"""Logs of real sd-scripts runs, good and bad: `recorded.zip` holds their output as it came, byte by byte."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from studio.errors import InputError
+from studio.training.sdscripts.causes import CAUSES, cause_of
+from studio.training.sdscripts.explain import explain, explain_text
+from studio.training.sdscripts.log import LogReader
+
+RECORDED = zipfile.ZipFile(Path(__file__).with_name("recorded.zip"))
+
+# recording -> (outcome, code of the first finding)
+TOLD = {
+    "bad_choice.stderr.raw": ("failed", "value-not-allowed"),
+    "bad_netmod.stderr.raw": ("failed", "network-module-unknown"),
+    "bad_optimizer.stderr.raw": ("failed", "optimizer-unknown"),
+    "config_syntax.combined.raw": ("failed", "config-syntax"),
+    "config_wrong_type.stderr.raw": ("failed", "wrong-type"),
+    "ds_empty_dir.stderr.raw": ("failed", "no-pictures"),
+    "ds_missing_dir.stderr.raw": ("failed", "no-pictures"),
+    "train_data_dir_noname.stderr.raw": ("failed", "no-pictures"),
+    "ds_missing_file.stderr.raw": ("failed", "dataset-config-missing"),
+    "ds_no_datasets.stderr.raw": ("failed", "dataset-empty"),
+    "ds_small_bucket.stderr.raw": ("failed", "bucket-range"),
+    "ds_syntax.stderr.raw": ("failed", "config-syntax"),
+    "ds_valsplit_int.stderr.raw": ("failed", "dataset-type"),
+    "ds_wrong_type.stderr.raw": ("failed", "dataset-type"),
+    "missing_config.combined.raw": ("failed", "config-missing"),
+    "missing_model.stderr.raw": ("failed", "model-missing"),
+    "model_is_lora.stderr.raw": ("failed", "model-wrong-kind"),
+    "model_junk.stderr.raw": ("failed", "model-damaged"),
+    "r4_resume_past.stderr.raw": ("failed", "state-past-the-end"),
+    "resume_missing.stderr.raw": ("failed", "state-missing"),
+    "unknown_flag.stderr.raw": ("failed", "flag-unknown"),
+    "weights_missing.stderr.raw": ("failed", "weights-missing"),
+    "xformers.stderr.raw": ("failed", "package-missing"),
+    "nocap.stderr.raw": ("finished", "captions-missing"),
+    "r12_noisesample.stderr.raw": ("finished", "error-told"),
+    "r1.stderr.raw": ("finished", ""),
+    "r2_resume.stderr.raw": ("finished", ""),
+    "r13_epochsample.stderr.raw": ("finished", ""),
+    "run1_full.combined.raw": ("finished", ""),
+    "r6_simplelog.stdout.raw": ("finished", ""),
+    "r6_simplelog.stderr.raw": ("unclear", "half-a-log"),
+    "r1.stdout.raw": ("unclear", "half-a-log"),
+    "bad_netmod.stdout.raw": ("not started", "no-step"),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_recorded_log_is_understood(name: str) -> None:
+    told = explain_text(RECORDED.read(name))
+    first = told.findings[0].code if told.findings else ""
+    assert (told.outcome, first) == TOLD[name]
+    assert all(f.what and f.why and f.fix for f in told.findings)
+    json.dumps(told.as_dict())
+
+
+def test_exit_code_0_after_training_on_nothing_is_a_failure() -> None:
+    told = explain_text(RECORDED.read("ds_missing_dir.stderr.raw"))
+    assert not told.succeeded
+    assert "no picture was found" in told.findings[0].what
+
+
+def test_the_figures_of_a_whole_run() -> None:
+    told = explain_text(RECORDED.read("run1_full.combined.raw"))
+    assert (told.step, told.total_steps, told.epoch, told.epochs) == (8, 8, 2, 2)
+    assert (told.first_loss, told.last_loss, told.seconds_per_step) == (1.03, 1.08, 44.28)
+    assert told.plan["pictures"] == 4
+    assert told.device == "cpu"
+    assert [Path(p).name for p in told.saved] == ["mylora-000001.safetensors", "mylora.safetensors"]
+    assert told.sentence == "It finished: step 8 of 8, and saved mylora.safetensors."
+
+
+def test_a_resumed_run_counts_from_the_start() -> None:
+    """Its own bar starts at 0 again and stops at 4 of 12."""
+    told = explain_text(RECORDED.read("r2_resume.stderr.raw"))
+    assert (told.resumed_at, told.step, told.total_steps) == (8, 12, 12)
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_pieces_may_end_anywhere(size: int) -> None:
+    data = RECORDED.read("run1_full.combined.raw")
+    whole, bits = LogReader(), LogReader()
+    expected = [*whole.feed(data), *whole.end()]
+    got = [e for i in range(0, len(data), size) for e in bits.feed(data[i : i + size])] + bits.end()
+    assert got == expected
+
+
+def test_as_it_arrived() -> None:
+    """The same run with the chunks of both streams as they came: each step is told when its own mean is known."""
+    readers = {"stdout": LogReader(), "stderr": LogReader()}
+    events = []
+    for line in RECORDED.read("run1_full.events.jsonl").decode().splitlines():
+        _, stream, text = json.loads(line)
+        events += readers[stream].feed(text)
+    steps = [e for e in events if e["type"] == "step"]
+    assert [e["step"] for e in steps] == list(range(1, 9))
+    assert [e["loss"] for e in steps] == [1.03, 1.04, 1.07, 1.07, 1.09, 1.1, 1.08, 1.08]
+
+
+def bar(step: int, total: int, loss: str, post: str = "") -> str:
+    line = f"\rsteps:  50%|█████     | {step}/{total} [00:10<00:10,  2.00it/s, {post}avr_loss={loss}]"
+    return line + line
+
+
+def test_nan_is_a_failure_whatever_was_saved() -> None:
+    log = "".join(bar(i, 20, "0.1" if i < 5 else "nan") for i in range(1, 21))
+    told = explain_text(f"{log}\nsaving checkpoint: /nowhere/x.safetensors\nINFO model saved.\n")
+    assert told.outcome == "failed"
+    assert told.findings[0].code == "loss-nan"
+    assert "step 5" in told.findings[0].what
+    assert told.last_loss == 0.1
+
+
+def test_the_bar_with_more_figures() -> None:
+    told = explain_text(bar(3, 4, "0.2", post="Average key norm=0.000749, Keys Scaled=0, "))
+    assert (told.step, told.last_loss, told.seconds_per_step) == (3, 0.2, 0.5)
+
+
+def test_other_bars_are_no_steps() -> None:
+    reader = LogReader()
+    line = "epoch validation steps: 100%|██████████| 8/8 [00:00<00:00, 20.94it/s, val_epoch_avg_loss=1.14]"
+    assert [e["type"] for e in reader.feed(f"{line}\n{line}\n")] == ["stage"]
+
+
+def test_a_log_that_breaks_off() -> None:
+    told = explain_text(
+        bar(3, 40, "0.2") + "\nsaving checkpoint: /nowhere/x-000001.safetensors\n" + bar(4, 40, "0.2")
+    )
+    assert told.outcome == "ended early"
+    assert "x-000001.safetensors" in told.findings[0].why
+
+
+@pytest.mark.parametrize(("line", "code"), [
+    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "out-of-memory"),
+    ("OSError: [Errno 28] No space left on device: 'x.safetensors'", "disk-full"),
+    ("RuntimeError: CUDA error: no kernel image is available for execution on the device", "card-too-new"),
+    ("safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer", "model-damaged"),
+    ("RuntimeError: Error(s) in loading state_dict for UNet2DConditionModel:", "model-wrong-size"),
+    ("RuntimeError: Error(s) in loading state_dict for LoRANetwork:", "lora-shape"),
+    ("ZeroDivisionError: division by zero", "pictures-unreadable"),
+    ("voluptuous.error.MultipleInvalid: extra keys not allowed @ data['datasets'][0]['num_repeatz']", "dataset-key"),
+    ("ValueError: nosuch is not a valid SchedulerType, please select one of ['linear']", "scheduler-unknown"),
+    ("ImportError: No bitsandbytes / not installed", "package-missing"),
+    ("WidgetError: the frobnicator is loose", "unknown-failure"),
+])  # fmt: skip
+def test_the_real_exception_stands_above_the_launchers(line: str, code: str) -> None:
+    log = f"""{bar(3, 40, "0.2")}
+Traceback (most recent call last):
+  File "train_network.py", line 1, in <module>
+    trainer.train(args)
+{line}
+Traceback (most recent call last):
+  File "accelerate/commands/launch.py", line 1, in simple_launcher
+subprocess.CalledProcessError: Command '['python', 'train_network.py']' returned non-zero exit status 1.
+"""
+    told = explain_text(log)
+    assert (told.outcome, told.findings[0].code) == ("failed", code)
+
+
+def test_killed() -> None:
+    told = explain_text(bar(3, 40, "0.2") + "\nKilled\n")
+    assert (told.outcome, told.findings[0].code) == ("failed", "ended-from-outside")
+    assert "memory" in told.findings[0].why
+
+
+def test_a_checkpoint_that_was_cut_off(tmp_path: Path) -> None:
+    """The line about saving is printed before the file is written."""
+    damaged, whole = tmp_path / "a.safetensors", tmp_path / "a-000001.safetensors"
+    head = json.dumps({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    whole.write_bytes(struct.pack("<Q", len(head)) + head + bytes(16))
+    damaged.write_bytes(struct.pack("<Q", len(head)) + head + bytes(3))
+    log = tmp_path / "log.txt"
+    log.write_text(
+        f"saving checkpoint: {whole}\n{bar(4, 4, '0.2')}\nsaving checkpoint: {damaged}\nINFO model saved.\n"
+    )
+    told = explain(log)
+    assert (told.outcome, told.findings[0].code) == ("failed", "checkpoint-damaged")
+    assert told.findings[0].where == ("a.safetensors",)
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", "\x00\x01" * 500, "[2026] GET / 200\n" * 50, "é" * 100_000])
+def test_something_else_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="not a log"):
+        explain_text(text)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        explain(tmp_path)
+
+
+def test_the_memory_for_a_long_log_does_not_grow() -> None:
+    reader = LogReader()
+    for i in range(1, 20_001):
+        reader.feed(bar(i, 20_000, "0.1"))
+    assert len(reader._rest) < 1000
+    assert [e["step"] for e in reader.end()] == [20_000]
+
+
+def test_each_cause_has_its_words() -> None:
+    assert len({c.code for c in CAUSES}) == len(CAUSES)
+    assert cause_of("nothing special") is None
+    for cause in CAUSES:
+        assert cause.what and cause.why and cause.fix

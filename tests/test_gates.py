@@ -132,7 +132,7 @@ def test_a_verdict_written_by_hand_does_not_open_the_gate(workspace: Workspace) 
 
 def _with_memory(monkeypatch: pytest.MonkeyPatch, ram_bytes: int) -> None:
     small: Machine = dataclasses.replace(detect(), ram_bytes=ram_bytes)
-    monkeypatch.setattr(gates, "detect", lambda: small)
+    monkeypatch.setattr("studio.machine.detect", lambda: small)
 
 
 def test_the_batch_is_reduced_with_a_message(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

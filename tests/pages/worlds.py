@@ -60,7 +60,7 @@ def pass_gates(made: Project, monkeypatch: Any = None) -> None:
         "seconds_per_step": 0.2, "peak_bytes": 750_000_000, "start_seconds": 12.0, "steps_run": 4,
         "forecast_seconds": 24.0, "forecast_words": "24 seconds", "steps": 65,
     }  # fmt: skip
-    gates._save(made, "dry_run", [], gates.current_fingerprint(made, "dry_run"), facts)
+    gates.save_verdict(made, "dry_run", [], gates.current_fingerprint(made, "dry_run"), facts)
 
 
 def lora_file(path: Path, *, epoch: int, step: int) -> None:

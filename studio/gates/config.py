@@ -1,0 +1,135 @@
+"""Gate 2: the settings fit together, fit the base model, and fit into this computer's memory."""
+
+from __future__ import annotations
+
+from studio import machine as computer
+from studio.captions.store import CaptionStore
+from studio.dataset.subsets import subset_findings, teaching_count
+from studio.estimate import MARGIN, estimate, fitting_batch
+from studio.files import human_size
+from studio.findings import Finding
+from studio.gates.standing import picture_counts
+from studio.gates.verdicts import Verdict, current_fingerprint, save_verdict
+from studio.models import BaseModelEntry, get_model
+from studio.presets import default_preset, fill
+from studio.project import Project
+from studio.settings import TrainingSettings, unusual
+from studio.training.registry import get_backend
+
+
+def config_gate(project: Project) -> Verdict:
+    """Run gate 2 and store its verdict. It may fill in the standard preset, or halve the batch, and says so."""
+    entry = get_model(project.workspace, project.intent.base_model)
+    found = _from_standard(project, entry)
+    settings, reduced = _made_to_fit(project, entry)
+    found += reduced
+    machine = computer.detect()
+    found += get_backend(settings.backend).check(settings, machine, entry)
+    found += unusual(settings)
+    found += subset_findings(project, settings, CaptionStore(project).all())
+    counts = picture_counts(project, settings)
+    plan = estimate(entry.family, settings, counts)
+    if not counts:
+        found.append(
+            Finding(
+                severity="block",
+                code="config-no-pictures",
+                what="There are no pictures to train on.",
+                why="A run without pictures would end at once and teach nothing.",
+                fix="Add pictures on the dataset page.",
+            )
+        )
+    elif plan.steps.total_steps < 20:
+        found.append(
+            Finding(
+                severity="warn",
+                code="config-few-steps",
+                what=f"The run has only {plan.steps.total_steps} steps.",
+                why="So few changes hardly show in pictures.",
+                fix="Raise the epochs or the repeats.",
+                where=("epochs", "repeats"),
+            )
+        )
+    if not plan.fits(machine.memory_bytes):
+        found.append(
+            Finding(
+                severity="block",
+                code="memory-short",
+                what=f"The run needs about {human_size(plan.memory_bytes)}, and this computer has {human_size(machine.memory_bytes)}.",
+                why=f"With {MARGIN:.0%} kept free, {human_size(machine.memory_bytes * (1 - MARGIN))} can be used. Even a batch of one does not fit.",
+                fix="Turn on gradient checkpointing, lower the resolution or the rank, or choose a smaller base model.",
+                where=("gradient_checkpointing", "resolution", "rank"),
+            )
+        )
+    elif plan.memory_high > machine.memory_bytes:
+        found.append(
+            Finding(
+                severity="warn",
+                code="memory-close",
+                what=f"Memory may be close: about {human_size(plan.memory_low)} to {human_size(plan.memory_high)}.",
+                why="The figure is an estimate; the dry run measures it.",
+                fix="Nothing to do now; the dry run will tell.",
+            )
+        )
+    facts = {
+        "steps": plan.steps.total_steps,
+        "steps_per_epoch": plan.steps.steps_per_epoch,
+        "epochs": plan.steps.epochs,
+        "memory_bytes": plan.memory_bytes,
+        "memory_low": plan.memory_low,
+        "memory_high": plan.memory_high,
+        "available_bytes": machine.memory_bytes,
+        "disk_bytes": plan.disk_bytes,
+        "lora_bytes": plan.lora_bytes,
+        "settings": settings.model_dump(mode="json"),
+        "preset": project.preset,
+        "base_model": entry.id,
+        "device": machine.words,
+    }
+    return save_verdict(project, "config", found, current_fingerprint(project, "config"), facts)
+
+
+def _from_standard(project: Project, entry: BaseModelEntry) -> list[Finding]:
+    """Fill the settings of a project that never chose any from the standard preset of its base model. A project without
+    pictures waits: the repeats of a preset follow from how many there are."""
+    pictures = teaching_count(project)
+    if project.settings_chosen or not pictures:
+        return []
+    preset = default_preset(project.workspace, entry.family)
+    project.save_settings(fill(preset, entry, pictures, computer.detect()), preset.id)
+    project.decided("preset chosen", preset=preset.id, by="default")
+    return [
+        Finding(
+            severity="info",
+            code="settings-from-preset",
+            what=f"The settings come from the preset {preset.title} ({preset.id}).",
+            why="None had been chosen yet.",
+            fix="Nothing to do. Choose another preset, or change a setting, whenever you like.",
+        )
+    ]
+
+
+def _made_to_fit(project: Project, entry: BaseModelEntry) -> tuple[TrainingSettings, list[Finding]]:
+    """The project's settings, the batch halved until the estimate fits; accumulation is raised alike, so that as many
+    pictures as before make one step and the learning rate stays right."""
+    settings = project.settings
+    counts = picture_counts(project, settings)
+    batch = fitting_batch(entry.family, settings, counts, computer.detect().memory_bytes)
+    if batch in (0, settings.batch_size):
+        return settings, []
+    factor = settings.batch_size // batch
+    smaller = settings.model_copy(
+        update={"batch_size": batch, "gradient_accumulation": settings.gradient_accumulation * factor}
+    )
+    project.save_settings(smaller)
+    project.decided("batch size reduced to fit memory", before=settings.batch_size, after=batch)
+    return smaller, [
+        Finding(
+            severity="warn",
+            code="batch-reduced",
+            what=f"Batch size was reduced from {settings.batch_size} to {batch}.",
+            why="The larger batch would not fit into this computer's memory with 20 % kept free.",
+            fix=f"Nothing to do: gradient accumulation was raised to {smaller.gradient_accumulation}, so the result stays the same.",
+            where=("batch_size", "gradient_accumulation"),
+        )
+    ]

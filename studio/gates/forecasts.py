@@ -1,0 +1,33 @@
+"""What the next run will take, with measured figures where a dry run gave them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.estimate import Estimate, estimate
+from studio.gates.standing import picture_counts, state
+from studio.models import get_model
+from studio.project import Project
+from studio.settings import TrainingSettings
+
+
+def measured(project: Project) -> dict[str, Any]:
+    """What the last dry run measured, when it still fits the settings: seconds_per_step, peak_bytes; else {}."""
+    status = state(project, "dry_run")
+    return dict(status.verdict.facts) if status.state == "passed" and status.verdict else {}
+
+
+def forecast(project: Project, settings: TrainingSettings | None = None) -> Estimate:
+    """Steps, memory, time and disk of the next run; measured figures when a fresh dry run gave them and the settings
+    asked about are the project's own."""
+    chosen = settings or project.settings
+    facts = measured(project) if settings is None or settings == project.settings else {}
+    entry = get_model(project.workspace, project.intent.base_model)
+    return estimate(
+        entry.family,
+        chosen,
+        picture_counts(project, chosen),
+        seconds_per_step=facts.get("seconds_per_step"),
+        peak_bytes=facts.get("peak_bytes"),
+        overhead_seconds=float(facts.get("start_seconds", 15.0)),
+    )

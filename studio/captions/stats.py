@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +188,15 @@ def token_count(text: str, entry: BaseModelEntry, workspace: Workspace | None = 
     """
     folder = _folder(entry, workspace)
     return None if folder is None else _counted(folder, folder.stat().st_mtime_ns, text)
+
+
+def token_counter(entry: BaseModelEntry, workspace: Workspace | None = None) -> Callable[[str], int | None]:
+    """`token_count` for many captions: the tokenizer is looked for once, and a text is counted once."""
+    folder = _folder(entry, workspace)
+    if folder is None:
+        return lambda _: None
+    changed = folder.stat().st_mtime_ns
+    return lambda text: _counted(folder, changed, text)
 
 
 @lru_cache(maxsize=65_536)

@@ -1,0 +1,179 @@
+"""Which captions a page or a command shows, and in which order: by words, tags, length, tokens, status and author."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from studio.captions import text as words
+from studio.captions.reading import IMPORTED, PERSON, Caption
+from studio.captions.stats import tag_counts
+from studio.errors import InputError
+
+Show = Literal["all", "empty", "needs review", "approved"]
+SHOW: dict[Show, str] = {
+    "all": "All",
+    "empty": "Uncaptioned",
+    "needs review": "Needs review",
+    "approved": "Approved",
+}
+"""Every status that can be filtered by, with its name in the app."""
+
+By = Literal["anyone", "person", "machine", "import"]
+BY: dict[By, str] = {
+    "anyone": "Anyone",
+    "person": "You",
+    "machine": "An engine",
+    "import": "Came with the picture",
+}
+"""Who wrote a caption, as it can be filtered by."""
+
+Order = Literal["name", "shortest", "longest", "newest", "oldest"]
+ORDER: dict[Order, str] = {
+    "name": "Name",
+    "shortest": "Shortest first",
+    "longest": "Longest first",
+    "newest": "Last changed first",
+    "oldest": "Longest unchanged first",
+}
+"""Every order with its name in the app."""
+
+Count = Callable[[str], int | None]
+"""Tokens of a text for the base model; None when its tokenizer is not on this computer."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What is let through; the default lets everything through.
+
+    query: words that occur in the file name or the caption, upper and lower case alike.
+    tags / without: tags that a caption must, or must not, all hold.
+    show: its status.   by: who wrote it.
+    outside: only those that another program changed.   long: only those with more than `limit` tokens.
+    letters, tokens: least and most, both included; tokens that cannot be counted let nothing through.
+    limit: tokens that the base model reads; None when it is not known, and then nothing is `long`.
+    """
+
+    query: str = ""
+    tags: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+    show: Show = "all"
+    by: By = "anyone"
+    outside: bool = False
+    long: bool = False
+    letters: tuple[int, int] | None = None
+    tokens: tuple[int, int] | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for what, span in (("letters", self.letters), ("tokens", self.tokens)):
+            if span is not None and not 0 <= span[0] <= span[1]:
+                raise InputError(
+                    f"{span[0]} to {span[1]} {what} is no range.",
+                    "The first number is the least and the second the most.",
+                    "Give the smaller number first, from 0 on.",
+                )
+        if self.show not in SHOW or self.by not in BY:
+            raise InputError(
+                f"Captions cannot be filtered by '{self.show if self.show not in SHOW else self.by}'.",
+                "That is neither a status nor an author.",
+                f"Use one of: {', '.join((*SHOW, *BY))}.",
+            )
+
+
+def too_long(text: str, limit: int | None, count: Count) -> bool:
+    """Whether the base model does not read the end of a caption."""
+    # No text has more tokens than letters, so the tokenizer is asked only where it could matter.
+    return limit is not None and len(text) > limit and (count(text) or 0) > limit
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a whole set of captions comes to.
+
+    show: how many captions each status lets through.   tags: (tag, captions that hold it), most frequent first.
+    outside: how many another program changed.          long: how many have more tokens than the model reads.
+    """
+
+    show: Mapping[Show, int]
+    tags: tuple[tuple[str, int], ...]
+    outside: int
+    long: int
+
+
+_known: list[tuple[Mapping[str, Caption], str, int | None, Overview]] = []
+
+
+def overview(
+    captions: Mapping[str, Caption], trigger: str, limit: int | None = None, count: Count = lambda _: None
+) -> Overview:
+    """Count a set of captions. The same mapping, as `CaptionStore.of` gives it while nothing changes, is counted once."""
+    for known in list(_known):
+        if known[0] is captions and known[1:3] == (trigger, limit):
+            return known[3]
+    show: dict[Show, int] = dict.fromkeys(SHOW, 0)
+    outside = long = 0
+    for caption in captions.values():
+        show[caption.status] += 1
+        outside += caption.outside
+        long += too_long(caption.text, limit, count)
+    show["all"] = len(captions)
+    tags = tuple(tag_counts(captions, trigger).most_common())
+    _known.insert(0, (captions, trigger, limit, found := Overview(show, tags, outside, long)))
+    del _known[4:]
+    return found
+
+
+def fitting(captions: Mapping[str, Caption], wanted: Filter, trigger: str, count: Count) -> list[str]:
+    """The names that the filter lets through, in the order of `captions`."""
+    query = wanted.query.strip().casefold()
+    tags, without = _folded(wanted.tags), _folded(wanted.without)
+    found = []
+    for name, caption in captions.items():
+        text = caption.text
+        if query and query not in name.casefold() and query not in text.casefold():
+            continue
+        if wanted.show not in ("all", caption.status) or (wanted.outside and not caption.outside):
+            continue
+        if wanted.by != "anyone" and not _by(caption, wanted.by):
+            continue
+        if wanted.letters and not wanted.letters[0] <= len(text) <= wanted.letters[1]:
+            continue
+        if tags or without:
+            have = _tags_of(text, trigger)
+            if not tags <= have or without & have:
+                continue
+        if wanted.tokens:
+            n = count(text)
+            if n is None or not wanted.tokens[0] <= n <= wanted.tokens[1]:
+                continue
+        if wanted.long and not too_long(text, wanted.limit, count):
+            continue
+        found.append(name)
+    return found
+
+
+def ordered(captions: Mapping[str, Caption], names: list[str], order: Order) -> list[str]:
+    """The names in another order; those that tie stay as they were."""
+    if order == "name":
+        return names
+    if order in ("shortest", "longest"):
+        return sorted(names, key=lambda n: len(captions[n].text), reverse=order == "longest")
+    return sorted(names, key=lambda n: captions[n].updated, reverse=order == "newest")
+
+
+def _by(caption: Caption, by: By) -> bool:
+    if by == "machine":
+        return caption.by_machine
+    return bool(caption.text) and caption.author == (PERSON if by == "person" else IMPORTED)
+
+
+def _folded(tags: Collection[str]) -> frozenset[str]:
+    return frozenset(t.casefold() for t in tags)
+
+
+@lru_cache(maxsize=65_536)
+def _tags_of(text: str, trigger: str) -> frozenset[str]:
+    return _folded(words.tags(words.without_trigger(text, trigger)))

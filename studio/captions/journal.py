@@ -175,6 +175,10 @@ class Journal:
             self.done.append(self.undone.pop())
         self.events.append(event)
 
+    def events_of(self, name: str) -> list[Event]:
+        """What happened to one picture's caption, oldest first."""
+        return [e for e in self.events if name in e.names]
+
     def maker(self, settings: Mapping[str, Any]) -> str:
         """The key under which an engine's settings are remembered; they are written down when they are new.
         Call with the captions lock held, after `refresh`."""

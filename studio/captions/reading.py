@@ -20,6 +20,7 @@ from studio.dataset.folder import Listing, Stamp, caption_path, look, stem_of
 from studio.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from studio.captions.versions import Version
     from studio.project import Project
 
 PERSON = "person"
@@ -65,8 +66,14 @@ class Caption:
         if self.outside:
             return "changed by another program"
         if self.author == PERSON:
-            return f"{self.engine}, corrected by you" if self.engine else "written by you"
-        return "came with the picture" if self.author == IMPORTED else f"written by {self.author}"
+            return f"written by {self.engine} and you" if self.engine else "written by you"
+        if self.author == IMPORTED:
+            return (
+                f"came with the picture, {self.engine} added to it"
+                if self.engine
+                else "came with the picture"
+            )
+        return f"written by {self.author}"
 
 
 @dataclass
@@ -154,6 +161,18 @@ class CaptionReader:
             self._cache.journal.refresh()
             done = list(self._cache.journal.done)
         return [e for e in done if name is None or any(s.name == name for s in e.steps)]
+
+    def versions(self, name: str) -> list[Version]:
+        """What the caption of one picture said, who wrote it and when, oldest first; the last one is what it says now.
+
+        Raises NotFoundError when there is no such picture.
+        """
+        from studio.captions.versions import versions_of
+
+        now = self.get(name)
+        with self._cache.guard:
+            journal = self._cache.journal
+            return versions_of(name, journal.events_of(name), now, journal.makers)
 
     @property
     def can_undo(self) -> str:

@@ -18,12 +18,14 @@ from studio.captions.reading import IMPORTED as IMPORTED
 from studio.captions.reading import NO_STAMP, caption_from
 from studio.captions.reading import PERSON as PERSON
 from studio.captions.reading import Caption as Caption
-from studio.captions.recaption import Also, Mode, check, combined, verdict
+from studio.captions.recaption import Also, Mode, check, combined, made_with, verdict
 from studio.captions.writing import CaptionWriter, changed_meanwhile, must_be_a_caption
 from studio.captions.writing import EditResult as EditResult
 from studio.captions.writing import gone as gone
 from studio.dataset.folder import look
-from studio.errors import BusyError, InputError
+from studio.errors import BusyError, InputError, NotFoundError
+
+_RETRIGGERED = "trigger word {} replaced by {}"
 
 
 class CaptionStore(CaptionWriter):
@@ -196,6 +198,44 @@ class CaptionStore(CaptionWriter):
                     steps.append(Step(name, text, text, note, now))
             return self._commit(f"{len(steps)} approved", PERSON, steps, [])
 
+    def restore(self, name: str, number: int, *, expected: str | None = None) -> EditResult:
+        """Write an earlier version of a caption (see `versions`) again, approved, under the name of who wrote it then.
+
+        expected: as in `set`. The trigger word of today leads it.
+        Raises NotFoundError when there is no such picture or version, BusyError when the caption changed meanwhile.
+        """
+        found = {v.number: v for v in self.versions(name)}
+        if number not in found:
+            raise NotFoundError(
+                f"There is no version {number} of the caption of {name}.",
+                f"It has the versions 1 to {len(found)}." if found else "It was never written.",
+                "Look at its history for the versions that are there.",
+            )
+        version = found[number]
+
+        def note(known: Caption, before: str | None, after: str) -> Note:
+            key = made_with(version.settings) if version.settings else ""
+            author = version.author or PERSON  # another program's words, which a person chose
+            return Note(author, files.now(), "approved", mark_of(after), version.engine, key)
+
+        text = version.text
+        for old in self._former_triggers(name):
+            if not words.leads(text, self.trigger):
+                text = words.without_trigger(text, old)
+        seen = None if expected is None else {name: expected}
+        what = f"caption of {name}: back to version {number}"
+        result = self._edit({name: text or (version.text and self.trigger)}, seen, what, PERSON, note)
+        if result.skipped:
+            first = result.skipped[0]
+            raise BusyError(first.what, first.why, first.fix)
+        return result
+
+    def _former_triggers(self, name: str) -> list[str]:
+        """Trigger words that once led this picture's caption, longest first."""
+        head, middle = _RETRIGGERED.split("{}")[:2]
+        told = [e.entry.what for e in self._cache.journal.events_of(name) if e.entry.what.startswith(head)]
+        return sorted({w.removeprefix(head).split(middle)[0] for w in told}, key=len, reverse=True)
+
     def add_trigger(self, names: Iterable[str] | None = None) -> EditResult:
         """Put the trigger word first in captions that another program wrote; author and status stay."""
         trigger = self.trigger
@@ -222,7 +262,7 @@ class CaptionStore(CaptionWriter):
                 after = words.with_trigger(words.without_trigger(text, old), new)
                 if after != text:
                     steps.append(self._kept(name, text, after))
-            return self._commit(f"trigger word {old} replaced by {new}", PERSON, steps, [])
+            return self._commit(_RETRIGGERED.format(old, new), PERSON, steps, [])
 
     def rewrite(self, names: Iterable[str], what: str, change: words.Change) -> EditResult:
         """Write `change(text)` for captions that exist, keeping who wrote them; used by the one-click fixes."""

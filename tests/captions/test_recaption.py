@@ -92,7 +92,7 @@ def test_engine_and_settings_are_remembered_with_each_caption(mixed: Project) ->
     assert (corrected.author, corrected.engine, corrected.by) == (
         "person",
         "old-tagger",
-        "old-tagger, corrected by you",
+        "written by old-tagger and you",
     )
     assert corrected.settings == OLD and not corrected.by_machine
     assert CaptionStore(mixed).get("outside.png").by == "changed by another program"

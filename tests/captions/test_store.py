@@ -76,7 +76,7 @@ def test_an_engine_writes_and_a_person_approves(filled: Project) -> None:
     assert (caption.author, caption.engine, caption.by) == (
         "person",
         "wd-tagger",
-        "wd-tagger, corrected by you",
+        "written by wd-tagger and you",
     )
 
 

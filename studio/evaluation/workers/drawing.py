@@ -16,8 +16,6 @@ from PIL import Image
 from studio.errors import StudioError
 from studio.evaluation.spec import Cell, GridSpec
 from studio.evaluation.workers.lora import Lora
-from studio.settings import TrainingSettings
-from studio.training.base import TrainingPlan
 from studio.training.lora_keys import Part
 from studio.training.workers import base_model
 
@@ -69,14 +67,9 @@ class Drawer:
         self.dtype = (
             torch.float16 if self.device.type == "cuda" and spec.family != "pocket" else torch.float32
         )
-        plan = TrainingPlan.model_construct(
-            model_path=spec.base_path,
-            family=spec.family,
-            prediction=spec.prediction,
-            settings=TrainingSettings(),
-            model_title=spec.base_model,
+        self.base = base_model.load_base(
+            spec.base_path, spec.family, spec.prediction, self.dtype, spec.base_model
         )
-        self.base = base_model.load(plan, self.dtype)
         self.pipe: Any = _pipeline(self.base, spec)
         self.pipe.to(self.device)
         self.base.vae.to(self.device)

@@ -48,27 +48,30 @@ class BaseModel:
 
 
 def load(plan: TrainingPlan, dtype: torch.dtype) -> BaseModel:
-    """The plan's base model on the CPU. dtype: number format of UNet and text encoders.
+    """The plan's base model; see `load_base`."""
+    return load_base(plan.model_path, plan.family, plan.effective_prediction, dtype, plan.model_title)
 
-    Raises InputError when the files are not a whole model of the stated family.
+
+def load_base(place: Path, family: str, prediction: str, dtype: torch.dtype, title: str = "") -> BaseModel:
+    """A base model on the CPU, for training or drawing.
+
+    place: folder in diffusers layout, or a single file. prediction: epsilon or v_prediction. dtype: number format of UNet
+    and text encoders. title: its name in errors. Raises InputError when the files are not a whole model of the family.
     """
-    place = plan.model_path
     try:
         parts = (
-            _from_folder(place, plan.family, dtype)
-            if place.is_dir()
-            else _from_checkpoint(place, plan.family, dtype)
+            _from_folder(place, family, dtype) if place.is_dir() else _from_checkpoint(place, family, dtype)
         )
     except StudioError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as e:
         raise InputError(
-            f"The base model {plan.model_title or place.name} cannot be loaded.",
+            f"The base model {title or place.name} cannot be loaded.",
             f"{str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__} ({place})",
             "Get its files again, or choose another base model.",
         ) from e
     unet, vae, tokenizers, text_encoders, config = parts
-    config = {**config, "prediction_type": plan.effective_prediction}
+    config = {**config, "prediction_type": prediction}
     if not place.is_dir() and "ztsnr" in tensor_header(place):
         config["rescale_betas_zero_snr"] = True
     for module in (unet, vae, *text_encoders):
@@ -76,7 +79,7 @@ def load(plan: TrainingPlan, dtype: torch.dtype) -> BaseModel:
         module.eval()
     levels = DDPMScheduler.from_config(config)
     return BaseModel(
-        plan.family,
+        family,
         unet,
         vae,
         tokenizers,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from studio.captions import text as words
-from studio.captions.stats import term_shares, token_count, token_limit
+from studio.captions.stats import term_shares
 from studio.captions.store import Caption
+from studio.captions.tokens import readers, too_long
 from studio.dataset.wording import about, quoted
 from studio.findings import Finding
 
@@ -102,21 +103,14 @@ def length_findings(
     project: Project, captions: Mapping[str, Caption], entry: BaseModelEntry
 ) -> list[Finding]:
     """Captions with more tokens than the base model reads, as far as its tokenizer is on this computer."""
-    limit = token_limit(entry, project.workspace)
-    if limit is None:
-        return []
-    # No text has more tokens than letters, so the tokenizer is asked only where it could matter.
-    long = [
-        n
-        for n, c in captions.items()
-        if len(c.text) > limit and (token_count(c.text, entry, project.workspace) or 0) > limit
-    ]
+    long = too_long(captions, entry, project.workspace)
+    reader = readers(entry, project.workspace)[0]
     return about(
         "warn",
         "caption-long",
-        long,
-        f"The caption of {{0}} is longer than {limit} tokens.",
-        f"{{0}} captions are longer than {limit} tokens.",
-        "The base model does not read what comes after.",
+        list(long or ()),
+        f"The caption of {{0}} is longer than {reader.limit} tokens.",
+        f"{{0}} captions are longer than {reader.limit} tokens.",
+        f"{entry.title} does not read what comes after.",
         "Shorten them, the most important first.",
     )

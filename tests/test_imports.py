@@ -15,7 +15,7 @@ LEVELS = [
     {"errors", "findings", "files", "workspace"},
     {"settings", "machine", "models", "project", "secrets", "addresses", "answers", "remote"},
     {"presets", "estimate", "jobs", "guides"},
-    {"dataset", "captions"},
+    {"dataset", "captions", "replicate"},
     {"training"},
     {"evaluation"},
     {"library"},

@@ -1,0 +1,42 @@
+"""A stand-in for each test, the token of its account, and no pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.replicate.api import Api
+from studio.replicate.config import Config, resolve
+from tests.fakes.replicate_server import TOKEN, ReplicateServer
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ReplicateServer]:
+    with ReplicateServer() as made:
+        monkeypatch.setenv("REPLICATE_BASE_URL", made.url)
+        monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
+        monkeypatch.delenv("SD35L_DEFAULT_DESTINATION", raising=False)
+        monkeypatch.setenv("SD35L_CONFIG_DIR", str(tmp_path / "sd35l"))
+        yield made
+        assert not made.breaches, made.breaches
+
+
+@pytest.fixture
+def api(server: ReplicateServer) -> Iterator[Api]:
+    with Api(TOKEN, wait=lambda _s: None) as made:
+        yield made
+
+
+def config(**flags: Any) -> Config:
+    """A configuration in which nothing is wrong, with changes."""
+    told = {
+        "dataset_url": "https://example.com/d.zip",
+        "destination": "mushroomfleet/boats",
+        "trigger_word": "mxqstyle",
+    }
+    made, found = resolve({**told, **flags}, {}, {})
+    assert not found, found
+    return made

@@ -1,21 +1,24 @@
 """Pictures that are in the set more than once: the same picture saved twice, and near copies.
 
-Near copies are found by a 256-bit perceptual hash of the picture and of its mirror image (Hamming distance at most
-HASH_DISTANCE) and then verified by the correlation of small grey copies (at least LIKENESS), which keeps different
-subjects on the same plain ground apart, and by their colours. Pairs once compared are remembered in the index.
+Near copies are found by their layout: hashes and small grey copies without letterbox bars, also mirrored (see
+`studio.dataset.near`). After the deep look (`studio.dataset.deep`) they are also found by their content, which finds
+crops that the layout misses. Pairs once compared are remembered in the index; pairs that the user called different
+are kept in `<project>/not_duplicates.json` and never asked about again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from studio import files
 from studio.captions.store import CaptionStore
+from studio.dataset import deep, near
 from studio.dataset.index import Index
 from studio.dataset.pixels import full_pixels
 from studio.dataset.set_aside import remove_pictures
@@ -25,18 +28,10 @@ if TYPE_CHECKING:
     from studio.dataset.scan import Picture, Scan
     from studio.project import Project
 
-HASH_DISTANCE = 64
-"""Bits of 256 that two hashes may differ in."""
-LIKENESS = 0.95
-"""Correlation of the grey copies from which two pictures count as near copies."""
-SAME_COLOURS = 0.5
-"""Cosine between the colours of two pictures below which they are different things of one shape."""
-COLOURLESS = 32.0
-"""Length of a picture's colours (an average of 4 of 128 a point) below which it is grey and has none to compare."""
-_BLOCK = 512
+NOT_DUPLICATES = "not_duplicates.json"
 
 Pair = tuple[str, str, str, float]
-"""Two content hashes, `exact` or `near`, and their likeness (0 to 1)."""
+"""Two content hashes, `exact`, `near` or `deep`, and their likeness (0 to 1)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,8 @@ class DuplicateGroup:
     kind: `exact`: pixel for pixel; `near`: resized, mirrored, recompressed, slightly changed.
     names: the suggested one first.   suggested_keep: the one to keep.   why: the reason, in words.
     likeness: of the least alike one to the suggested one, 0 to 1.
+    deep:     only the deep look sees it: the same content, cut or processed differently.
+    sharpest: the sharpest one, when it is clearly sharper than the suggested one; else the suggested one.
     """
 
     kind: Literal["exact", "near"]
@@ -53,11 +50,34 @@ class DuplicateGroup:
     suggested_keep: str
     why: str
     likeness: float = 1.0
+    deep: bool = False
+    sharpest: str = ""
+
+
+_answers: dict[Path, tuple[list[Picture], Mark, list[DuplicateGroup]]] = {}
+Mark = tuple[object, ...]
+
+
+def mark(scan: Scan) -> Mark:
+    """Changes whenever `find_duplicates` may answer otherwise for the same pictures. Costs two looks at a file."""
+    return _stamp(scan.folder.parent / NOT_DUPLICATES), deep.mark(scan.cache)
 
 
 def find_duplicates(scan: Scan) -> list[DuplicateGroup]:
     """Groups of duplicates, exact ones first. No picture is in two groups, and each one is a duplicate of the
     suggested one directly, never only through others."""
+    now = mark(scan)
+    have = _answers.get(scan.folder)
+    if have is not None and have[1] == now and have[0] == scan.pictures:
+        return list(have[2])
+    groups = _groups(scan)
+    while len(_answers) >= 16:
+        _answers.pop(next(iter(_answers)))
+    _answers[scan.folder] = (list(scan.pictures), now, groups)
+    return list(groups)
+
+
+def _groups(scan: Scan) -> list[DuplicateGroup]:
     index = Index(scan.cache)
     pictures = scan.readable
     by_sha: dict[str, list[Picture]] = {}
@@ -71,16 +91,16 @@ def find_duplicates(scan: Scan) -> list[DuplicateGroup]:
         found = _compare(index, scan, first, new, old)
         index.put_pairs(new, found)
         pairs = pairs + found
-    near: dict[str, dict[str, float]] = {}
+    apart = _apart(scan.folder.parent)
+    near: dict[str, dict[str, tuple[float, bool]]] = {}
     exact: dict[str, set[str]] = {}
-    for a, b, kind, likeness in pairs:
-        if a in first and b in first:
+    for a, b, kind, likeness in (*deep.pairs(scan.cache), *pairs):  # what the layout says has the last word
+        if a in first and b in first and (a, b) not in apart:
             if kind == "exact":
                 exact.setdefault(a, set()).add(b)
                 exact.setdefault(b, set()).add(a)
             else:
-                near.setdefault(a, {})[b] = likeness
-                near.setdefault(b, {})[a] = likeness
+                near.setdefault(a, {})[b] = near.setdefault(b, {})[a] = (likeness, kind == "deep")
     ranked = sorted(pictures, key=_rank)
     used: set[str] = set()
     groups = []
@@ -102,7 +122,9 @@ def find_duplicates(scan: Scan) -> list[DuplicateGroup]:
             alike = near.get(best.sha256, {})
             others = [p for sha in alike for p in by_sha[sha] if p.name not in taken and p is not best]
             if others:
-                groups.append(_group("near", best, others, min(alike[p.sha256] for p in others)))
+                likeness = min(alike[p.sha256][0] for p in others)
+                only_deep = all(alike[p.sha256][1] for p in others)
+                groups.append(_group("near", best, others, likeness, only_deep))
                 taken |= {best.name, *(p.name for p in others)}
     return groups
 
@@ -113,7 +135,11 @@ def _rank(p: Picture) -> tuple[object, ...]:
 
 
 def _group(
-    kind: Literal["exact", "near"], best: Picture, others: list[Picture], likeness: float
+    kind: Literal["exact", "near"],
+    best: Picture,
+    others: list[Picture],
+    likeness: float,
+    deep_only: bool = False,
 ) -> DuplicateGroup:
     others = sorted(others, key=_rank)
     rival = others[0]
@@ -127,7 +153,12 @@ def _group(
         why = "least compressed"
     else:
         why = "the same as the others; first by name"
-    return DuplicateGroup(kind, (best.name, *(p.name for p in others)), best.name, why, likeness)
+    keenest = max(others, key=lambda p: p.blur)
+    # At least half the pixels: a small copy looks sharper, because shrinking sharpens.
+    sharper = kind == "near" and keenest.blur > best.blur * 1.25 and keenest.pixels * 2 > best.pixels
+    names = (best.name, *(p.name for p in others))
+    sharpest = keenest.name if sharper else best.name
+    return DuplicateGroup(kind, names, best.name, why, likeness, deep_only, sharpest)
 
 
 def resolve(project: Project, group: DuplicateGroup, keep: str | Iterable[str] | None = None) -> list[str]:
@@ -159,6 +190,67 @@ def resolve(project: Project, group: DuplicateGroup, keep: str | Iterable[str] |
     )
 
 
+def keep_all(project: Project, group: DuplicateGroup) -> list[str]:
+    """Say that the pictures of a group are no duplicates: all stay, and the group is not shown again. Its names.
+
+    What is remembered are their contents, so that it holds whatever the files are called. Undone by `ask_again`.
+    Raises InputError for pictures with the same content, of which keeping two teaches nothing.
+    """
+    shas = [_sha(project, n) for n in group.names]
+    if group.kind == "exact":
+        raise InputError(
+            "The same picture cannot be two.",
+            "These files hold the same pixels; keeping both only makes that picture count twice.",
+            "Keep one, and raise its repeats if it shall count more.",
+        )
+    path = project.folder / NOT_DUPLICATES
+    told = _apart(project.folder) | {_sorted(a, b) for a, b in combinations(shas, 2)}
+    files.write_json(path, [list(p) for p in sorted(told)])
+    project.decided("not duplicates", pictures=list(group.names))
+    return list(group.names)
+
+
+def ask_again(project: Project, names: Iterable[str] | None = None) -> int:
+    """Forget that pictures (all when None) were called no duplicates; how many pairs are forgotten."""
+    told = _apart(project.folder)
+    chosen = None if names is None else {_sha(project, n) for n in names}
+    kept = set() if chosen is None else {p for p in told if not chosen.issuperset(p)}
+    if len(kept) < len(told):
+        files.write_json(project.folder / NOT_DUPLICATES, [list(p) for p in sorted(kept)])
+        project.decided("duplicates are asked about again", pairs=len(told) - len(kept))
+    return len(told) - len(kept)
+
+
+def resolve_all(project: Project, groups: Iterable[DuplicateGroup]) -> list[str]:
+    """Keep the suggested picture of every group; the names set aside."""
+    return [name for group in groups for name in resolve(project, group)]
+
+
+def _apart(folder: Path) -> set[tuple[str, str]]:
+    """Pairs of content hashes that the user called different."""
+    try:
+        raw = files.read_json(folder / NOT_DUPLICATES) or []
+    except InputError:  # damaged by hand: then they are asked about again
+        return set()
+    return {_sorted(str(p[0]), str(p[1])) for p in raw if isinstance(p, list) and len(p) == 2}
+
+
+def _sorted(a: str, b: str) -> tuple[str, str]:
+    return (a, b) if a <= b else (b, a)
+
+
+def _sha(project: Project, name: str) -> str:
+    return files.sha256_file(project.dataset_dir / name)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        st = path.stat()
+    except OSError:
+        return (0, 0)
+    return (st.st_size, st.st_mtime_ns)
+
+
 # ---------------------------------------------------------------- comparing
 
 
@@ -166,65 +258,23 @@ def _compare(
     index: Index, scan: Scan, first: dict[str, Picture], new: list[str], old: list[str]
 ) -> list[Pair]:
     """All pairs with at least one new picture that are alike."""
-    order = new + old
-    hashes = _words(first[s].phash for s in order)
-    flips = _words(first[s].phash_flip for s in order)
-    candidates = [(order[i], order[j], mirrored) for i, j, mirrored in _close(hashes, flips, len(new))]
-    if not candidates:
+    kept = index.copies()
+    order = [s for s in new + old if s in kept]
+    n_new = sum(s in kept for s in new)
+    if not n_new:
         return []
-    copies = index.copies()
-    wanted = {sha for a, b, _ in candidates for sha in (a, b) if sha in copies}
-    grey = {sha: _standard(copies[sha][0]) for sha in wanted}
+    hashes, flips = near.words(first[s].phash for s in order), near.words(first[s].phash_flip for s in order)
+    copies = near.Copies([kept[s][0] for s in order], [kept[s][1] for s in order])
     found: dict[tuple[str, str], Pair] = {}
-    for a, b, mirrored in candidates:
-        if a not in grey or b not in grey:
-            continue
-        likeness = float((grey[a] * (grey[b][:, ::-1] if mirrored else grey[b])).mean())
-        if likeness < LIKENESS or not _same_colours(copies[a][1], copies[b][1], mirrored):
-            continue
-        a, b = sorted((a, b))
-        exact = not mirrored and likeness > 0.9995 and _equal(scan, first[a], first[b])
-        if (a, b) not in found or exact or likeness > found[a, b][3]:
-            found[a, b] = (a, b, "exact" if exact else "near", 1.0 if exact else likeness)
+    for (i, j), mirrored in near.close_pairs(hashes, flips, n_new):
+        alike = copies.likeness(i, j, mirrored)
+        for n in np.nonzero(alike >= near.LIKENESS)[0].tolist():
+            a, b = sorted((order[i[n]], order[j[n]]))
+            likeness = min(1.0, float(alike[n]))
+            exact = not mirrored and likeness > 0.9995 and _equal(scan, first[a], first[b])
+            if (a, b) not in found or exact or likeness > found[a, b][3]:
+                found[a, b] = (a, b, "exact" if exact else "near", 1.0 if exact else likeness)
     return list(found.values())
-
-
-def _words(hashes: Iterable[int]) -> NDArray[np.uint64]:
-    """256-bit integers as rows of four 64-bit words."""
-    packed = b"".join(h.to_bytes(32, "big") for h in hashes)
-    return np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 4)
-
-
-def _close(
-    hashes: NDArray[np.uint64], flips: NDArray[np.uint64], n_new: int
-) -> Iterable[tuple[int, int, bool]]:
-    """Index pairs (i < j, i new) within HASH_DISTANCE, as they are or with one mirrored. Quadratic in blocks."""
-    edges = [*range(0, n_new, _BLOCK), n_new]
-    for start, stop in pairwise(edges):
-        for other, mirrored in ((hashes, False), (flips, True)):
-            distance = np.zeros((stop - start, len(other) - start), dtype=np.uint16)
-            for word in range(4):
-                distance += np.bitwise_count(hashes[start:stop, word, None] ^ other[None, start:, word])
-            rows, columns = np.nonzero(distance <= HASH_DISTANCE)
-            for r, c in zip(rows.tolist(), columns.tolist(), strict=True):
-                if r < c:
-                    yield start + r, start + c, mirrored
-
-
-def _standard(raw: bytes) -> NDArray[np.float32]:
-    """A grey copy with mean 0 and variance 1, so that the mean of a product is the correlation."""
-    values = np.frombuffer(raw, dtype=np.uint8).astype(np.float32).reshape(64, 64)
-    spread = float(values.std())
-    return (values - values.mean()) / spread if spread > 1e-3 else np.zeros_like(values)
-
-
-def _same_colours(a: bytes, b: bytes, mirrored: bool) -> bool:
-    """False for one thing in two colours, such as a red and a blue shoe. A grey copy counts as the same."""
-    one, other = (np.frombuffer(t, dtype=np.uint8).reshape(8, 8, 2).astype(np.float32) - 128 for t in (a, b))
-    if mirrored:
-        other = other[:, ::-1]
-    sizes = float(np.linalg.norm(one)), float(np.linalg.norm(other))
-    return min(sizes) < COLOURLESS or float((one * other).sum()) / (sizes[0] * sizes[1]) >= SAME_COLOURS
 
 
 def _equal(scan: Scan, a: Picture, b: Picture) -> bool:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from studio.captions.store import CaptionStore
-from studio.dataset import duplicates
-from studio.dataset.duplicates import find_duplicates, resolve
+from studio.dataset import deep, near
+from studio.dataset.duplicates import ask_again, find_duplicates, keep_all, resolve, resolve_all
 from studio.dataset.index import Index
 from studio.dataset.intake import import_pictures
 from studio.dataset.scan import Scan, scan
@@ -90,14 +91,16 @@ def test_every_member_is_like_the_suggested_one(filled: Project) -> None:
         write(filled.dataset_dir / f"step{i:02d}.png", Image.blend(image, scene(4, (320, 240)), i / 12))
     seen = scan(filled)
     for group in find_duplicates(seen):
-        best = duplicates._standard(copies(seen)[seen.get(group.suggested_keep).sha256][0])  # type: ignore[union-attr]
+        best = grey(seen, group.suggested_keep)
         for name in group.names[1:]:
-            other = duplicates._standard(copies(seen)[seen.get(name).sha256][0])  # type: ignore[union-attr]
-            assert float((best * other).mean()) >= duplicates.LIKENESS
+            assert float((best * grey(seen, name)).mean()) >= near.LIKENESS
 
 
-def copies(seen: Scan) -> dict[str, tuple[bytes, bytes]]:
-    return Index(seen.cache).copies()
+def grey(seen: Scan, name: str) -> np.ndarray:
+    picture = seen.get(name)
+    assert picture is not None
+    raw = Index(seen.cache).copies()[picture.sha256][0]
+    return near.standard(np.frombuffer(raw, np.uint8).reshape(64, 64))
 
 
 def test_one_shape_in_two_colours_is_two_pictures(project: Project) -> None:
@@ -115,8 +118,8 @@ def test_pairs_are_compared_once(filled: Project, monkeypatch: pytest.MonkeyPatc
     write(filled.dataset_dir / "small.png", scene(3, (320, 240)).resize((200, 150)))
     first = find_duplicates(scan(filled))
     counted: list[int] = []
-    real = duplicates._close
-    monkeypatch.setattr(duplicates, "_close", lambda h, f, n: counted.append(n) or real(h, f, n))
+    real = near.close_pairs
+    monkeypatch.setattr(near, "close_pairs", lambda h, f, n: counted.append(n) or real(h, f, n))
     assert find_duplicates(scan(filled)) == first and counted == []
     write(filled.dataset_dir / "other.png", scene(5, (320, 240)).resize((200, 150)))
     assert len(find_duplicates(scan(filled))) == 2 and counted == [1]
@@ -142,3 +145,120 @@ def test_the_user_chooses_what_to_keep(filled: Project) -> None:
         resolve(filled, group, "p05.png")
     assert resolve(filled, group, ["large.png", "p03.png"]) == []
     assert resolve(filled, group, "p03.png") == ["large.png"]
+
+
+def test_what_was_called_different_is_not_asked_about_again(filled: Project) -> None:
+    write(filled.dataset_dir / "large.png", scene(3, (320, 240)).resize((640, 480)))
+    group = find_duplicates(scan(filled))[0]
+    assert keep_all(filled, group) == ["large.png", "p03.png"]
+    assert find_duplicates(scan(filled)) == []
+    (filled.dataset_dir / "large.png").rename(filled.dataset_dir / "renamed.png")
+    assert find_duplicates(scan(filled)) == []
+    write(filled.dataset_dir / "small.png", scene(3, (320, 240)).resize((160, 120)))
+    assert len(find_duplicates(scan(filled))) == 1  # that one was not spoken of
+    assert ask_again(filled) == 1
+    assert [set(g.names) for g in find_duplicates(scan(filled))] == [{"renamed.png", "p03.png", "small.png"}]
+    (filled.folder / "not_duplicates.json").write_text("[1, {}")
+    assert len(find_duplicates(scan(filled))) == 1
+
+
+def test_the_same_pixels_cannot_be_called_different(filled: Project) -> None:
+    write(filled.dataset_dir / "again.png", (filled.dataset_dir / "p03.png").read_bytes())
+    with pytest.raises(InputError, match="cannot be two"):
+        keep_all(filled, find_duplicates(scan(filled))[0])
+
+
+def test_one_call_keeps_the_best_of_every_group(filled: Project) -> None:
+    for n in (3, 5):
+        write(filled.dataset_dir / f"large{n}.png", scene(n, (320, 240)).resize((640, 480)))
+    assert sorted(resolve_all(filled, find_duplicates(scan(filled)))) == ["p03.png", "p05.png"]
+    assert find_duplicates(scan(filled)) == []
+    restore_pictures(filled, ["p03.png", "p05.png"])
+    assert len(find_duplicates(scan(filled))) == 2
+
+
+def test_a_blurred_original_is_told_apart_from_a_sharp_smaller_copy(filled: Project) -> None:
+    sharp = scene(3, (640, 480))
+    write(filled.dataset_dir / "p03.png", sharp.filter(ImageFilter.GaussianBlur(2)))
+    write(filled.dataset_dir / "smaller.png", sharp.resize((560, 420)))
+    group = find_duplicates(scan(filled))[0]
+    assert (group.suggested_keep, group.sharpest) == ("p03.png", "smaller.png")
+
+
+def test_letterboxed_copies_are_near(filled: Project) -> None:
+    ground = Image.new("RGB", (320, 330), "black")
+    ground.paste(scene(3, (320, 240)), (0, 45))
+    write(filled.dataset_dir / "boxed.png", ground)
+    assert [set(g.names) for g in find_duplicates(scan(filled))] == [{"p03.png", "boxed.png"}]
+
+
+def test_what_only_the_deep_look_sees_is_a_group_of_its_own(filled: Project) -> None:
+    seen = scan(filled)
+    sha = {p.name: p.sha256 for p in seen}
+    deep.put_pairs(seen.cache, [(*sorted((sha["p01.png"], sha["p02.png"])), 0.953)])
+    assert [(g.kind, set(g.names), g.deep) for g in find_duplicates(seen)] == [
+        ("near", {"p01.png", "p02.png"}, True)
+    ]
+
+
+# ---------------------------------------------------------------- searching
+
+
+def near_hashes(count: int, planted: int, flips: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random hashes whose last `planted` ones are the first ones with `flips` bits changed among all 256."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, (count, 256), dtype=np.uint8)
+    for n in range(planted):
+        bits[count - 1 - n] = bits[n]
+        bits[count - 1 - n, rng.permutation(256)[:flips]] ^= 1
+    pack = lambda b: near.words([int.from_bytes(np.packbits(row).tobytes(), "big") for row in b])  # noqa: E731
+    return pack(bits), pack(rng.integers(0, 2, (count, 256), dtype=np.uint8))
+
+
+def found_pairs(hashes: np.ndarray, flips: np.ndarray, n_new: int | None = None) -> set[tuple[int, int]]:
+    found = [
+        zip(i.tolist(), j.tolist(), strict=True)
+        for (i, j), mirrored in near.close_pairs(hashes, flips, n_new)
+        if not mirrored
+    ]
+    pairs = [p for some in found for p in some]
+    assert len(pairs) == len(set(pairs))
+    return set(pairs)
+
+
+def test_the_index_finds_what_comparing_all_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 of 256 bits changed leave about five changed among the lowest frequencies."""
+    hashes, flips = near_hashes(3000, 300, 20)
+    every = found_pairs(hashes, flips)
+    monkeypatch.setattr(near, "BRUTE", 0)
+    quick = found_pairs(hashes, flips)
+    planted = {(n, 2999 - n) for n in range(300)}
+    assert quick <= every and planted & every == every
+    assert len(planted & every) >= 297 and len(quick) >= 0.97 * len(every)
+    low = near.low_bits(hashes)
+    certain = {(i, j) for i, j in every if int(np.bitwise_count(low[i] ^ low[j])) <= 7}
+    assert certain <= quick
+
+
+def test_only_pairs_with_a_new_one_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes, flips = near_hashes(400, 40, 8)
+    for brute in (near.BRUTE, 0):
+        monkeypatch.setattr(near, "BRUTE", brute)
+        assert found_pairs(hashes, flips, 10) == {(n, 399 - n) for n in range(10)}
+        assert found_pairs(hashes, flips, 0) == set()
+
+
+def test_ten_thousand_equal_hashes_do_not_exhaust_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "_MOST", 10_000)
+    monkeypatch.setattr(near, "BRUTE", 0)
+    hashes = np.repeat(near_hashes(1, 0, 0)[0], 300, axis=0)
+    sizes = [len(i) for (i, _), mirrored in near.close_pairs(hashes, hashes) if not mirrored]
+    assert sum(sizes) == 300 * 299 // 2 and max(sizes) <= 10_000
+
+
+def test_low_bits_are_the_upper_left_eighth() -> None:
+    bits = np.zeros((16, 16), np.uint8)
+    bits[:8, :8] = 1
+    raw = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    assert near.low_bits(near.words([raw])).tolist() == [2**64 - 1]
+    assert near.low_bits(near.words([raw ^ (2**256 - 1)])).tolist() == [0]

@@ -1,0 +1,1 @@
+"""What runs as a job on the dataset and may load torch."""

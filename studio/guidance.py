@@ -13,6 +13,7 @@ from typing import Literal
 
 from studio import choices, gates
 from studio.captions.store import Caption, CaptionStore
+from studio.dataset import lettering
 from studio.dataset.audit import audit
 from studio.dataset.folder import Listing, look
 from studio.dataset.scan import known_looks, scan, thumb_path
@@ -91,6 +92,7 @@ class _Answer:
     captions: Mapping[str, Caption]
     intent: Intent
     entry: BaseModelEntry | None
+    writing: tuple[int, int]
     found: list[Finding]
 
 
@@ -107,19 +109,19 @@ def findings(project: Project) -> list[Finding]:
 
 
 def _findings(project: Project, listing: Listing, captions: Mapping[str, Caption]) -> list[Finding]:
-    intent, entry = project.intent, _entry(project)
+    intent, entry, writing = project.intent, _entry(project), lettering.token(project.cache_dir)
     have = _answers.get(project.folder)
     # The store hands out the same object while no caption, author or mark changes.
     if (
         have is not None
         and have.captions is captions
-        and (have.listing, have.intent, have.entry) == (listing, intent, entry)
+        and (have.listing, have.intent, have.entry, have.writing) == (listing, intent, entry, writing)
     ):
         return have.found
     found = audit(project, scan(project), entry)
     if len(_answers) > 16:
         _answers.clear()
-    _answers[project.folder] = _Answer(listing, captions, intent, entry, found)
+    _answers[project.folder] = _Answer(listing, captions, intent, entry, writing, found)
     return found
 
 

@@ -8,44 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from studio.captions.audit import caption_findings, length_findings, term_findings
 from studio.captions.store import Caption, CaptionStore
-from studio.dataset.buckets import bucket_for
 from studio.dataset.duplicates import DuplicateGroup, find_duplicates
+from studio.dataset.faults import file_faults, look_faults, size_faults
 from studio.dataset.folder import look, stem_of
+from studio.dataset.lettering import lettering_faults, token
 from studio.dataset.origins import regularisation_pictures
 from studio.dataset.wording import about, named
 from studio.findings import Finding, Severity, by_harm
 from studio.project import KINDS
 
 if TYPE_CHECKING:
-    from studio.dataset.scan import Picture, Scan
+    from studio.dataset.scan import Scan
     from studio.models import BaseModelEntry
     from studio.project import Project
 
 FEWEST = 5
 """Fewer readable pictures than this block: there is nothing to learn from."""
-STRETCHED = 3.0
-"""Longer side over shorter side beyond which a picture is a strip."""
-SMALL = 0.9
-"""A picture is small when its area is below that of a square of this share of the base model's resolution."""
-BLURRED = 0.12
-"""A picture is blurred when its sharpness is below this share of the set's median: a soft style is soft throughout
-and none of it stands out. Of fifteen sample photographs of scikit-image it names one as they are (a clock in motion),
-eleven blurred by 0.4 % of their width and all blurred by 0.8 %."""
-BLUR_FROM = 6
-
-
-class ModelSize(Protocol):
-    """What the audit needs to know of a base model."""
-
-    @property
-    def resolution(self) -> int: ...
-    @property
-    def bucket_step(self) -> int: ...
 
 
 def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> list[Finding]:
@@ -57,7 +39,16 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
     listing = look(project.dataset_dir)
     captions = store.of(listing)
     extra = regularisation_pictures(project)
-    inputs = (listing, entry, intent.kind, intent.trigger, extra, scan.pictures, scan.subfolders)
+    inputs = (
+        listing,
+        entry,
+        intent.kind,
+        intent.trigger,
+        extra,
+        token(scan.cache),
+        scan.pictures,
+        scan.subfolders,
+    )
     have = _answers.get(project.folder)
     if have is not None and have[0] is captions and have[1] == inputs:
         return list(have[2])
@@ -72,15 +63,17 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
                 {n: c for n, c in taught.items() if n not in damaged}, intent.trigger, store.orphans()
             ),
             *_duplicates(find_duplicates(scan)),
-            *(_against(scan, entry) if entry is not None else []),
-            *_oddities(scan),
+            *(size_faults(scan, entry) if entry is not None else []),
+            *look_faults(scan),
+            *file_faults(scan),
+            *lettering_faults(scan),
             *term_findings({n: c.text for n, c in taught.items()}, intent.trigger, intent.kind),
             *(length_findings(project, captions, entry) if entry is not None else []),
         ]
     )
     while len(_answers) >= 16:
         _answers.pop(next(iter(_answers)))
-    _answers[project.folder] = (captions, (*inputs[:5], list(scan.pictures), scan.subfolders), found)
+    _answers[project.folder] = (captions, (*inputs[:6], list(scan.pictures), scan.subfolders), found)
     return list(found)
 
 
@@ -211,52 +204,3 @@ def _duplicates(groups: list[DuplicateGroup]) -> list[Finding]:
             )
         )
     return found
-
-
-def _against(scan: Scan, entry: ModelSize) -> list[Finding]:
-    side = entry.resolution
-    small = [p.name for p in scan.readable if p.pixels < (SMALL * side) ** 2]
-    cut = [p.name for p in scan.readable if _strip(p)]
-    lost = [
-        p.name
-        for p in scan.readable
-        if not _strip(p) and bucket_for(p.width, p.height, side, entry.bucket_step).kept < 0.75
-    ]
-    return [
-        *about("warn", "small", small, f"{{0}} is smaller than the base model works at ({side} x {side}).",
-               f"{{0}} pictures are smaller than the base model works at ({side} x {side}).",
-               "Small pictures teach softness and blocks instead of detail.", "Use larger versions if you have them."),
-        *about("warn", "strip", cut, "{0} is a long strip.", "{0} pictures are long strips.",
-               "Most of a strip is cut off or shrunk to nothing.", "Cut the interesting part out of it."),
-        *about("info", "cropped", lost, "{0} loses more than a quarter to cropping.", "{0} pictures lose more than a quarter to cropping.",
-               "They are trained in the nearest size that the base model takes.", "See the buckets for what remains."),
-    ]  # fmt: skip
-
-
-def _strip(p: Picture) -> bool:
-    return max(p.width, p.height) > STRETCHED * min(p.width, p.height)
-
-
-def _oddities(scan: Scan) -> list[Finding]:
-    ok = scan.readable
-    plain = [p.name for p in ok if p.blur == 0.0]
-    detailed = [p for p in ok if p.blur > 0.0]
-    middle = median(p.blur for p in detailed) if len(detailed) >= BLUR_FROM else 0.0
-    blurred = [p.name for p in detailed if p.blur < BLURRED * middle]
-    dark = [p.name for p in detailed if p.light < 0.03]
-    return [
-        *about("warn", "blurred", blurred, "{0} is much softer than the rest.", "{0} pictures are much softer than the rest.",
-               "Blur is learned like everything else.", "Look at them, and set aside what is out of focus.", "set-aside"),
-        *about("warn", "plain", plain, "{0} is one plain colour.", "{0} pictures are one plain colour.", "There is nothing to learn from it.",
-               "Set aside what is empty.", "set-aside"),
-        *about("warn", "dark", dark, "{0} is almost black.", "{0} pictures are almost black.", "There is little to learn from it.",
-               "Look at them, and set aside or brighten what is too dark.", "set-aside"),
-        *about("warn", "animated", [p.name for p in ok if p.frames > 1], "{0} is an animation.", "{0} files are animations.",
-               "Only the first frame is used.", "Save the frame that you want as a picture."),
-        *about("info", "transparent", [p.name for p in ok if p.has_alpha], "{0} has transparent parts.", "{0} pictures have transparent parts.",
-               "They become white in training.", "Put them on the ground you want, if white is not it."),
-        *about("info", "rotated", [p.name for p in ok if p.exif_rotated], "{0} is stored turned and shown upright.",
-               "{0} pictures are stored turned and shown upright.", "The built-in backend turns them; not every trainer does.", ""),
-        *about("info", "colour-mode", [p.name for p in ok if p.mode == "CMYK" or p.mode.startswith(("I", "F"))],
-               "{0} is a print or 16-bit picture.", "{0} are print or 16-bit pictures.", "Converted to ordinary colour for training; tones may shift a little.", ""),
-    ]  # fmt: skip

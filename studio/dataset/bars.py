@@ -17,6 +17,7 @@ CLEAN = 0.6
 NARROWEST = 0.015
 """Share of the side below which a strip is a scanner's edge rather than a bar."""
 _SOFT = 3  # rows that a resized edge may be spread over
+_RIPPLE = 8  # rows of a JPEG's block
 
 Sides = tuple[int, int, int, int]
 """Pixels of bar at the left, top, right and bottom."""
@@ -60,6 +61,11 @@ def _run(rows: NDArray[np.uint8], even: NDArray[np.bool_], low: NDArray[np.int16
     length = int(np.argmin(same)) if not same.all() else len(same)
     if length < max(2, round(NARROWEST * len(rows))) or length >= len(rows):
         return 0
+    # The compression block that holds both bar and picture ripples: rows that are still mostly bar go with it.
+    for row in rows[length : length + _RIPPLE].astype(np.int16):
+        if (np.abs(row - level) <= 2 * EVEN).mean() < CLEAN:
+            break
+        length += 1
     behind = rows[length : length + _SOFT].astype(np.int16)
     differs = (np.abs(behind - level) > EVEN * 1.5).mean(axis=1).max()
     return length + _soft(rows, length) if differs >= CLEAN else 0

@@ -1,9 +1,9 @@
-"""The dataset's side of gate 1: findings and facts, a fingerprint that is cheap to take, and the one-click fixes."""
+"""The dataset's side of gate 1: findings and facts, and a fingerprint that is cheap to take."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,30 +11,18 @@ from studio import files
 from studio.captions.store import Caption, CaptionStore
 from studio.dataset.audit import audit
 from studio.dataset.buckets import bucket_preview
-from studio.dataset.duplicates import find_duplicates, resolve
-from studio.dataset.folder import Listing, Stamp, caption_path, captions_lock, dataset_lock, look, stem_of
-from studio.dataset.formats import same_stem
+from studio.dataset.duplicates import find_duplicates
+from studio.dataset.fixes import FIXES as FIXES
+from studio.dataset.fixes import fix_finding as fix_finding
+from studio.dataset.folder import Listing, Stamp, look
 from studio.dataset.origins import picture_repeats, regularisation_pictures
 from studio.dataset.scan import known_looks, scan
-from studio.dataset.set_aside import free_name, remove_pictures, set_aside_list
-from studio.errors import InputError
+from studio.dataset.set_aside import set_aside_list
 from studio.findings import Finding
 
 if TYPE_CHECKING:
     from studio.models import BaseModelEntry
     from studio.project import Project
-
-FIXES: dict[str, str] = {
-    "set-aside": "Set aside",
-    "add-trigger": "Put the trigger word first",
-    "caption-trigger": "Use the trigger word as caption",
-    "keep-best": "Keep the best of each",
-    "rename": "Rename",
-    "join-lines": "Join lines",
-    "to-utf8": "Save as UTF-8",
-    "approve": "Approve",
-}
-"""Every one-click remedy (`Finding.action`) with the label of its button."""
 
 
 def dataset_findings(
@@ -121,79 +109,3 @@ def _content(path: Path, stamp: Stamp) -> str:
         except OSError as e:
             return f"unreadable {e.errno}"
     return _hashed[key]
-
-
-def fix_finding(project: Project, action: str, names: Iterable[str] = ()) -> list[str]:
-    """Do a one-click remedy, on `names` (a finding's `where`); the names of the pictures it changed.
-
-    Nothing is lost: pictures are set aside, captions can be undone. Names that are no longer there are passed over.
-    Raises InputError for an unknown action.
-    """
-    if action not in FIXES:
-        raise InputError(
-            f"There is no fix called '{action}'.",
-            "The studio does not know how to do that by itself.",
-            f"Use one of: {', '.join(FIXES)}.",
-        )
-    there = look(project.dataset_dir).pictures
-    chosen = [n for n in names if n in there]
-    store = CaptionStore(project)
-    if action == "set-aside":
-        return remove_pictures(project, chosen, "found by the audit")
-    if action == "keep-best":
-        return _keep_best(project, set(chosen))
-    if action == "rename":
-        return _rename(project, chosen)
-    if action == "add-trigger":
-        return list(store.add_trigger(chosen).changed)
-    if action == "caption-trigger":
-        captions = store.all()
-        bare = {n: store.trigger for n in chosen if not captions[n].text}
-        return (
-            list(
-                store.set_many(
-                    bare, what=f"trigger word as caption of {len(bare)}", expected=dict.fromkeys(bare, "")
-                ).changed
-            )
-            if bare
-            else []
-        )
-    if action == "join-lines":
-        return list(
-            store.rewrite(chosen, f"lines joined in {len(chosen)}", lambda t: " ".join(t.split())).changed
-        )
-    if action == "to-utf8":
-        return list(store.to_utf8(chosen).changed)
-    return list(store.approve(chosen).changed)
-
-
-def _keep_best(project: Project, names: set[str]) -> list[str]:
-    """Resolve the groups of duplicates that lie within `names`."""
-    gone: list[str] = []
-    for group in find_duplicates(scan(project)):
-        if names.issuperset(group.names):
-            gone += resolve(project, group)
-    return gone
-
-
-def _rename(project: Project, names: list[str]) -> list[str]:
-    """Give pictures that share a stem one each; a renamed one takes a copy of the caption along."""
-    renamed = []
-    with dataset_lock(project), captions_lock(project):
-        folder = project.dataset_dir
-        listing = look(folder)
-        taken = {same_stem(stem_of(n)) for n in listing.pictures} | {same_stem(s) for s in listing.captions}
-        seen: set[str] = set()
-        for name in listing.pictures:
-            stem = stem_of(name)
-            if stem in seen and name in names:
-                target = free_name(name, taken)
-                taken.add(same_stem(stem_of(target)))
-                if caption_path(folder, name).is_file():
-                    files.copy_atomic(caption_path(folder, name), caption_path(folder, target))
-                (folder / name).rename(folder / target)
-                renamed.append(target)
-            seen.add(stem)
-    if renamed:
-        project.decided("pictures renamed", pictures=renamed)
-    return renamed

@@ -29,7 +29,6 @@ CREATE TABLE IF NOT EXISTS pictures (
   drowned REAL, grey BLOB, tint BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS compared (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pairs (a TEXT, b TEXT, kind TEXT, likeness REAL, PRIMARY KEY (a, b)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS lettering (sha256 TEXT PRIMARY KEY, found TEXT) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
 
@@ -119,15 +118,6 @@ class Index:
         with self._open() as db:
             db.executemany("INSERT OR IGNORE INTO compared VALUES (?)", [(sha,) for sha in compared])
             db.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?)", list(pairs))
-
-    def lettering(self) -> dict[str, str]:
-        """What the check for writing found, as JSON, by content hash; only pictures that were checked are in it."""
-        return {str(sha): str(found) for sha, found in self._safely("SELECT sha256, found FROM lettering")}
-
-    def put_lettering(self, found: Iterable[tuple[str, str]]) -> None:
-        """Store what the check for writing found."""
-        with self._open() as db:
-            db.executemany("INSERT OR REPLACE INTO lettering VALUES (?, ?)", list(found))
 
 
 def _values(look: Look) -> tuple[object, ...]:

@@ -123,8 +123,7 @@ def _measured(image: Image.Image, sha: str) -> Look:
         kind = "JPEG"
     image.load()
     small = shrink(image)
-    if turn in _TURNS:
-        small = _turned(small, turn)
+    small = turned(small, turn)
     if turn in (5, 6, 7, 8):
         width, height = height, width
     small, see_through = on_white(small)
@@ -157,10 +156,10 @@ def bit_depth(image: Image.Image) -> int:
         return 16
     if image.format == "PNG":
         with suppress(Exception):  # the raw mode that the decoder was set up for, such as RGB;16B
-            return 16 if "16" in str(image.tile[0][3]) else 8
+            return 16 if "16" in str(image.tile[0][3]) else 8  # type: ignore[attr-defined]
     if image.format == "TIFF":
         with suppress(Exception):  # tag 258, BitsPerSample
-            return max(image.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
+            return int(max(image.tag_v2.get(258, (8,))))  # type: ignore[attr-defined]
     return 32 if image.mode in ("I", "F") else 8
 
 
@@ -173,7 +172,7 @@ def profile_name(profile: bytes | None) -> str:
     if not profile or profile[16:20] == b"GRAY":
         return ""
     try:
-        name = (ImageCms.getProfileDescription(io.BytesIO(profile)) or "").strip()  # type: ignore[arg-type]
+        name = (ImageCms.getProfileDescription(io.BytesIO(profile)) or "").strip()
     except Exception:  # noqa: BLE001  a damaged profile raises whatever its bytes lead to; it is then ignored
         return ""
     plain = name.lower().replace(" ", "")
@@ -195,15 +194,15 @@ def orientation(image: Image.Image) -> int:
     return turn if isinstance(turn, int) and turn in _TURNS else 1
 
 
-def _turned(image: Image.Image, turn: int) -> Image.Image:
+def turned(image: Image.Image, turn: int) -> Image.Image:
     """The picture as its EXIF orientation wants it shown."""
-    return image.transpose(_TURNS[turn])
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def shrink(image: Image.Image) -> Image.Image:
     """A copy of at most WORK_SIDE a side, 8 bits a channel, in mode L, RGB, RGBA, LA or CMYK."""
     if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
+        image = eight_bits(image)
     elif image.mode in ("P", "PA"):
         image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
     elif image.mode == "1":
@@ -217,7 +216,7 @@ def shrink(image: Image.Image) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image) -> Image.Image:
     """16-bit, 32-bit and float pictures scaled to 8 bits by their range, where Pillow's own conversion would clip."""
     values = np.asarray(image).astype(np.float32)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
@@ -299,11 +298,10 @@ def as_shown(image: Image.Image) -> Image.Image:
     turn = orientation(image)
     image.load()
     if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
+        image = eight_bits(image)
     elif image.mode in ("P", "PA", "1") or "transparency" in image.info:
         image = image.convert("RGBA")
-    if turn in _TURNS:
-        image = _turned(image, turn)
+    image = turned(image, turn)
     return on_white(image)[0]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.captions.store import Caption, CaptionStore
+from studio.dataset import derived
 from studio.dataset.folder import Listing, Stamp, look
 from studio.dataset.index import Index
 from studio.dataset.pixels import Look, cpu_threads, look_at
@@ -160,6 +161,7 @@ def scan(
     not yet looked at are missing in the answer. Uses one thread a core.
     """
     settle(project)
+    derived.settle(project)
     listing = look(project.dataset_dir)
     captions = CaptionStore(project).of(listing)
     known = _known_of(Index(project.cache_dir))

@@ -38,7 +38,7 @@ def thumb_url(project: Project, scan: Scan) -> Callable[[str], str]:
     The addresses may be given to `st.image`, an image column, or an `img` in Markdown or HTML.
     """
     known = {p.name: p.sha256 for p in scan if p.error is None}
-    front = f"{_base()}{PLACE}/{quote(project.slug)}"
+    front = f"{base_path()}{PLACE}/{quote(project.slug)}"
 
     def url(name: str) -> str:
         sha = known.get(name)
@@ -51,10 +51,10 @@ def thumb_routes() -> list[BaseRoute]:
     """The routes to be given to `st.App`."""
     from starlette.routing import Route
 
-    return [Route(f"{_base()}{PLACE}/{{slug}}/{{name}}.webp", _serve, methods=["GET"])]
+    return [Route(f"{base_path()}{PLACE}/{{slug}}/{{name}}.webp", _serve, methods=["GET"])]
 
 
-def _base() -> str:
+def base_path() -> str:
     """What stands in front of every address of the app: "" unless it is served below a path."""
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
     return f"/{base}" if base else ""

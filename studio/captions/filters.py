@@ -10,6 +10,7 @@ from typing import Literal
 from studio.captions import text as words
 from studio.captions.reading import IMPORTED, PERSON, Caption
 from studio.captions.stats import tag_counts
+from studio.captions.tokens import Reader
 from studio.errors import InputError
 
 Show = Literal["all", "empty", "needs review", "approved"]
@@ -42,6 +43,7 @@ ORDER: dict[Order, str] = {
 
 Count = Callable[[str], int | None]
 """Tokens of a text for the base model; None when its tokenizer is not on this computer."""
+_REMEMBERED = 200_000  # texts whose tokens are kept
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,28 @@ class Filter:
             )
 
 
+@lru_cache(maxsize=8)
+def counter(reader: Reader) -> Count:
+    """The tokens of texts for one text encoder; each text is counted once, as long as this process lives."""
+    known: dict[str, int] = {}
+
+    def count(text: str) -> int | None:
+        found = known.get(text)
+        if found is None:
+            found = reader.count(text)
+            if found is not None:
+                if len(known) >= _REMEMBERED:
+                    known.clear()
+                known[text] = found
+        return found
+
+    return count
+
+
 def too_long(text: str, limit: int | None, count: Count) -> bool:
     """Whether the base model does not read the end of a caption."""
-    # No text has more tokens than letters, so the tokenizer is asked only where it could matter.
-    return limit is not None and len(text) > limit and (count(text) or 0) > limit
+    # No text has more tokens than bytes, and no letter more than four, so the tokenizer is asked where it could matter.
+    return limit is not None and len(text) * 4 > limit and (count(text) or 0) > limit
 
 
 @dataclass(frozen=True)
@@ -103,25 +123,25 @@ class Overview:
     long: int
 
 
-_known: list[tuple[Mapping[str, Caption], str, int | None, Overview]] = []
+_known: list[tuple[Mapping[str, Caption], str, int | None, Count | None, Overview]] = []
 
 
 def overview(
-    captions: Mapping[str, Caption], trigger: str, limit: int | None = None, count: Count = lambda _: None
+    captions: Mapping[str, Caption], trigger: str, limit: int | None = None, count: Count | None = None
 ) -> Overview:
     """Count a set of captions. The same mapping, as `CaptionStore.of` gives it while nothing changes, is counted once."""
     for known in list(_known):
-        if known[0] is captions and known[1:3] == (trigger, limit):
-            return known[3]
+        if known[0] is captions and known[1:4] == (trigger, limit, count):
+            return known[4]
     show: dict[Show, int] = dict.fromkeys(SHOW, 0)
     outside = long = 0
     for caption in captions.values():
         show[caption.status] += 1
         outside += caption.outside
-        long += too_long(caption.text, limit, count)
+        long += count is not None and too_long(caption.text, limit, count)
     show["all"] = len(captions)
     tags = tuple(tag_counts(captions, trigger).most_common())
-    _known.insert(0, (captions, trigger, limit, found := Overview(show, tags, outside, long)))
+    _known.insert(0, (captions, trigger, limit, count, found := Overview(show, tags, outside, long)))
     del _known[4:]
     return found
 

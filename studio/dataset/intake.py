@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,9 +21,10 @@ from studio.dataset import origins
 from studio.dataset.batch import Batch
 from studio.dataset.folder import CAPTION_SUFFIX, caption_path, dataset_lock, look, stem_of
 from studio.dataset.formats import TooManyPixels, open_picture, refusal, safe_name, same_stem, sniff
+from studio.dataset.items import Gathered, Item, items_size, refused
 from studio.dataset.scan import known_looks
 from studio.dataset.set_aside import free_name, set_aside_list
-from studio.dataset.sources import Gathered, Item, gather, gather_uploads, items_size, refused
+from studio.dataset.sources import gather, gather_uploads
 from studio.errors import EnvironmentalError, InputError
 from studio.findings import Finding
 
@@ -216,7 +216,7 @@ def _take(target: _Target, item: Item, report: ImportReport, batch: Batch) -> st
                 refused(item.label, "too-large", "It does not fit in memory.", "Save it in a smaller size.")
             )
             return None
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as e:
+        except Exception as e:  # noqa: BLE001  a damaged archive raises whatever its bytes lead its reader to
             reason = getattr(e, "strerror", None) or str(e) or "it cannot be read"
             report.refused.append(
                 refused(

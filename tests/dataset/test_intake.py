@@ -8,7 +8,7 @@ import pytest
 
 from studio import files
 from studio.captions.store import CaptionStore
-from studio.dataset import sources
+from studio.dataset import archives
 from studio.dataset.intake import import_pictures, import_uploads
 from studio.dataset.origins import all_origins, picture_repeats
 from studio.dataset.scan import scan
@@ -270,16 +270,16 @@ def test_an_archive_cannot_reach_outside(project: Project, tmp_path: Path) -> No
 def test_archive_bombs_are_refused_unopened(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "RATIO_FROM", 1_000_000)
+    monkeypatch.setattr(archives, "RATIO_FROM", 1_000_000)
     archive = pack(
         tmp_path / "bomb.zip", {"bomb.bmp": b"BM" + b"\0" * 20_000_000, "fine.png": encoded(scene(1))}
     )
     report = import_pictures(project, [archive])
     assert report.added == ["fine.png"] and report.refused[0].code == "archive-bomb"
-    monkeypatch.setattr(sources, "MAX_UNPACKED", 1_000_000)
+    monkeypatch.setattr(archives, "MAX_UNPACKED", 1_000_000)
     assert import_pictures(project, [archive]).refused[0].code == "archive-too-large"
     monkeypatch.undo()
-    monkeypatch.setattr(sources, "MAX_ENTRIES", 1)
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 1)
     assert import_pictures(project, [archive]).refused[0].code == "archive-too-large"
 
 
@@ -330,3 +330,75 @@ def test_uploads_find_their_captions_and_archives_are_opened(project: Project, t
     assert sorted(report.added) == ["a.png", "b.jpg", "c.png", "evil.png"]
     assert report.captions_taken == 3 and codes(report) == {"bad.png": "not-a-picture"}
     assert CaptionStore(project).get("b.jpg").text == "also"
+
+
+# ---------------------------------------------------------------- captions in lists
+
+
+def texts(project: Project) -> dict[str, str]:
+    return {n: c.text for n, c in CaptionStore(project).all().items()}
+
+
+def test_captions_come_along_in_lists_of_every_kind(project: Project, tmp_path: Path) -> None:
+    s = tmp_path / "s"
+    for i, name in enumerate(["a.png", "b.png", "deep/c.png", "deep/d.png", "e.png", "deep/er/f.png", "g.png"]):
+        write(s / name, scene(i))
+    (s / "b.txt").write_text("beside b")
+    (s / "metadata.jsonl").write_text(
+        '{"file_name": "a.png", "text": "listed a"}\n{"file_name": "b.png", "text": "listed b"}\n\n'
+        '{"file_name": "deep/c.png", "text": "listed c"}\n'
+    )
+    (s / "deep" / "captions.json").write_text('[{"image": "./d.png", "caption": "in a list, d"}]')
+    (s / "meta_cap.json").write_text(
+        '{"/home/other/set/e": {"caption": "kohya e", "tags": "cat, sofa"}, "deep\\\\er\\\\f.png": {"tags": "only tags"}}'
+    )
+    (s / "g.json").write_text('{"file_name": "g.png", "caption": "its own", "id": 4}')
+    (s / "package.json").write_text('{"scripts": {"a": "b"}}')
+    report = import_pictures(project, [s])
+    assert not report.refused and report.captions_taken == 7
+    assert texts(project) == {
+        "a.png": "listed a", "b.png": "beside b", "c.png": "listed c", "d.png": "in a list, d",
+        "e.png": "kohya e, cat, sofa", "f.png": "only tags", "g.png": "its own",
+    }  # fmt: skip
+
+
+def test_lists_count_in_archives_and_uploads_too(project: Project, tmp_path: Path) -> None:
+    listed = '{"file_name": "one.png", "text": "from the list"}'
+    archive = pack(tmp_path / "z.zip", {"in/one.png": encoded(scene(1)), "in/metadata.jsonl": listed})
+    assert import_pictures(project, [archive]).captions_taken == 1
+    report = import_uploads(
+        project, [("set/two.png", encoded(scene(2))), ("set/metadata.json", b'{"two": "said of two"}')]
+    )
+    assert report.captions_taken == 1
+    assert texts(project) == {"one.png": "from the list", "two.png": "said of two"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b"[" * 5000, b'{"file_name": "a.png"}'])
+def test_an_unreadable_list_is_named_and_the_pictures_come_in(project: Project, tmp_path: Path, content: bytes) -> None:
+    write(tmp_path / "s" / "a.png", scene(1))
+    (tmp_path / "s" / "metadata.jsonl").write_bytes(content)
+    (tmp_path / "s" / "unrelated.json").write_bytes(content)
+    report = import_pictures(project, [tmp_path / "s"])
+    assert report.added == ["a.png"] and codes(report) == {"metadata.jsonl": "captions-unreadable"}
+
+
+def test_names_in_any_script_come_in_safely(project: Project, tmp_path: Path) -> None:
+    odd = ["שלום.png", "مرحبا.png", "👩‍🎨 art.png", "con.png", "NUL.jpg", "a:b?.png", " spaced .png", "x" * 240 + ".png", "é.png", "é.png"]
+    archive = pack(tmp_path / "z.zip", {f"{i}/{n}": encoded(scene(i)) for i, n in enumerate(odd)})
+    report = import_pictures(project, [archive])
+    assert len(report.added) == len(odd) and not report.refused
+    stems = [Path(n).stem.casefold() for n in report.added]
+    assert len(set(stems)) == len(odd) and not {"con", "nul"} & set(stems)
+    assert all(not set(n) & set('<>:"/\\|?*') and len(n.encode()) <= 200 for n in report.added)
+
+
+def test_a_damaged_stream_inside_an_archive_is_refused_by_name(project: Project, tmp_path: Path) -> None:
+    archive = pack(tmp_path / "z.zip", {"a.bmp": encoded(scene(1), "BMP"), "b.bmp": encoded(scene(2), "BMP")})
+    raw = bytearray(archive.read_bytes())
+    at = raw.find(b"b.bmp") + 5
+    raw[at : at + 40] = b"\xff" * 40  # no deflate stream begins like this
+    archive.write_bytes(bytes(raw))
+    report = import_pictures(project, [archive])
+    assert report.added == ["a.bmp"] and list(codes(report).values()) == ["unreadable"]
+
+

@@ -40,7 +40,9 @@ _REGULARISATION = {
 def says_regularisation(label: str) -> bool:
     """Whether a file lies in a folder called `reg`, `regularisation`, `class_images` or alike, as kohya's guides do."""
     parents = PurePosixPath(label.replace("\\", "/")).parts[:-1]
-    return any(p.strip().lower().replace(" ", "_").replace("-", "_") in _REGULARISATION for p in parents)
+    # inside an archive the label begins with the archive's name: "set.zip: reg/1_reg/a.png"
+    last = (p.rsplit(": ", 1)[-1].strip().lower() for p in parents)
+    return any(p.replace(" ", "_").replace("-", "_") in _REGULARISATION for p in last)
 
 
 _read: dict[Path, tuple[tuple[int, int, int], dict[str, Origin]]] = {}

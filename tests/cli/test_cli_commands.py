@@ -128,6 +128,18 @@ def test_bulk_edits_leave_the_trigger_first(cli: Cli, flawed: Path) -> None:
     assert not cli("captions", "list", "--only", "needs-review", "--json").json["captions"]
 
 
+def test_a_dataset_is_exported_and_comes_in_again(cli: Cli, flawed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = cli("export-dataset", out, "--json")
+    assert answer.code == 0 and answer.json["parts"][0]["folder"].endswith("_bluprnt")
+    assert (out / "dataset.toml").is_file() and answer.json["pictures"] == 11
+    assert {f["code"] for f in answer.json["findings"]} == {"picture-unreadable", "caption-missing"}
+    assert cli("export-dataset", out).code == 2, "never over anything"
+    assert "11 pictures" in cli("export-dataset", tmp_path / "out.zip", "--layout", "flat").out
+    assert cli("new", "Again", "--kind", "style", "--trigger", "bluprnt").code == 0
+    assert cli("import", tmp_path / "out.zip").code == 0
+
+
 def test_captions_list_filters(cli: Cli, flawed: Path) -> None:
     def names(*line: str) -> list[str]:
         return [c["picture"] for c in cli("captions", "list", *line, "--json").json["captions"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,28 @@ def test_batches_equal_single_cells(plan: Plan, pocket_lora: Path) -> None:
     drawer = Drawer(spec, torch.device("cpu"))
     one, many = _drawn(drawer, spec, 1, pocket_lora), _drawn(drawer, spec, 8, pocket_lora)
     assert max(_difference(one[key], many[key]) for key in one) <= 1
+
+
+def test_lanes_draw_the_same_pictures_and_end_together(plan: Plan, pocket_lora: Path) -> None:
+    """Cells drawn side by side, one core each, are those of one lane; leaving ends all lanes and restores the threads."""
+    spec = plan(weights=(0, 1.0))
+    drawer = Drawer(spec, torch.device("cpu"))
+    one = _drawn(drawer, spec, 8, pocket_lora)
+    drawer.lanes = 3
+    side_by_side = _drawn(drawer, spec, 8, pocket_lora)
+    assert max(_difference(one[key], side_by_side[key]) for key in one) <= 1
+    cells, steps = [c for c in plan_cells(spec) if c.weight == 0], []
+    torch.set_num_threads(2)
+    drawer.draw(cells, steps.append)
+    assert steps == [1, 2, 3], "a step counts when all lanes have done it"
+
+    def leave(_step: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drawer.draw(cells, leave)
+    assert torch.get_num_threads() == 2
+    assert not [t for t in threading.enumerate() if t.name.startswith("lane")]
 
 
 def test_a_scale_per_sample_equals_merged_weights(plan: Plan, pocket_lora: Path) -> None:

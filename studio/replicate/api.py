@@ -65,6 +65,11 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+def local_origins(url: str) -> tuple[str, ...]:
+    """The origin of a dataset on this computer, when the API itself is set to be on this computer; else nothing."""
+    return (origin(url),) if url and is_loopback(base_url()) and is_loopback(url) else ()
+
+
 class Api:
     """One account's view of Replicate. Close it, or use it in `with`.
 

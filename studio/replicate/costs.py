@@ -43,6 +43,13 @@ def sizes(resolution: str) -> list[int]:
     return [int(part) for part in str(resolution).split(",")]
 
 
+def price_of(model: str) -> float:
+    """Dollars a second of the trainer "owner/name"; the dearest price for one that the studio does not know."""
+    known = catalogue()
+    trainer = next((t for t in known.trainers if t.model == model), None)
+    return known.price(trainer) if trainer else max(known.prices.values())
+
+
 def forecast(trainer: Trainer, steps: int, batch_size: int, resolution: str) -> Forecast:
     """Time and cost of a training before it starts. The figures behind it are known only roughly, so it is a range."""
     try:

@@ -14,7 +14,7 @@ from studio.answers import Passing
 from studio.errors import StudioError
 from studio.files import human_time
 from studio.replicate.api import Api
-from studio.replicate.costs import money
+from studio.replicate.costs import money, price_of
 from studio.replicate.training import LogProgress, Training
 
 FIRST_POLL_S, LONGEST_POLL_S = 2.0, 10.0
@@ -80,18 +80,17 @@ class LimitReached(StudioError):
     """The spending limit was reached and the training was cancelled."""
 
 
-def look(api: Api, training_id: str, price: float) -> Look:
-    """A training as it is now. price: dollars a second."""
+def look(api: Api, training_id: str) -> Look:
+    """A training as it is now."""
     training = api.training(training_id)
     seconds = training.seconds(api.now())
-    return Look(training, seconds, seconds * price, training.progress())
+    return Look(training, seconds, seconds * price_of(training.model), training.progress())
 
 
 def follow(
     api: Api,
     training_id: str,
     *,
-    price: float,
     tell: Callable[[Look], None],
     wait: Callable[[float], object] = time.sleep,
     should_leave: Callable[[], bool] = lambda: False,
@@ -105,7 +104,7 @@ def follow(
     pause, last = FIRST_POLL_S, None
     while not should_leave():
         try:
-            now = look(api, training_id, price)
+            now = look(api, training_id)
             pause = min(LONGEST_POLL_S, pause * 1.3) if last is None or not last.trouble else FIRST_POLL_S
         except Passing as e:
             now = Look(
@@ -124,7 +123,7 @@ def follow(
             api.cancel(training_id)
             raise LimitReached(
                 f"The training was cancelled: it reached the spending limit of {money(limit)}.",
-                f"{human_time(now.seconds)} at {money(price * 3600)} an hour are {money(now.cost)}.",
+                f"{human_time(now.seconds)} of running time have cost about {money(now.cost)}.",
                 "Nothing comes out of a cancelled training. Start a shorter one, or raise the limit.",
             )
         wait(pause)

@@ -32,6 +32,8 @@ SETTLED = timedelta(minutes=10)
 class Uncertain(StudioError):
     """It is not known whether a training was started; starting another could cost twice."""
 
+    exit_code = 5
+
 
 @dataclass(frozen=True)
 class Order:

@@ -142,6 +142,17 @@ def result_tar(files: dict[str, bytes] | None = None, *, gz: bool = False) -> by
     return buffer.getvalue()
 
 
+def dataset_zip(pictures: int = 12, captions: int = 12) -> bytes:
+    """A small dataset as trainers take it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as z:
+        for n in range(pictures):
+            z.writestr(f"{n:04}.png", bytes(500))
+            if n < captions:
+                z.writestr(f"{n:04}.txt", "mxqstyle, a boat")
+    return buffer.getvalue()
+
+
 class ReplicateServer:
     """See the module. Attributes may be changed by tests while it runs.
 
@@ -166,6 +177,7 @@ class ReplicateServer:
         self.seconds_a_look = 60.0
         self.skew = timedelta(0)
         self.result = result_tar()
+        self.served: dict[str, bytes] = {"/dataset.zip": dataset_zip()}
         self.delivery_drop = 0
         self.error = ""
         self.last_log = ""
@@ -173,6 +185,7 @@ class ReplicateServer:
         self._api = _serve(_api_handler(self), port)
         self._delivery = _serve(_delivery_handler(self), 0)
         self.url = f"http://127.0.0.1:{self._api.server_port}"
+        self.dataset_url = f"http://127.0.0.1:{self._delivery.server_port}/dataset.zip"
         self.delivery = f"http://127.0.0.1:{self._delivery.server_port}"
 
     def __enter__(self) -> ReplicateServer:
@@ -504,18 +517,24 @@ def _api_handler(server: ReplicateServer) -> type[BaseHTTPRequestHandler]:
 
 def _delivery_handler(server: ReplicateServer) -> type[BaseHTTPRequestHandler]:
     class Delivery(_Handler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
-            content = server.result
+            content = server.served.get(self.path.partition("?")[0], server.result)
             server.requests.append(("DELIVERY", f"{self.path} {self.headers.get('range', '')}".strip()))
             if "authorization" in self.headers:
                 server.breaches.append("delivery: the token was sent to another host")
             if not content:
                 return self.reply(404, b"")
-            start = int(re.sub(r"\D", "", self.headers.get("range", "").partition("-")[0]) or 0)
+            size = len(content)
+            first, _, last = self.headers.get("range", "").removeprefix("bytes=").partition("-")
+            start = int(first or 0)
+            content = content[: int(last) + 1] if last else content
             status = 206 if "range" in self.headers else 200
             whole = {"etag": '"weights"', "accept_ranges": "bytes"}
             if status == 206:
-                whole["content_range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                whole["content_range"] = f"bytes {start}-{len(content) - 1}/{size}"
             if server.delivery_drop:
                 server.delivery_drop -= 1
                 self.send_response(status)

@@ -277,3 +277,14 @@ def _replicate(project: Project, own: ReplicateSettings) -> tuple[str, dict[str,
             f"Set {secrets.REPLICATE} in the environment or in .streamlit/secrets.toml.",
         )
     return title[:90], own.model_dump(mode="json"), (secrets.REPLICATE,)
+
+
+def service_models(project: Project) -> list[str]:
+    """The models that the chosen description service has. Asks over the network. Raises StudioError."""
+    from studio.captions.workers.endpoint import EndpointEngine
+
+    own = load(project).endpoint
+    with secrets.lent(project.workspace, secrets.OPENAI):
+        engine = EndpointEngine(own, "", "sentences", WordSettings(), lambda seconds: False)
+    with engine as asked:
+        return asked.models()

@@ -134,6 +134,44 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["car", ","], 2, "new name"),
     ],
     "captions approve": [(["nope.png"], 3, "no picture called 'nope.png'")],
+    "autocaption set": [
+        (["--engine", "taggr"], 2, "Did you mean 'tagger'?"),
+        (["--mode", "overwrite"], 2, "replace"),
+        (["--general", "1.2"], 2, "too large"),
+        (["--general", "0,35"], 2, "decimal with a point"),
+        (["--character", "nan"], 2, "not a finite number"),
+        (["--batch", "0"], 2, "too small"),
+        (["--also", "person"], 2, "imported"),
+        (["--at-once", "99"], 2, "too large"),
+        (["--side", "10"], 2, "too small"),
+        (["--key", "sk-secret"], 2, "auto"),
+        (["--say", ""], 2, "not one of the choices"),
+        (["--hint", LONG], 2, "at most 1000"),
+        (["--picture-input", "a b"], 2, "picture"),
+        (["--exclude", "a,,b"], 2, "One of them is empty"),
+        (["--general", "2", "--batch", "x"], 2, "2 problems"),
+    ],
+    "autocaption models": [(["--service=1"], 2, "takes no value"), (["x"], 2, "'x' is not expected here")],
+    "autocaption download": [
+        ([], 2, "ID is missing"),
+        (["wd-vit-v4"], 3, "no tagger called"),
+        (["../../etc"], 3, "no tagger called"),
+        ([""], 2, "It is empty"),
+        (["wd-vit-v3", "wd-swinv2-v3"], 2, "is not expected here"),
+    ],
+    "autocaption samples": [([], 2, "not on this computer yet"), (["-p", "empty"], 2, "not on this computer"), (["x"], 2, "'x' is not")],
+    "autocaption review": [
+        (["01_car.png"], 2, "The verdict is missing"),
+        (["--approve"], 2, "PICTURE is missing"),
+        (["01_car.png", "--approve", "--skip"], 2, "do not go together"),
+        (["01_car.png", "--adjust", ""], 2, "It is empty"),
+        (["01_car.png", "02_bus.png", "--adjust", "x"], 2, "for one picture"),
+        (["01_car.png", "--approve"], 3, "no samples yet"),
+        (["01_car.png", "--adjust", LONG], 2, "at most 5000"),
+        ([], 3, "no samples yet"),
+    ],
+    "autocaption run": [([], 2, "not on this computer yet"), (["nope.png"], 2, "not on this computer"), (["--yes=1"], 2, "no value")],
+    "autocaption status": [(["x"], 2, "'x' is not expected here"), (["--engine"], 2, "no option --engine")],
     "models add": [
         ([], 2, "PATH is missing"),
         (["@missing"], 2, "Nothing is there"),
@@ -448,6 +486,7 @@ def test_a_misspelt_command_is_named(cli: Any, command: Command) -> None:
 # Commands that never read what project.yaml says.
 NO_INTENT = {
     "restore", "captions add-trigger", "captions approve", "captions undo", "captions redo", "config show", "config set", "jobs",
+    "autocaption set", "autocaption status", "autocaption models",
 }  # fmt: skip
 
 

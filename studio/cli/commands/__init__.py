@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from studio.cli.commands import (
     app,
+    autocaption,
     captions,
     config,
     dataset,
@@ -25,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     *projects.COMMANDS,
     *dataset.COMMANDS,
     *captions.COMMANDS,
+    *autocaption.COMMANDS,
     *export.COMMANDS,
     *models.COMMANDS,
     *config.COMMANDS,

@@ -354,6 +354,7 @@ def common(command: Command) -> list[tuple[list[str], int, str]]:
 
 # What each command needs so that only the common mistake is wrong with the line.
 RIGHT: dict[str, list[str]] = {
+    "autocaption download": ["wd-vit-v3"],
     "edit": ["--name", "Boats", "--yes"],
     "new": ["Boats", "--kind", "style"], "import": ["@sample"], "set-aside": ["01_car.png"],
     "captions set": ["01_car.png", "x"], "captions replace": ["car", "auto"], "captions prepend": ["x"],

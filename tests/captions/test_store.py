@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -319,51 +317,6 @@ def test_a_full_disk_in_the_middle_puts_everything_back(
     assert store.can_undo == ""
     store.set("p1.png", "after")
     assert on_disk(filled)["p1"] == "mirastyle, after"
-
-
-_DIES = """
-import os, signal, sys
-from pathlib import Path
-from studio.captions import writing
-from studio.captions.store import CaptionStore
-from studio.project import open_project
-from studio.workspace import Workspace
-
-real, calls = writing.{function}, []
-def dies(*a):
-    calls.append(a)
-    if len(calls) == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*a)
-writing.{function} = dies
-s = CaptionStore(open_project(Workspace(Path(sys.argv[1])), "mira"))
-getattr(s, sys.argv[3])(*([{{f"p{{i}}.png": f"new {{i}}" for i in range(40)}}] if sys.argv[3] == "set_many" else []))
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="kills with a signal")
-@pytest.mark.parametrize("at", [1, 17, 40])
-def test_a_bulk_edit_that_is_killed_is_finished_by_the_next_reader(filled: Project, at: int) -> None:
-    for i in range(6, 40):
-        (filled.dataset_dir / f"p{i}.png").write_bytes((filled.dataset_dir / "p0.png").read_bytes())
-        (filled.dataset_dir / f"p{i}.txt").write_text(f"mirastyle, thing{i}")
-    before = on_disk(filled)
-    script = _DIES.format(function="_replace")
-    arguments = [sys.executable, "-c", script, str(filled.workspace.root), str(at)]
-    child = subprocess.run([*arguments, "set_many"], check=False)
-    assert child.returncode == -signal.SIGKILL
-    halfway = on_disk(filled)
-    assert sum(halfway[k] != before[k] for k in before) == at - 1
-    store = CaptionStore(filled)
-    assert (
-        on_disk(filled)
-        == {f"p{i}": f"mirastyle, new {i}" for i in range(40)}
-        == {n[:-4]: c.text for n, c in store.all().items()}
-    )
-    child = subprocess.run([*arguments, "undo"], check=False)
-    assert child.returncode == -signal.SIGKILL
-    assert CaptionStore(filled).can_undo == ""
-    assert on_disk(filled) == before
 
 
 def test_a_line_cut_short_by_a_crash_costs_nothing(filled: Project) -> None:

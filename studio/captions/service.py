@@ -82,14 +82,18 @@ def checked(address: str, *, own_network: bool = False) -> tuple[str, Collection
 
 def _literal(host: str) -> Address | None:
     try:
-        return ipaddress.ip_address(host)
+        return _plain(ipaddress.ip_address(host))
     except ValueError:
         return None
 
 
+def _plain(address: Address) -> Address:
+    """IPv4 wrapped into IPv6 is judged as the IPv4 address that is reached."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 def _same_computer(address: Address) -> bool:
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    return address.is_loopback
 
 
 def _metadata(address: Address) -> bool:
@@ -103,4 +107,4 @@ def _looked_up(host: str, port: int, scheme: str) -> list[Address]:
         told = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return public_addresses(host, port)  # fails again, with the words for it
-    return list(dict.fromkeys(ipaddress.ip_address(str(t[4][0]).partition("%")[0]) for t in told))
+    return list(dict.fromkeys(_plain(ipaddress.ip_address(str(t[4][0]).partition("%")[0])) for t in told))

@@ -253,7 +253,7 @@ class EndpointEngine:
                 "Choose a vision model, such as qwen2.5vl or gemma3.",
             )
         fix = "Make the pictures smaller in the settings, or write this caption yourself."
-        raise _OfThisPicture(told, fix)
+        raise _OfThisPicture("", told, fix)
 
     def _not_this_interface(self, why: str) -> Refused:
         return Refused(

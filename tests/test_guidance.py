@@ -7,6 +7,7 @@ import pytest
 
 from studio import choices, guidance, interview, shelf
 from studio.captions.store import CaptionStore
+from studio.dataset.index import Index
 from studio.errors import BusyError, InputError, NotFoundError
 from studio.jobs.job import JobSpec
 from studio.jobs.launch import launch
@@ -32,6 +33,7 @@ def test_a_new_project_needs_pictures_first(workspace: Workspace) -> None:
 
 
 def test_pictures_that_nobody_looked_at_are_not_done(project: Project) -> None:
+    Index(project.cache_dir).forget()  # as after pictures were put into the folder by hand
     assert guidance.unseen(project) == 8
     assert guidance.steps(project)[0].missing_words == "8 pictures not checked yet"
     guidance.findings(project)

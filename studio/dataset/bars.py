@@ -56,7 +56,7 @@ def _ends(rows: NDArray[np.uint8]) -> tuple[int, int]:
 
 def _run(rows: NDArray[np.uint8], even: NDArray[np.bool_], low: NDArray[np.int16]) -> int:
     """Length of the bar at the first row; 0 without a clean edge behind it."""
-    level = int(low[0]) + EVEN // 2
+    level = int(np.median(rows[0]))
     same = even & (np.abs(low - int(low[0])) <= EVEN)
     length = int(np.argmin(same)) if not same.all() else len(same)
     if length < max(2, round(NARROWEST * len(rows))) or length >= len(rows):
@@ -68,13 +68,13 @@ def _run(rows: NDArray[np.uint8], even: NDArray[np.bool_], low: NDArray[np.int16
         length += 1
     behind = rows[length : length + _SOFT].astype(np.int16)
     differs = (np.abs(behind - level) > EVEN * 1.5).mean(axis=1).max()
-    return length + _soft(rows, length) if differs >= CLEAN else 0
+    return length + _soft(rows, length, level) if differs >= CLEAN else 0
 
 
-def _soft(rows: NDArray[np.uint8], length: int) -> int:
+def _soft(rows: NDArray[np.uint8], length: int, level: int) -> int:
     """Rows of the soft edge itself, a mix of bar and picture, which go with the bar."""
-    for extra in range(_SOFT):
-        here, after = (rows[min(len(rows) - 1, length + extra + k)].astype(np.int16) for k in (0, 1))
-        if float(np.abs(after - here).mean()) < EVEN:
-            return extra
-    return 0
+    away = np.abs(rows[length : length + _SOFT + 1].astype(np.int16) - level).mean(axis=1)
+    extra = 0
+    while extra < len(away) - 1 and away[extra] < 0.75 * away[extra + 1]:
+        extra += 1
+    return extra

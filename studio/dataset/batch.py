@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +23,10 @@ FILES, BYTES = 128, 256_000_000
 class Batch:
     """Use as a context manager; on leaving, what was put is stored, also after an error."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stored: Callable[[list[str]], None] | None = None) -> None:
+        """stored: told the names of each batch once its files lie under them."""
         self._folder = folder
+        self._stored = stored
         self._waiting: list[tuple[str, str]] = []
         self._bytes = 0
 
@@ -72,6 +75,8 @@ class Batch:
                 with suppress(OSError):
                     os.unlink(temporary)
             raise _refused(name, self._folder, e) from e
+        if self._stored is not None and waiting:
+            self._stored([name for _, name in waiting])
 
 
 def _to_disk(path: str, flags: int = os.O_RDWR) -> None:

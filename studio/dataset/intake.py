@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from studio import files
 from studio.captions import text as words
 from studio.dataset import origins
+from studio.dataset.arrivals import Arrivals
 from studio.dataset.batch import Batch
+from studio.dataset.derived import made_pictures
 from studio.dataset.folder import CAPTION_SUFFIX, caption_path, dataset_lock, look, stem_of
 from studio.dataset.formats import TooManyPixels, open_picture, refusal, safe_name, same_stem, sniff
 from studio.dataset.items import Gathered, Item, items_size, refused
@@ -135,7 +137,8 @@ def _import(
         target = _Target(project)
         notes: dict[str, origins.Origin] = {}
         try:
-            with Batch(project.dataset_dir) as batch:
+            with Arrivals(project) as arrivals, Batch(project.dataset_dir, arrivals.stored) as batch:
+                target.arrivals = arrivals
                 for done, item in enumerate(items):
                     if should_stop is not None and should_stop():
                         report.stopped = True
@@ -174,7 +177,7 @@ class _Target:
     """The dataset during an import: which contents and which names it holds."""
 
     def __init__(self, project: Project) -> None:
-        self.project = project
+        self.arrivals: Arrivals | None = None
         self.folder = project.dataset_dir
         listing = look(self.folder)
         known = known_looks(project)
@@ -188,6 +191,9 @@ class _Target:
                 else files.sha256_file(self.folder / name)
             )
             self.names[sha] = name
+        for made in made_pictures(project).values():  # an imported copy that something was made from
+            if made.name in listing.pictures:
+                self.names.setdefault(made.sha256, made.name)
         aside = set_aside_list(project)
         self.aside = {files.sha256_file(s.path): s.name for s in aside}
         # Names of pictures set aside stay theirs, so that they can come back under them.
@@ -249,6 +255,8 @@ def _take(target: _Target, item: Item, report: ImportReport, batch: Batch) -> st
     name = target.free(wanted, caption)
     if caption is not None:  # first, so that a picture is never there without the words that came with it
         _take_caption(target, name, caption, report, batch)
+    if target.arrivals is not None:
+        target.arrivals.came(name, raw, sha)
     batch.put(name, raw)
     target.names[sha] = name
     target.taken.add(same_stem(stem_of(name)))

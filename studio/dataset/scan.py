@@ -235,7 +235,7 @@ def _look_at_all(
         except OSError as e:
             seen = Look("", f"It cannot be read: {e.strerror or e}.")
         if seen.thumb:
-            _put_thumb(thumb_path(project.cache_dir, seen.sha256), seen.thumb)
+            put_thumb(thumb_path(project.cache_dir, seen.sha256), seen.thumb)
         return name, stamp, seen
 
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
@@ -269,7 +269,7 @@ def _without_bulk(seen: Look) -> Look:
     return replace(seen, thumb=b"", grey=b"", tint=b"")
 
 
-def _put_thumb(path: Path, content: bytes) -> None:
+def put_thumb(path: Path, content: bytes) -> None:
     """Write a thumbnail whole or not at all; not flushed, since it can be made again."""
     if path.exists():
         return

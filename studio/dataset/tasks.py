@@ -1,16 +1,21 @@
-"""Imports and scans that run as jobs, for large folders: they outlive the browser and can be stopped."""
+"""What takes long with many pictures, as jobs: imports, looking, fixing, reading. They outlive the browser, can be
+stopped, and go on where they were."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import files
+from studio.dataset.derived import make
+from studio.dataset.fixes import FIXES
+from studio.dataset.incoming import check_address, drop, import_url, incoming_dir, keep_uploads
 from studio.dataset.intake import import_pictures
+from studio.dataset.lettering import read_writing
 from studio.dataset.scan import scan
 from studio.errors import InputError
-from studio.jobs.launch import launch_call
+from studio.jobs.launch import launch_call, relaunch
 from studio.project import open_project
 from studio.workspace import Workspace
 
@@ -19,9 +24,12 @@ if TYPE_CHECKING:
     from studio.jobs.lifeline import Worker
     from studio.project import Project
 
+KINDS = ("import", "scan", "fix", "writing")
+"""Kinds of the jobs that are started here."""
+
 
 def start_import(project: Project, sources: Iterable[Path]) -> Job:
-    """Import in the background, then look at every new picture. The job's result is `ImportReport.as_dict()`.
+    """Import files, folders and ZIPs of this computer. The job's result is `ImportReport.as_dict()`.
 
     Raises InputError when no source exists, EnvironmentalError when the job cannot be started.
     """
@@ -36,9 +44,56 @@ def start_import(project: Project, sources: Iterable[Path]) -> Job:
     return _start(project, "import", f"Import of {name}", "import_job", {"sources": [str(p) for p in paths]})
 
 
+def start_url_import(project: Project, url: str, *, allow: Collection[str] = ()) -> Job:
+    """Fetch a ZIP from an https address and import it; otherwise like `start_import`.
+
+    Raises InputError when the address must not be fetched. allow: as for `import_url`.
+    """
+    url = url.strip()
+    check_address(url, allow=allow)
+    return _start(project, "import", "Import from the web", "url_job", {"url": url, "allow": list(allow)})
+
+
+def start_upload_import(project: Project, uploads: Iterable[tuple[str, bytes]]) -> Job:
+    """Import what a browser sent, as (name, content): stored first, so that nothing is lost with the page."""
+    folder = keep_uploads(project, uploads)
+    return _start(project, "import", "Import of your files", "import_job", {"waiting": folder.name})
+
+
 def start_scan(project: Project) -> Job:
-    """Look at every new or changed picture in the background."""
+    """Look at every new or changed picture."""
     return _start(project, "scan", "Looking at the pictures", "scan_job", {})
+
+
+def start_fix(project: Project, way: str, names: Iterable[str]) -> Job:
+    """Convert, flatten or trim many pictures (`studio.dataset.derived.make`)."""
+    return _start(project, "fix", FIXES.get(way, way), "fix_job", {"way": way, "names": list(names)})
+
+
+def start_writing_check(project: Project) -> Job:
+    """Look for writing and watermarks in every picture that was not read yet."""
+    return _start(project, "writing", "Looking for writing", "writing_job", {})
+
+
+def go_on(job: Job) -> Job:
+    """Start a job of this module again where it was stopped or killed. Raises BusyError while it lives."""
+    return relaunch(job)
+
+
+def give_up(project: Project, job: Job) -> None:
+    """Leave the rest of an import that was stopped: what waited for it is deleted, what came in stays."""
+    waiting = (files.read_json(job.folder / "payload.json") or {}).get("waiting")
+    if isinstance(waiting, str) and waiting:
+        drop(files.inside(incoming_dir(project), waiting))
+    files.write_json(job.folder / "given-up.json", {"at": files.now()})
+
+
+def unfinished_import(project: Project, jobs: Iterable[Job]) -> Job | None:
+    """The newest import among `jobs` (newest first), when it was stopped, killed or failed and nobody gave it up."""
+    newest = next((j for j in jobs if j.spec.kind == "import"), None)
+    if newest is None or newest.state not in ("stopped", "interrupted", "failed"):
+        return None
+    return None if (newest.folder / "given-up.json").exists() else newest
 
 
 def _start(project: Project, kind: str, title: str, function: str, payload: dict[str, Any]) -> Job:
@@ -53,25 +108,68 @@ def _start(project: Project, kind: str, title: str, function: str, payload: dict
     )
 
 
+def _project(payload: dict[str, Any]) -> Project:
+    return open_project(Workspace(Path(payload["workspace"])), payload["project"])
+
+
 def import_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the import job runs."""
-    project = open_project(Workspace(Path(payload["workspace"])), payload["project"])
+    project = _project(payload)
+    waiting = payload.get("waiting")
+    folder = files.inside(incoming_dir(project), waiting) if waiting else None
+    sources = sorted(folder.iterdir()) if folder is not None else [Path(s) for s in payload["sources"]]
     report = import_pictures(
-        project,
-        [Path(s) for s in payload["sources"]],
-        progress=_teller(worker),
-        should_stop=lambda: worker.should_stop,
+        project, sources, progress=_teller(worker), should_stop=lambda: worker.should_stop
     )
     if not report.stopped:
-        scan(project, _teller(worker), lambda: worker.should_stop)
+        scan(project, should_stop=lambda: worker.should_stop)
+        if folder is not None:
+            drop(folder)
+    return report.as_dict()
+
+
+def url_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
+    """What the import from an address runs."""
+    project = _project(payload)
+
+    def fetching(done: int, total: int | None) -> None:
+        worker.progress(done / 1e6, total / 1e6 if total else None, "MB", "Fetching the ZIP, step 1 of 2")
+
+    report = import_url(
+        project,
+        payload["url"],
+        fetching=fetching,
+        progress=_teller(worker),
+        should_stop=lambda: worker.should_stop,
+        allow=payload.get("allow") or (),
+    )
+    if not report.stopped:
+        scan(project, should_stop=lambda: worker.should_stop)
     return report.as_dict()
 
 
 def scan_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the scan job runs."""
-    project = open_project(Workspace(Path(payload["workspace"])), payload["project"])
-    seen = scan(project, _teller(worker), lambda: worker.should_stop)
+    seen = scan(_project(payload), _teller(worker), lambda: worker.should_stop)
     return {"pictures": len(seen), "looked_at": seen.looked_at}
+
+
+def fix_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
+    """What the fix job runs."""
+    project = _project(payload)
+    done = make(
+        project, payload["names"], payload["way"], progress=_teller(worker), should_stop=lambda: worker.should_stop
+    )  # fmt: skip
+    if not worker.should_stop:
+        scan(project, should_stop=lambda: worker.should_stop)
+    return {"changed": done.changed, "left": [f.model_dump(mode="json") for f in done.left]}
+
+
+def writing_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
+    """What the check for writing runs."""
+    project = _project(payload)
+    seen = scan(project, _teller(worker), lambda: worker.should_stop)
+    return {"read": read_writing(project, seen, _teller(worker), lambda: worker.should_stop)}
 
 
 def _teller(worker: Worker) -> Callable[[int, int, str], None]:

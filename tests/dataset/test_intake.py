@@ -341,7 +341,9 @@ def texts(project: Project) -> dict[str, str]:
 
 def test_captions_come_along_in_lists_of_every_kind(project: Project, tmp_path: Path) -> None:
     s = tmp_path / "s"
-    for i, name in enumerate(["a.png", "b.png", "deep/c.png", "deep/d.png", "e.png", "deep/er/f.png", "g.png"]):
+    for i, name in enumerate(
+        ["a.png", "b.png", "deep/c.png", "deep/d.png", "e.png", "deep/er/f.png", "g.png"]
+    ):
         write(s / name, scene(i))
     (s / "b.txt").write_text("beside b")
     (s / "metadata.jsonl").write_text(
@@ -373,8 +375,12 @@ def test_lists_count_in_archives_and_uploads_too(project: Project, tmp_path: Pat
     assert texts(project) == {"one.png": "from the list", "two.png": "said of two"}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b"[" * 5000, b'{"file_name": "a.png"}'])
-def test_an_unreadable_list_is_named_and_the_pictures_come_in(project: Project, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b"[" * 5000, b'{"file_name": "a.png"}']
+)
+def test_an_unreadable_list_is_named_and_the_pictures_come_in(
+    project: Project, tmp_path: Path, content: bytes
+) -> None:
     write(tmp_path / "s" / "a.png", scene(1))
     (tmp_path / "s" / "metadata.jsonl").write_bytes(content)
     (tmp_path / "s" / "unrelated.json").write_bytes(content)
@@ -383,7 +389,18 @@ def test_an_unreadable_list_is_named_and_the_pictures_come_in(project: Project, 
 
 
 def test_names_in_any_script_come_in_safely(project: Project, tmp_path: Path) -> None:
-    odd = ["שלום.png", "مرحبا.png", "👩‍🎨 art.png", "con.png", "NUL.jpg", "a:b?.png", " spaced .png", "x" * 240 + ".png", "é.png", "é.png"]
+    odd = [
+        "שלום.png",
+        "مرحبا.png",
+        "👩‍🎨 art.png",
+        "con.png",
+        "NUL.jpg",
+        "a:b?.png",
+        " spaced .png",
+        "x" * 240 + ".png",
+        "é.png",
+        "é.png",
+    ]
     archive = pack(tmp_path / "z.zip", {f"{i}/{n}": encoded(scene(i)) for i, n in enumerate(odd)})
     report = import_pictures(project, [archive])
     assert len(report.added) == len(odd) and not report.refused
@@ -400,5 +417,3 @@ def test_a_damaged_stream_inside_an_archive_is_refused_by_name(project: Project,
     archive.write_bytes(bytes(raw))
     report = import_pictures(project, [archive])
     assert report.added == ["a.bmp"] and list(codes(report).values()) == ["unreadable"]
-
-

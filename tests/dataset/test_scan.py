@@ -40,6 +40,8 @@ def test_a_scan_says_what_the_files_are(filled: Project) -> None:
 
 
 def test_only_what_changed_is_looked_at_again(filled: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scan(filled).looked_at == 0, "the import has seen them"
+    Index(filled.cache_dir).forget()
     assert scan(filled).looked_at == 6
     looked: list[str] = []
     real = scanning.look_at
@@ -115,7 +117,7 @@ def test_a_damaged_picture_is_reported_and_not_looked_at_every_time(filled: Proj
 
 
 def test_stopping_and_going_on(project: Project, tmp_path: Path) -> None:
-    import_pictures(project, [folder_of(tmp_path / "s", 30, size=(40, 30))])
+    folder_of(project.dataset_dir, 30, size=(40, 30))
     done: list[int] = []
     part = scan(project, lambda d, t, m: done.append(d), should_stop=lambda: bool(done))
     assert 0 < len(part) < 30

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-# Calibrated on style LoRAs of the built-in base model trained too little, right and too much, by looking at the sheets.
-# They order the columns of one grid; they are no grades.
+# Calibrated on LoRAs of the built-in base model trained too little, right and too much (three styles, an object, a character),
+# by looking at the sheets; tests/evaluation/curves.json holds what they measured and what the eye said. They order the
+# columns of one grid; they are no grades.
 BARELY, CLEARLY, STRONG = 0.12, 0.35, 0.75
 """Nearness below which what was taught is barely visible, from which it is clearly there, and strong."""
 CLEAR, SOFT, LOST = 0.55, 0.4, 0.2
@@ -25,10 +26,14 @@ STEP = 0.05
 
 @dataclass(frozen=True)
 class Curve:
-    """One checkpoint's measurements over its weights above 0."""
+    """One checkpoint's measurements over its weights above 0.
+
+    best_reach: the highest nearness that any checkpoint of the grid reaches; its own when None.
+    """
 
     checkpoint: str
     rows: list[dict[str, Any]]
+    best_reach: float | None = None
 
     @property
     def weights(self) -> list[float]:
@@ -42,11 +47,16 @@ class Curve:
         )
 
     @property
+    def reach(self) -> float:
+        """The highest nearness of its weights; nan when none was measured."""
+        return max((float(r["nearness"]) for r in self.rows if r["nearness"] is not None), default=np.nan)
+
+    @property
     def enough(self) -> float:
-        """Nearness from which more weight adds nothing worth a risk: 90 % of what this checkpoint reaches, at least a little
-        more than clearly there, at most strong."""
-        reach = max((float(r["nearness"]) for r in self.rows if r["nearness"] is not None), default=STRONG)
-        return min(max(CLEARLY * 1.2, 0.9 * reach), STRONG)
+        """Nearness from which more weight adds nothing worth a risk: 90 % of what the best checkpoint of the grid reaches, at
+        least a little more than clearly there, at most strong."""
+        reach = self.reach if self.best_reach is None else self.best_reach
+        return min(max(CLEARLY * 1.2, 0.9 * reach), STRONG) if np.isfinite(reach) else STRONG
 
     def score(self, weight: float) -> float:
         """0..1: what was taught is there, and the picture is whole."""

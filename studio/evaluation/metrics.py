@@ -17,7 +17,9 @@ What is measured, at each weight, always as the difference to the base cell of t
 - kept:     whether the pictures still differ from each other as the base's pictures do: cosine between the vectors of cell
             and base cell after the mean over prompts is taken from each, for outline and for content, the better of the two
             (a style changes what a photograph network sees; a new pose changes outlines). 1 at the base; it falls when subjects
-            are lost or all prompts give the same picture. Needs three prompts.
+            are lost or all prompts give the same picture. Needs three prompts. For a character or an object, whose prompts
+            differ in their scenes, colours count as a third way, and what happens to prompts without the trigger word (cosine of
+            content with the base cell) counts too: the lower of the two.
 - fault:    how far clipping, flatness, contrast and saturation lie outside of what base cells and training
             pictures show, 0 to 1.
 - leak:     nearness of the prompt without the trigger word, as a share of that of the prompts with it.
@@ -41,17 +43,25 @@ FAULT_NAMES = ("black", "white", "flatness", "contrast", "saturation")
 MIN_SEPARATION = 1.5
 """Base and training set count as different when their means lie this many times further apart than chance would put the means
 of two samples of one set."""
+COLOURS = 64
+"""Columns of the colour histogram."""
 _TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Features of n pictures: content n × c, style n × s, outline n × o, faults n × 5 (levels 0..1, see FAULT_NAMES)."""
+    """Features of n pictures: content n × c, style n × s, outline n × o, faults n × 5 (levels 0..1, see FAULT_NAMES). The last
+    COLOURS columns of style are the colour histogram."""
 
     content: Floats
     style: Floats
     outline: Floats
     faults: Floats
+
+    @property
+    def colours(self) -> Floats:
+        """The colour histograms."""
+        return self.style[:, -COLOURS:]
 
     def __len__(self) -> int:
         return len(self.content)
@@ -76,12 +86,10 @@ def unit(rows: Floats) -> Floats:
     return np.asarray(rows / np.maximum(norms, _TINY))
 
 
-def pooled_spread(*groups: Floats) -> Floats:
-    """Pooled standard deviation of each column within the groups; the floor is 5 % of the middle column."""
+def pooled_deviation(*groups: Floats) -> Floats:
+    """Pooled standard deviation of each column within the groups."""
     squares = np.sum([((g - g.mean(axis=0)) ** 2).sum(axis=0) for g in groups], axis=0)
-    deviation = np.sqrt(squares / max(1, sum(len(g) - 1 for g in groups)))
-    floor = max(float(np.median(deviation)) * 0.05, _TINY)
-    return np.asarray(np.maximum(deviation, floor))
+    return np.asarray(np.sqrt(squares / max(1, sum(len(g) - 1 for g in groups))))
 
 
 @dataclass(frozen=True)
@@ -100,11 +108,13 @@ class Axis:
     @classmethod
     def between(cls, base: Floats, train: Floats) -> Axis:
         """From the mean of `base` to the mean of `train` (rows are pictures)."""
-        spread = pooled_spread(base, train)
+        deviation = pooled_deviation(base, train)
+        # No column counts more than the middle one: where a few pictures hardly differ, chance would decide.
+        spread = np.maximum(deviation, max(float(np.median(deviation)), _TINY))
         gap = (train.mean(axis=0) - base.mean(axis=0)) / spread
         length = float(np.linalg.norm(gap))
-        # Expected length of the gap if both were drawn from one set: sqrt(columns * (1/n + 1/m)).
-        noise = float(np.sqrt(gap.size * (1 / len(base) + 1 / len(train))))
+        # Expected length of the gap if both were drawn from one set.
+        noise = float(np.linalg.norm(deviation / spread) * np.sqrt(1 / len(base) + 1 / len(train)))
         return cls(
             spread, gap / max(length, _TINY), length, length > MIN_SEPARATION * noise and length > _TINY
         )
@@ -206,15 +216,17 @@ def measure(
         for seed in dict.fromkeys(c.seed for c in with_trigger):
             scenes = [c for c in with_trigger if c.seed == seed and c.family != "trigger"]
             at, base_at = [rows[c.hash] for c in scenes], [base_of[c.prompt, c.seed] for c in scenes]
-            values = np.maximum(
-                kept(pictures.content[at], pictures.content[base_at]),
-                kept(pictures.outline[at], pictures.outline[base_at]),
-            )
+            views = [pictures.content, pictures.outline, *([] if kind == "style" else [pictures.colours])]
+            values = np.max([kept(view[at], view[base_at]) for view in views], axis=0)
             for cell, value in zip(scenes, values, strict=True):
                 per_cell[checkpoint, cell.hash]["kept"] = _round(value)
+        if kind != "style":
+            for cell in (c for c in group if c.family == "no_trigger"):
+                pair = unit(pictures.content[[rows[cell.hash], base_of[cell.prompt, cell.seed]]])
+                per_cell[checkpoint, cell.hash]["kept"] = _round(pair[0] @ pair[1])
         weights.append(_summary(checkpoint, weight, group, per_cell))
     return {
-        "version": 1,
+        "version": 2,
         "kind": kind,
         "features": features,
         "reference": {
@@ -261,6 +273,9 @@ def _summary(
     if weight > 0 and bare and leak_near is not None and paired_near is not None and paired_near > 0.1:
         leak = _round(float(np.clip(leak_near / paired_near, 0, 1.5)))
     kept_mean, fault = mean(with_trigger, "kept"), mean(with_trigger, "fault") or 0.0
+    spared = mean(bare, "kept")
+    if kept_mean is not None and spared is not None:
+        kept_mean = min(kept_mean, spared)
     near_values = values(with_trigger, "nearness")
     return {
         "checkpoint": checkpoint,

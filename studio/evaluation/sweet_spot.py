@@ -6,7 +6,7 @@ Pure arithmetic on `metrics.json` and the person's ratings. Ratings win over mea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -105,7 +105,8 @@ def _curves(metrics: Mapping[str, Any]) -> list[Curve]:
         rows = [dict(r) for r in metrics["weights"] if r["checkpoint"] == name and r["weight"] > 0]
         if rows:
             curves.append(Curve(name, sorted(rows, key=lambda r: float(r["weight"]))))
-    return curves
+    best = max((c.reach for c in curves if np.isfinite(c.reach)), default=None)
+    return [replace(c, best_reach=best) for c in curves]
 
 
 def _words(kind: str, row: Mapping[str, Any], sweet: bool) -> str:
@@ -274,8 +275,8 @@ def _overdone(kind: str, curve: Curve) -> SweetSpot:
         "low",
         f"Overdone: wherever the {noun} shows, the {scene} suffer.",
         [
-            f"At {weight:g}, the least bad weight, {_percent(curve.at('nearness', weight))} of the way to your pictures is gone, "
-            f"and only {_percent(curve.at('kept', weight))} of what tells the {scene} apart is left.",
+            f"{weight:g} is the least bad weight: there the pictures have gone {_percent(curve.at('nearness', weight))} of the way "
+            f"to yours, but keep only {_percent(curve.at('kept', weight))} of what tells the {scene} apart.",
             "Use an earlier checkpoint, or train again with fewer epochs or half the learning rate.",
         ],
         _per_weight(kind, curve, None),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from studio.evaluation.metrics import Axis, MeasuredCell, Pictures, fault_score, kept, measure, nearest
+from studio.workspace import shipped
 
 PROMPTS = ("dog", "car", "house", "robot")
 WEIGHTS = (0.0, 0.5, 1.0)
@@ -159,3 +163,52 @@ def test_checkpoints_share_their_base_cells() -> None:
     metrics = measure("style", [*early, *cells], rows, pictures, change, train)
     assert [w["checkpoint"] for w in metrics["weights"]] == ["epoch 1"] * 3 + ["final"] * 3
     assert metrics["weights"][0]["nearness"] == metrics["weights"][3]["nearness"] == 0
+
+
+def test_an_object_may_change_everything_but_the_scene_and_what_it_was_not_asked_for() -> None:
+    """The thing itself replaces what the base drew; grounds stay, and prompts without the trigger word stay whole."""
+    chance = np.random.default_rng(4)
+    things, grounds = chance.normal(size=(2, 8, 48)), np.eye(8)[:, :6].repeat(12, axis=1)
+
+    def found(*, ground_left: float, other_left: float) -> dict:
+        cells, content, colours = [], [], []
+        for weight in (0.0, 1.0):
+            for i, prompt in enumerate(("white", "red", "blue", "green", "bare")):
+                bare = prompt == "bare"
+                family = "no_trigger" if bare else "standard"
+                cells.append(MeasuredCell(f"{prompt}-{weight}", "final", weight, prompt, family, 1))
+                left = other_left if bare else 0.0
+                content.append(
+                    things[0, i] if not weight else left * things[0, i] + (1 - left) * things[1, 0]
+                )
+                share = ground_left if weight else 1
+                colours.append(share * grounds[i] + (1 - share) * grounds[0])
+        rows = {c.hash: i for i, c in enumerate(cells)}
+        pictures = Pictures(
+            np.array(content), np.array(colours), chance.normal(size=(10, 24)), np.full((10, 5), 0.3)
+        )
+        train = Pictures(
+            things[1, 0] + chance.normal(size=(6, 48)) * 0.1,
+            grounds[:6],
+            np.ones((6, 24)),
+            np.full((6, 5), 0.3),
+        )
+        return by_weight(measure("object", cells, rows, pictures, np.zeros(10), train))[1.0]
+
+    assert found(ground_left=1, other_left=1)["kept"] == pytest.approx(1, abs=0.01)
+    assert found(ground_left=1, other_left=0.1)["kept"] < 0.3, "an umbrella must stay an umbrella"
+    assert found(ground_left=0.1, other_left=1)["kept"] < 0.3, "all grounds alike"
+
+
+def test_the_reference_is_what_the_base_model_can_draw(tmp_path: Path) -> None:
+    """Fine lines that no LoRA can reach do not lengthen the way: the autoencoder softens them in the reference too."""
+    from studio.evaluation.workers.measuring import as_drawable
+
+    lines = Image.fromarray(np.tile(np.array([[0, 255]], np.uint8), (64, 32))).convert("RGB")
+    plain = Image.new("RGB", (64, 64), (200, 40, 40))
+    told: list[int] = []
+    back = as_drawable([lines, plain] * 9, shipped("data", "pocket", "vae"), lambda: told.append(1))
+    assert len(back) == 18 and len(told) == 2
+    assert np.asarray(back[0], float).std() < np.asarray(lines, float).std() * 0.8
+    assert np.abs(np.asarray(back[1], float) - np.asarray(plain, float)).mean() < 12
+    assert as_drawable([], tmp_path) == []

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
 
-from studio.evaluation.metrics import Floats, Pictures
+from studio.evaluation.metrics import COLOURS, Floats, Pictures
 
 NAME = "EfficientNet-Lite0 (ImageNet)"
 _STYLE_BLOCKS = (0, 2, 4, 7)
@@ -62,7 +62,7 @@ class Extractor:
             styles.append(torch.cat(moments, dim=1).cpu().numpy())
         arrays = [np.asarray(p, dtype=np.float64) / 255 for p in pictures]
         style = np.concatenate(styles) if styles else np.zeros((0, 1))
-        colours = np.stack([colour_histogram(a) for a in arrays]) if arrays else np.zeros((0, 64))
+        colours = np.stack([colour_histogram(a) for a in arrays]) if arrays else np.zeros((0, COLOURS))
         return Pictures(
             content=np.concatenate(contents).astype(np.float64) if contents else np.zeros((0, 1)),
             style=np.concatenate([style.astype(np.float64), colours], axis=1),
@@ -100,7 +100,7 @@ def colour_histogram(pixels: Floats) -> Floats:
     place = np.clip(pixels.reshape(-1, 3) * 3, 0, 3)
     low = np.minimum(place.astype(int), 2)
     part = place - low
-    histogram = np.zeros(64)
+    histogram = np.zeros(COLOURS)
     for corner in np.ndindex(2, 2, 2):
         at = low + np.asarray(corner)
         share = np.prod(np.where(np.asarray(corner), part, 1 - part), axis=1)

@@ -14,6 +14,7 @@ from pages.parts.context import follow_address  # noqa: E402
 from pages.parts.nav import PAGES  # noqa: E402
 from pages.parts.page import caught  # noqa: E402
 from pages.parts.steps import forget_steps  # noqa: E402
+from studio.dataset.folder import one_look  # noqa: E402
 
 st.set_page_config(
     page_title="LoRA Studio",
@@ -39,6 +40,7 @@ page = st.navigation(
     ],
     position="hidden",
 )
-with caught():
-    sidebar.draw(page.title)
-page.run()
+with one_look():
+    with caught():
+        sidebar.draw(page.title)
+    page.run()

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from studio.captions import text as words
 from studio.captions.reading import IMPORTED, PERSON, Caption
-from studio.captions.stats import tag_counts
+from studio.captions.stats import folded_tags, tag_counts
 from studio.captions.tokens import Reader
 from studio.errors import InputError
 
@@ -162,7 +161,7 @@ def fitting(captions: Mapping[str, Caption], wanted: Filter, trigger: str, count
         if wanted.letters and not wanted.letters[0] <= len(text) <= wanted.letters[1]:
             continue
         if tags or without:
-            have = _tags_of(text, trigger)
+            have = folded_tags(text, trigger).keys()
             if not tags <= have or without & have:
                 continue
         if wanted.tokens:
@@ -192,8 +191,3 @@ def _by(caption: Caption, by: By) -> bool:
 
 def _folded(tags: Collection[str]) -> frozenset[str]:
     return frozenset(t.casefold() for t in tags)
-
-
-@lru_cache(maxsize=65_536)
-def _tags_of(text: str, trigger: str) -> frozenset[str]:
-    return _folded(words.tags(words.without_trigger(text, trigger)))

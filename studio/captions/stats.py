@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from studio.captions import text as words
@@ -83,15 +84,23 @@ def tag_counts(
     counts: Counter[str] = Counter()
     spelling: dict[str, str] = {}
     for text in _texts(captions):
-        for key in {
-            spelling.setdefault(t.casefold(), t).casefold()
-            for t in words.tags(words.without_trigger(text, trigger))
-        }:
-            counts[spelling[key]] += 1
+        for key, tag in folded_tags(text, trigger).items():
+            counts[spelling.setdefault(key, tag)] += 1
     return counts
 
 
-def terms(text: str, trigger: str = "") -> set[str]:
+@lru_cache(maxsize=65_536)
+def folded_tags(text: str, trigger: str = "") -> Mapping[str, str]:
+    """The tags of a caption without its leading trigger word: by lower case, each as it is first written. Kept by text,
+    since a page asks for those of all captions after every edit of one."""
+    found: dict[str, str] = {}
+    for tag in words.tags(words.without_trigger(text, trigger)):
+        found.setdefault(tag.casefold(), tag)
+    return found
+
+
+@lru_cache(maxsize=65_536)
+def terms(text: str, trigger: str = "") -> frozenset[str]:
     """What a caption speaks of, in lower case: its short tags as they are, and the words of longer phrases."""
     found = set()
     for tag in words.tags(words.without_trigger(text, trigger)):
@@ -100,7 +109,7 @@ def terms(text: str, trigger: str = "") -> set[str]:
         if 0 < len(parts) <= 3:
             found.add(tag)
         found |= {p for p in parts if p not in _LITTLE and len(p) > 1}
-    return found - {trigger.casefold()}
+    return frozenset(found - {trigger.casefold()})
 
 
 def term_shares(

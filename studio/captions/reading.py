@@ -76,12 +76,16 @@ class Caption:
         return f"written by {self.author}"
 
 
+_Text = tuple[Stamp, str, bool]  # what a caption file said when it had that stamp, and whether in UTF-8
+
+
 @dataclass
 class _Cache:
     """What this process read of one project: texts by stem with the stamp they had, and the journal."""
 
     journal: Journal
-    texts: dict[str, tuple[Stamp, str, bool]] = field(default_factory=dict)
+    texts: dict[str, _Text] = field(default_factory=dict)
+    made: dict[str, tuple[_Text | None, Note | None, Caption]] = field(default_factory=dict)
     answer: tuple[Listing, object, dict[str, Caption]] | None = None
     guard: threading.RLock = field(default_factory=threading.RLock)
 
@@ -106,6 +110,7 @@ class CaptionReader:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.folder = project.dataset_dir
+        self._folder = str(self.folder)
         self._cache = _cache_of(project)
 
     @property
@@ -129,10 +134,15 @@ class CaptionReader:
             if known is not None and known[1] == journal.version and known[0] == listing:
                 return known[2]
             texts = self._texts(listing.captions)
-            found = {
-                n: caption_from(texts.get(stem_of(n)), journal.notes.get(n), journal.makers)
-                for n in listing.pictures
-            }
+            made, notes, found = self._cache.made, journal.notes, {}
+            for name in listing.pictures:
+                text, note = texts.get(stem_of(name)), notes.get(name)
+                have = made.get(name)
+                if have is None or have[0] is not text or have[1] is not note:
+                    have = made[name] = (text, note, caption_from(text, note, journal.makers))
+                found[name] = have[2]
+            if len(made) > 2 * len(found) + 100:  # pictures that are gone
+                self._cache.made = {n: made[n] for n in found}
             self._cache.answer = (listing, journal.version, found) if listing.settled else None
             return found
 
@@ -224,7 +234,8 @@ class CaptionReader:
 
     def _read(self, name: str) -> str | None:
         try:
-            return words.decode(caption_path(self.folder, name).read_bytes())[0]
+            with open(f"{self._folder}/{stem_of(name)}.txt", "rb") as f:
+                return words.decode(f.read())[0]
         except FileNotFoundError:
             return None
 

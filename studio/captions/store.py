@@ -71,13 +71,15 @@ class CaptionStore(CaptionWriter):
                 "Use write_machine, which leaves those alone.",
             )
 
+        at = files.now()
+
         def note(known: Caption, before: str | None, after: str) -> Note:
             verdict: Status = status or ("approved" if author == PERSON else "needs review")
             if (
                 author == PERSON and before == after and known.by_machine
             ):  # read and found right: still its words
-                return Note(known.author, files.now(), verdict, mark_of(after), known.engine, known.made_with)
-            return Note(author, files.now(), verdict, mark_of(after), known.engine, known.made_with)
+                return Note(known.author, at, verdict, mark_of(after), known.engine, known.made_with)
+            return Note(author, at, verdict, mark_of(after), known.engine, known.made_with)
 
         return self._edit(texts, expected, what, author, note)
 
@@ -95,9 +97,11 @@ class CaptionStore(CaptionWriter):
         Otherwise like `set_many`.
         """
 
+        at = files.now()
+
         def note(known: Caption, before: str | None, after: str) -> Note:
             kept: Status = "approved" if known.status == "approved" else "needs review"
-            return Note(PERSON, files.now(), kept, mark_of(after), known.engine, known.made_with)
+            return Note(PERSON, at, kept, mark_of(after), known.engine, known.made_with)
 
         return self._edit(texts, expected, what, PERSON, note, frozenset(mechanical))
 
@@ -112,8 +116,8 @@ class CaptionStore(CaptionWriter):
     ) -> EditResult:
         trigger = self.trigger
         with self._writing():
+            self._all_must_exist(texts)
             for name, text in texts.items():
-                self._must_exist(name)
                 must_be_a_caption(name, text)
             steps, skipped = [], []
             for name, text in texts.items():
@@ -161,8 +165,9 @@ class CaptionStore(CaptionWriter):
             key = self._cache.journal.maker(settings)
             steps, skipped = [], []
             left: dict[str, list[str]] = {"keep": [], "there": []}
+            there, at = self._those_there(texts), files.now()
             for name, text in texts.items():
-                if not self._is_there(name):
+                if name not in there:
                     skipped.append(gone(name))
                     continue
                 current, was = self._read(name), self._notes.get(name)
@@ -178,7 +183,7 @@ class CaptionStore(CaptionWriter):
                     left["there"].append(name)
                     continue
                 author = known.author if own else engine
-                now = Note(author, files.now(), "needs review", mark_of(after), engine, key)
+                now = Note(author, at, "needs review", mark_of(after), engine, key)
                 steps.append(Step(name, current, after, was, now))
             done = self._commit(what or f"captions by {engine}", engine, steps, skipped, group)
             return replace(done, kept=tuple(left["keep"]), there=tuple(left["there"]))

@@ -7,7 +7,8 @@ done. Whoever comes next finishes what a killed process left half-way.
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from studio import files
 from studio.captions.journal import Entry, Note, Status, Step, Way, mark_of
 from studio.captions.reading import NO_STAMP, CaptionReader, caption_from
-from studio.dataset.folder import caption_path, captions_lock
+from studio.dataset.folder import CAPTION_SUFFIX, caption_path, captions_lock, look, stem_of
 from studio.errors import BusyError, EnvironmentalError, InputError, StudioError
 from studio.findings import Finding
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LONGEST = 20_000
 """Characters of the longest caption; more is no caption but a text in the wrong place."""
+_AT_ONCE = 8  # captions that are written at the same time
 _SYNC_EACH = 20  # up to so many captions each is flushed by itself; beyond, the whole disk once
 
 
@@ -60,6 +62,21 @@ class CaptionWriter(CaptionReader):
     def _writing(self) -> _Writing:
         return _Writing(self)
 
+    def _those_there(self, names: Iterable[str]) -> Collection[str]:
+        """Those of the names that are pictures of the dataset; one look at the folder is cheaper than many at its files."""
+        wanted = list(names)
+        if len(wanted) > 200:
+            return look(self.folder).pictures.keys() & set(wanted)
+        return {n for n in wanted if self._is_there(n)}
+
+    def _all_must_exist(self, names: Iterable[str]) -> None:
+        """Raise NotFoundError for the first name that is no picture."""
+        wanted = list(names)
+        there = self._those_there(wanted)
+        for name in wanted:
+            if name not in there:
+                self._must_exist(name)
+
     def _commit(
         self, what: str, author: str, steps: list[Step], skipped: list[Finding], group: str = ""
     ) -> EditResult:
@@ -88,8 +105,9 @@ class CaptionWriter(CaptionReader):
 
     def _one_step(self, way: Way, entry: Entry, skipped: list[Finding]) -> list[str]:
         names = []
+        there = self._those_there(s.name for s in entry.steps)
         for step, expected, _ in entry.way(way):
-            if not (self.folder / step.name).is_file():
+            if step.name not in there:
                 skipped.append(gone(step.name))
             elif (self._read(step.name) or "") != (expected or ""):
                 skipped.append(changed_meanwhile(step.name))
@@ -112,16 +130,21 @@ class CaptionWriter(CaptionReader):
         journal.end(entry)
 
     def _write(self, texts: list[tuple[str, str | None]]) -> None:
-        each = len(texts) <= _SYNC_EACH
-        for name, text in texts:
-            path = caption_path(self.folder, name)
-            if text is None:
-                path.unlink(missing_ok=True)
-            elif each:
-                files.write_text(path, text)
-            else:
-                _replace(path, text)
-        if not each and hasattr(os, "sync"):
+        if len(texts) <= _SYNC_EACH:
+            for name, text in texts:
+                if text is None:
+                    _take_away(self.folder, name)
+                else:
+                    files.write_text(caption_path(self.folder, name), text)
+            return
+        folder = str(self.folder)
+        jobs = [(folder, name, text, n) for n, (name, text) in enumerate(texts)]
+        # A rename over a file waits for the disk; several at once wait together. All have ended when the block has,
+        # also after an error, so that putting back finds no late writer.
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(_replace_one, jobs, chunksize=64):
+                pass
+        if hasattr(os, "sync"):
             os.sync()
 
     def _recover(self) -> None:
@@ -140,8 +163,9 @@ class CaptionWriter(CaptionReader):
             return
         way, entry, names = journal.pending.way, journal.pending.entry, journal.pending.names
         rest = []
+        there = self._those_there(names)
         for step, before, after in entry.way(way):
-            if step.name in names and (self.folder / step.name).is_file() and self._read(step.name) == before:
+            if step.name in names and step.name in there and self._read(step.name) == before:
                 rest.append((step.name, after))
         self._write(rest)
         journal.end(entry)
@@ -204,19 +228,39 @@ def changed_meanwhile(name: str) -> Finding:
     )
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write and rename without flushing; the caller flushes once for all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=".tmp", dir=path.parent)
+def _replace_one(job: tuple[str, str, str | None, int]) -> None:
+    """Write and rename without flushing; the caller flushes once for all. Its temporary name is its number: the lock
+    lets one writer in, and what a killed one left is written over by the next."""
+    folder, name, text, number = job
+    if text is None:
+        _take_away(Path(folder), name)
+        return
+    target, temporary = f"{folder}/{stem_of(name)}{CAPTION_SUFFIX}", f"{folder}/.caption-{number}.tmp"
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as f:
-            f.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        with open(temporary, "wb", opener=_private_open) as f:
+            f.write(text.encode("utf-8"))
+        os.replace(temporary, target)
     except OSError as e:
         with suppress(OSError):
-            os.unlink(name)
-        raise EnvironmentalError(
-            f"{path.name} could not be written.",
-            f"The computer answered: {e.strerror or e}.",
-            f"Free some room on the disk of {path.parent}, then try again.",
-        ) from e
+            os.unlink(temporary)
+        raise _refused(target, e) from e
+
+
+def _private_open(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
+
+
+def _take_away(folder: Path, name: str) -> None:
+    path = caption_path(folder, name)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as e:
+        raise _refused(str(path), e) from e
+
+
+def _refused(path: str, error: OSError) -> EnvironmentalError:
+    return EnvironmentalError(
+        f"{os.path.basename(path)} could not be written.",
+        f"The computer answered: {error.strerror or error}.",
+        f"Free some room on the disk of {os.path.dirname(path)}, or check that you may write there, then try again.",
+    )

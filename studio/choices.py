@@ -191,6 +191,8 @@ def listed(project: Project, settings: TrainingSettings | None = None) -> list[C
     now, usual, plain = settings or project.settings, reference(project), TrainingSettings()
     found = []
     for knob in knobs().values():
+        if knob.group == "Cloud" and now.backend != "replicate":
+            continue  # nobody would read them
         value, expected = getattr(now, knob.name), getattr(usual, knob.name)
         origin: Origin = "yours"
         if value == expected:

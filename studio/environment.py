@@ -21,6 +21,7 @@ from studio.findings import Finding
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry
 from studio.settings import TrainingSettings
+from studio.training.registry import get_backend
 from studio.workspace import Workspace
 
 DISK_RESERVE = 500_000_000  # Bytes kept free whatever happens: logs, the browser, the system itself.
@@ -93,6 +94,10 @@ def check(
     disk_bytes, memory_bytes: what the run is expected to need. Safe to repeat; writes one small file and removes it.
     """
     machine = detect()
+    own = getattr(get_backend(settings.backend), "environment", None)
+    if own is not None:
+        told, about = own(workspace, settings, entry)
+        return [*told, *_writable(workspace)], {"computer": machine.words, "disk_needed": disk_bytes, **about}
     modules = [*NEEDED, *([_EXTRA[settings.optimizer]] if settings.optimizer in _EXTRA else [])]
     seen = probe(tuple(modules))
     free, ram_free = files.free_bytes(workspace.root), psutil.virtual_memory().available

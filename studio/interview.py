@@ -40,11 +40,15 @@ def offers(workspace: Workspace, kind: str = "style", machine: Machine | None = 
     """All base models, those that can be trained here and now first, the ones too large for this computer last."""
     machine = machine or detect()
     found = [_offer(workspace, entry, kind, machine) for entry in list_models(workspace)]
-    return sorted(found, key=lambda o: (not o.ready, not o.fits, not o.here))
+    # What is paid for comes after what trains here.
+    return sorted(found, key=lambda o: (not o.ready, o.entry.format == "cloud", not o.fits, not o.here))
 
 
 def _offer(workspace: Workspace, entry: BaseModelEntry, kind: str, machine: Machine) -> Offer:
     here = entry.location(workspace) is not None
+    if entry.format == "cloud":
+        return Offer(entry, True, True, "Trained on Replicate's computers for money; this computer only waits. The studio says "
+                     "the cost before anything is spent.")  # fmt: skip
     pictures = int(KINDS[kind]["images"][0])
     settings = fill(default_preset(workspace, entry.family), entry, pictures, machine)
     need = estimate(entry.family, settings, [pictures * settings.repeats])

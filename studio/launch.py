@@ -9,33 +9,36 @@ from typing import Any
 
 from studio import files, gates, records
 from studio.dataset.gate import dataset_fingerprint
-from studio.errors import BusyError, GateError, InputError
+from studio.errors import BusyError, GateError, InputError, NotFoundError
 from studio.jobs import locks
-from studio.jobs.job import JobSpec, active_jobs
+from studio.jobs.job import Job, JobSpec, active_jobs
 from studio.jobs.launch import launch, relaunch
 from studio.machine import detect
 from studio.models import get_model
 from studio.project import Project
+from studio.secrets import lent
 from studio.training.base import TrainingPlan
 from studio.training.prepare import freeze
-from studio.training.registry import get_backend
+from studio.training.registry import env_of, get_backend, is_rented, secrets_of
 from studio.training.runs import MANIFEST, Run, get_run
 
 KIND = "training"
 
 
 @contextmanager
-def _only_training(project: Project) -> Iterator[None]:
+def _only_training(project: Project, backend: str) -> Iterator[None]:
     """Hold the workspace's training lock while a run is being started, so that two callers cannot both find it free.
+    Runs on rented computers stand in nobody's way here.
 
     Raises BusyError when another training runs or is being started.
     """
     workspace = project.workspace
     workspace.root.mkdir(parents=True, exist_ok=True)
+    rented = is_rented(backend)
     lock = locks.take(workspace.root / "training.lock", busy="Another training is being started.")
     try:
         for job in active_jobs(workspace):
-            if job.spec.kind == KIND:
+            if job.spec.kind == KIND and not rented and not _is_rented(job):
                 raise BusyError(
                     f"Another training is going on: {job.spec.title}.",
                     "Two at once share this computer and both become slower, or run out of memory.",
@@ -53,8 +56,17 @@ def start_training(project: Project) -> Run:
     EnvironmentalError when the disk is too full.
     """
     gates.require_gates(project)
-    with _only_training(project):
+    with _only_training(project, project.settings.backend):
         return _start(project)
+
+
+def _is_rented(job: Job) -> bool:
+    """Whether a training job runs on someone else's computer."""
+    told = (files.read_json(job.folder / MANIFEST) or {}).get("settings", {}).get("backend", "diffusers")
+    try:
+        return is_rented(str(told))
+    except NotFoundError:
+        return False
 
 
 def _start(project: Project) -> Run:
@@ -97,9 +109,17 @@ def _start(project: Project) -> Run:
         "gates": {g: s.verdict.fingerprint for g, s in gates.states(project).items() if s.verdict},
     }
     files.write_json(folder / MANIFEST, manifest)
-    launch(
-        folder, JobSpec(kind=KIND, title=f"{intent.name}: training", command=command, project=project.slug)
+    backend = get_backend(settings.backend)
+    spec = JobSpec(
+        kind=KIND,
+        title=f"{intent.name}: training",
+        command=command,
+        project=project.slug,
+        secrets=secrets_of(backend),
+        env=env_of(backend),
     )
+    with lent(project.workspace, *spec.secrets):
+        launch(folder, spec)
     project.decided("run started", run=folder.name, settings=manifest["settings"])
     records.write_status(project, f"TRAINING ({folder.name})", "Wait for the run, then evaluate it.")
     return Run(folder)
@@ -121,8 +141,10 @@ def resume_run(project: Project, run_id: str = "") -> Run:
         )
     gates.require_environment(project)
     plan = TrainingPlan.load(run.folder)
-    with _only_training(project):
-        relaunch(run.job, get_backend(plan.settings.backend).command(plan))
+    with _only_training(project, plan.settings.backend):
+        backend = get_backend(plan.settings.backend)
+        with lent(project.workspace, *secrets_of(backend)):
+            relaunch(run.job, backend.command(plan), env=env_of(backend) or None)
     project.decided("run resumed", run=run.id)
     return Run(run.folder)
 

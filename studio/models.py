@@ -15,7 +15,7 @@ from studio import files
 from studio.errors import InputError, NotFoundError
 from studio.workspace import Workspace, shipped
 
-Family = Literal["pocket", "sd15", "sdxl"]
+Family = Literal["pocket", "sd15", "sdxl", "sd35", "flux"]
 
 
 class BaseModelEntry(BaseModel):
@@ -23,7 +23,7 @@ class BaseModelEntry(BaseModel):
 
     id:           short name used in projects and on the command line.
     family:       which geometry it has; a backend trains families.
-    format:       `diffusers` (a folder) or `checkpoint` (one .safetensors file).
+    format:       `diffusers` (a folder), `checkpoint` (one .safetensors file), or `cloud` (it only lies where it is rented).
     path:         where the user keeps it; None for one that is shipped or expected in the workspace.
     resolution:   pixels of a side it was trained at; bucket_step: pixels that bucket sides are multiples of.
     prediction:   what it predicts; decides the loss.
@@ -36,7 +36,7 @@ class BaseModelEntry(BaseModel):
     id: str
     title: str
     family: Family
-    format: Literal["diffusers", "checkpoint"]
+    format: Literal["diffusers", "checkpoint", "cloud"]
     licence: str = "unknown: see where you got it"
     source: str = ""
     sha256: str = ""
@@ -50,7 +50,10 @@ class BaseModelEntry(BaseModel):
     summary: str = ""
 
     def location(self, workspace: Workspace) -> Path | None:
-        """Where its files are on this computer; None when they are not here."""
+        """Where its files are on this computer; None when they are not here. For one in the cloud the description of its
+        trainer stands for them: nothing of it is ever needed here."""
+        if self.format == "cloud":
+            return shipped("data", "replicate.yaml")
         if self.embedded:
             place = shipped("data", self.id)
         elif self.path is not None:

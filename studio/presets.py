@@ -120,8 +120,12 @@ def fill(preset: Preset, entry: BaseModelEntry, pictures: int, machine: Machine)
 
 
 def default_preset(workspace: Workspace, family: str) -> Preset:
-    """The preset to start from: the family's standard one. Raises NotFoundError when the family has none."""
-    return get_preset(workspace, f"{family}-standard")
+    """The preset to start from: the family's standard one, or the one for beginners where training is paid for. Raises
+    NotFoundError when the family has neither."""
+    offered = {p.id for p in list_presets(workspace, family)}
+    return get_preset(
+        workspace, next((i for i in (f"{family}-standard", f"{family}-beginner") if i in offered), family)
+    )
 
 
 def save_as_preset(workspace: Workspace, title: str, family: str, settings: TrainingSettings) -> Preset:

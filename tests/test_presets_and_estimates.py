@@ -23,14 +23,20 @@ def test_every_shipped_preset_fills_settings(path: Path, workspace: Workspace) -
     raw = files.read_yaml(path)
     assert path.read_text().startswith("# "), "its head says who for, which memory, how long"
     preset = get_preset(workspace, raw["id"])
-    settings = fill(preset, get_model(workspace, preset.family), 20, CARD)
-    assert settings.resolution == get_model(workspace, preset.family).resolution
+    entry = next(m for m in list_models(workspace) if m.family == preset.family)
+    settings = fill(preset, entry, 20, CARD)
+    assert settings.resolution == entry.resolution
     assert not [f for f in unusual(settings) if "repeats" not in f.where]
     assert preset.source and preset.who and preset.time and preset.memory
 
 
 def test_every_family_has_the_three(workspace: Workspace) -> None:
-    for family in {m.family for m in list_models(workspace)}:
+    rented = {m.family for m in list_models(workspace) if m.format == "cloud"}
+    for family in rented:
+        assert [p.title for p in list_presets(workspace, family)] == ["Beginner", "Experienced", "Fast"]
+        assert default_preset(workspace, family).title == "Beginner"
+        assert estimate(family, fill(default_preset(workspace, family), get_model(workspace, {"sd35": "sd35-large"}.get(family, family)), 20, CPU), [20]).fits(1)  # fmt: skip
+    for family in {m.family for m in list_models(workspace)} - rented:
         assert [p.title for p in list_presets(workspace, family)] == ["Quick", "Standard", "Thorough"]
         assert default_preset(workspace, family).title == "Standard"
 

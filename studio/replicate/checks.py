@@ -154,24 +154,29 @@ def _public(config: Config) -> list[Finding]:
 
 
 def check_online(
-    config: Config, token: str | None, *, allow: Collection[str] = (), create_destination: bool = False
+    config: Config,
+    token: str | None,
+    *,
+    allow: Collection[str] = (),
+    create_destination: bool = False,
+    ask_dataset: bool = True,
 ) -> Report:
     """Ask Replicate and the dataset's server: token, destination, trainer's version and its inputs, dataset.
 
-    All at the same time; each question has ONLINE_S. A server that does not answer is a warning, not a refusal.
+    ask_dataset: whether to look at the dataset's address. All at the same time; each question has ONLINE_S. A server
+    that does not answer is a warning, not a refusal.
     """
     report = Report(version=config.version)
     report.forecast = forecast_of(config)
-    jobs: dict[str, Callable[[], Any]] = {
-        "dataset": lambda: check_dataset_url(
-            config.dataset_url,
-            config.trainer,
-            allow=allow,
-            autocaption=bool(config.values.get("autocaption")),
-        )
-    }
+
+    def about_dataset() -> tuple[list[Finding], Contents | None]:
+        if not ask_dataset:
+            return [], None
+        captioned = bool(config.values.get("autocaption"))
+        return check_dataset_url(config.dataset_url, config.trainer, allow=allow, autocaption=captioned)
+
     with ThreadPoolExecutor(4) as pool:
-        dataset = pool.submit(jobs["dataset"])
+        dataset = pool.submit(about_dataset)
         try:
             with Api(token, timeout_s=ONLINE_S, tries=1) as api:
                 account = pool.submit(_ask, api.account)

@@ -53,7 +53,7 @@ class TrainingPlan(BaseModel):
 
     run_folder:     the job folder; checkpoints, samples and state go below it.
     model_path:     a diffusers folder or a single .safetensors checkpoint.
-    family:         geometry of the base model: pocket, sd15 or sdxl.
+    family:         geometry of the base model.
     prediction:     what the base model predicts.
     pictures:       at least one; their order matters for repeatability.
     settings:       the frozen settings.
@@ -72,7 +72,7 @@ class TrainingPlan(BaseModel):
 
     run_folder: Path
     model_path: Path
-    family: Literal["pocket", "sd15", "sdxl"]
+    family: Literal["pocket", "sd15", "sdxl", "sd35", "flux"]
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     pictures: tuple[PlannedPicture, ...] = Field(min_length=1)
     settings: TrainingSettings

@@ -12,8 +12,9 @@ from studio.jobs.job import Job, JobSpec, list_jobs
 from studio.jobs.launch import launch
 from studio.models import BaseModelEntry
 from studio.project import Project
+from studio.secrets import lent
 from studio.training.prepare import freeze
-from studio.training.registry import get_backend
+from studio.training.registry import env_of, get_backend, secrets_of
 
 STEPS = 4  # Two warm the caches up, two are measured; between the 2 and 5 that the gate promises.
 LIMIT_SECONDS = 3600
@@ -48,7 +49,17 @@ def start(project: Project, entry: BaseModelEntry, fingerprint: str) -> Job:
     plan = freeze(project, entry, folder, output_name="dry-run", limit_steps=STEPS)
     files.write_json(folder / _NOTE, {"fingerprint": fingerprint, "settled": False})
     command = get_backend(plan.settings.backend).command(plan)
-    return launch(folder, JobSpec(kind=_KIND, title="Dry run", command=command, project=project.slug))
+    backend = get_backend(plan.settings.backend)
+    spec = JobSpec(
+        kind=_KIND,
+        title="Dry run",
+        command=command,
+        project=project.slug,
+        secrets=secrets_of(backend),
+        env=env_of(backend),
+    )
+    with lent(project.workspace, *spec.secrets):
+        return launch(folder, spec)
 
 
 def unsettled(project: Project) -> Result | None:
@@ -71,6 +82,9 @@ def unsettled(project: Project) -> Result | None:
                 "steps_run",
                 "first_loss",
                 "last_loss",
+                "cost_low",
+                "cost_high",
+                "cost_words",
             )
             if k in done[-1]
         }
@@ -78,8 +92,11 @@ def unsettled(project: Project) -> Result | None:
             Finding(
                 severity="info",
                 code="dry-run-worked",
-                what=f"{done[-1].get('steps_run', STEPS)} real steps worked.",
-                why="The base model, the pictures and the captions were loaded and learned from.",
+                what=str(done[-1].get("what") or f"{done[-1].get('steps_run', STEPS)} real steps worked."),
+                why=str(
+                    done[-1].get("why")
+                    or "The base model, the pictures and the captions were loaded and learned from."
+                ),
             )
         )
         return result

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.parts import dataset_aside
 from pages.parts.context import advanced, require_project
-from pages.parts.dataset_intake import AT_ONCE, bring_in, busy_job, ended_job
+from pages.parts.dataset_intake import AT_ONCE, bring_in, busy_job, ended_job, unfinished
 from pages.parts.dataset_overview import numbers, show_noticed, tabs
 from pages.parts.live_job import live_job
 from pages.parts.next import go_on, what_next
@@ -66,7 +66,9 @@ with page(
             "You can leave this page or close the browser; the work goes on.",
             "Then you see every picture and what to mend.",
         )
+        # What came in so far is drawn when the job has ended: half a set would be judged as a whole one.
     elif not guidance.picture_count(project):
+        unfinished(project)
         bring_in(project, first=True)
         if set_aside_list(project):
             dataset_aside.draw(project)
@@ -82,4 +84,5 @@ with page(
                 scan(project)
             st.rerun()  # the step bar above was drawn from what was known before
         st.session_state.pop("looked", None)
+        unfinished(project)
         overview(project)

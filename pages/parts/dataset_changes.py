@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from pages.parts.flash import say
 from studio.captions.store import CaptionStore
+from studio.dataset.derived import Change, put_back
 from studio.dataset.duplicates import DuplicateGroup, resolve
-from studio.dataset.gate import FIXES, fix_finding
-from studio.dataset.scan import remove_pictures, restore_pictures
+from studio.dataset.fixes import FIXES, MAKES, fix_finding
+from studio.dataset.scan import remove_pictures, restore_pictures, scan
+from studio.dataset.set_aside import discard
+from studio.dataset.tasks import start_fix, start_writing_check
+from studio.files import human_size
 from studio.findings import Finding
 from studio.guidance import count_words
 from studio.project import Project
 
 SETS_ASIDE = ("set-aside", "keep-best")
+FIX_AT_ONCE = 12  # pictures that are changed while the page waits; more are a job
 
 
 def mend(project: Project, finding: Finding) -> None:
     """Do a finding's one-click remedy, and offer the way back."""
+    if finding.action in MAKES and len(finding.where) > FIX_AT_ONCE:
+        start_fix(project, finding.action, finding.where)
+        return
     changed = fix_finding(project, finding.action, finding.where)
-    if not changed:
+    if finding.action in MAKES:
+        scan(project)
+        say_changed(project, changed, [])
+    elif not changed:
         say("Nothing was left to change.")
     elif finding.action in SETS_ASIDE:
         aside(project, changed)
@@ -32,6 +45,28 @@ def mend(project: Project, finding: Finding) -> None:
             f"{FIXES[finding.action]}: {count_words(len(changed), 'caption')}.",
             undo=undo if store.can_undo else None,
         )
+
+
+def say_changed(project: Project, changed: Sequence[str], left: Sequence[Finding]) -> None:
+    """Say that better files were made of pictures, with the way back."""
+    if not changed:
+        say(
+            "Nothing could be changed: those pictures cannot be read, or their new name is taken.",
+            findings=list(left),
+        )
+        return
+    say(
+        f"{count_words(len(changed), 'picture')} changed; the imported copies are kept.",
+        undo=lambda: bring_copies_back(project, list(changed)),
+        findings=list(left),
+    )
+
+
+def bring_copies_back(project: Project, names: list[str]) -> None:
+    """Put imported copies in the place of what was made from them."""
+    done: Change = put_back(project, names)
+    scan(project)
+    say(f"{count_words(len(done.changed), 'picture')} as imported again.", findings=done.left)
 
 
 def unwrite(project: Project) -> None:
@@ -62,3 +97,14 @@ def set_aside(project: Project, names: list[str]) -> None:
 def keep(project: Project, group: DuplicateGroup, name: str) -> None:
     """Keep one of a group of duplicates."""
     aside(project, resolve(project, group, name))
+
+
+def delete_for_good(project: Project) -> None:
+    """Delete everything that is set aside."""
+    gone, freed = discard(project)
+    say(f"{count_words(len(gone), 'picture')} deleted; {human_size(freed)} are free again.")
+
+
+def look_for_writing(project: Project, _finding: Finding | None = None) -> None:
+    """Start the check for writing."""
+    start_writing_check(project)

@@ -7,15 +7,29 @@ import streamlit as st
 from pages.parts.dataset_changes import set_aside
 from pages.parts.flash import act
 from pages.parts.gallery import fit, paged, short, size_words
+from pages.parts.thumbs import thumb_url
+from pages.parts.words import plain
 from studio import guidance
 from studio.dataset.buckets import bucket_preview, place
+from studio.dataset.pixels import preview
 from studio.dataset.scan import Picture, Scan, scan
 from studio.files import human_size
 from studio.findings import Finding, by_harm
 from studio.project import Project
 
 SORTS = {"name": "Name", "small": "Smallest first", "blur": "Softest first", "bytes": "Largest file first"}
+VIEW = "dataset_view"
+"""Session state: which tab is open."""
 TILE = 132  # narrowest tile, px
+
+
+def show_only(finding: Finding) -> None:
+    """Open the gallery with a finding's pictures only."""
+    st.session_state[VIEW] = "Gallery"
+    st.session_state["by_finding"] = finding.code
+    st.session_state["find"] = ""
+    st.session_state["by_bucket"] = "all"
+    st.session_state["gallery_page"] = 1
 
 
 def gallery(project: Project, seen: Scan, found: list[Finding]) -> None:
@@ -25,6 +39,17 @@ def gallery(project: Project, seen: Scan, found: list[Finding]) -> None:
         st.caption("No picture fits.")
         return
     shown, switch = paged(pictures, key="gallery_page")
+    names = [p.name for p in pictures]
+    _chosen_bar(project, seen, names, [p.name for p in shown])
+    worst = {n: f.severity for f in reversed(by_harm(found)) for n in f.where}
+    url = thumb_url(project, seen)
+    with st.grid("auto", min_column_width=TILE, gap="small", vertical_alignment="bottom"):
+        for picture in shown:
+            _tile(project, picture, names, worst.get(picture.name, ""), url(picture.name))
+    switch()
+
+
+def _chosen_bar(project: Project, seen: Scan, names: list[str], page: list[str]) -> None:
     picked = [p.name for p in seen if st.session_state.get(f"pick_{p.name}")]
     with st.container(horizontal=True, vertical_alignment="center", key="picked"):
         st.markdown(
@@ -33,46 +58,48 @@ def gallery(project: Project, seen: Scan, found: list[Finding]) -> None:
         )
         if picked:
             st.button("Choose none", key="pick_none", type="tertiary", on_click=_pick, args=(picked, False))
+        if len(names) > len(page):
+            st.button("Choose this page", key="pick_page", type="tertiary", on_click=_pick, args=(page, True))
         st.button(
-            "Choose this page",
-            key="pick_page",
-            type="tertiary",
-            on_click=_pick,
-            args=([p.name for p in shown], True),
+            f"Choose all {len(names)}", key="pick_all", type="tertiary", on_click=_pick, args=(names, True)
         )
-        st.button("Set aside", key="pick_aside", icon=":material/move_to_inbox:", disabled=not picked, on_click=act,
-                  args=(set_aside, project, picked), help="Out of the dataset, with its caption. You can put it back.")  # fmt: skip
-    names = [p.name for p in pictures]
-    worst = {n: f.severity for f in reversed(by_harm(found)) for n in f.where}
-    with st.grid("auto", min_column_width=TILE, gap="small", vertical_alignment="bottom"):
-        for picture in shown:
-            with st.container(gap="xxsmall", key=f"tile_{picture.name}"):
-                if picture.error:
-                    st.markdown(":red[:material/broken_image:] cannot be read")
-                else:
-                    st.image(str(picture.thumb), width="stretch", alt=picture.caption or picture.name)
-                with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall", wrap=False):
-                    st.checkbox(
-                        f"Choose {picture.name}", key=f"pick_{picture.name}", label_visibility="collapsed"
-                    )
-                    flag = {"block": ":red[:material/block:] ", "warn": ":orange[:material/warning:] "}.get(
-                        worst.get(picture.name, ""), ""
-                    )
-                    if st.button(f"{flag}{short(picture.name)}", key=f"see_{picture.name}", type="tertiary",
-                                 help=f"{size_words(picture)} · {picture.caption or 'no caption yet'}"):  # fmt: skip
-                        st.session_state["large_at"] = names.index(picture.name)
-                        large(project, names, names.index(picture.name))
-    switch()
+        st.button(f"Set aside ({len(picked)})" if picked else "Set aside", key="pick_aside", icon=":material/move_to_inbox:",
+                  disabled=not picked, on_click=act, args=(set_aside, project, picked),
+                  help="Out of the dataset, with its caption. You can put it back.")  # fmt: skip
+
+
+def _tile(project: Project, picture: Picture, names: list[str], severity: str, url: str) -> None:
+    with st.container(gap="xxsmall", key=f"tile_{picture.name}"):
+        if picture.error:
+            st.markdown(":red[:material/broken_image:] cannot be read")
+        else:
+            st.image(url, width="stretch", alt=picture.caption or picture.name)
+        with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall", wrap=False):
+            st.checkbox(f"Choose {picture.name}", key=f"pick_{picture.name}", label_visibility="collapsed")
+            flag = {"block": ":red[:material/block:] ", "warn": ":orange[:material/warning:] "}.get(
+                severity, ""
+            )
+            if st.button(f"{flag}{short(picture.name)}", key=f"see_{picture.name}", type="tertiary",
+                         help=f"{size_words(picture)} · {picture.caption or 'no caption yet'}"):  # fmt: skip
+                st.session_state["large_at"] = names.index(picture.name)
+                large(project, names, names.index(picture.name))
 
 
 def chosen_pictures(project: Project, seen: Scan, found: list[Finding]) -> list[Picture]:
     """The pictures that the filters let through, sorted."""
-    marked = {f.code: f for f in by_harm(found) if f.where and any(seen.get(n) for n in f.where[:1])}
+    there = {p.name for p in seen}
+    marked: dict[str, tuple[str, set[str]]] = {}
+    for f in by_harm(found):
+        if not there.isdisjoint(f.where):
+            what, names = marked.get(f.code, (f.what, set()))
+            marked[f.code] = (what, names | (there & set(f.where)))
+    if st.session_state.get("by_finding", "all") not in ("all", *marked):
+        st.session_state["by_finding"] = "all"  # what was looked at is mended
     buckets = {f"{b.width} × {b.height}": b for b in bucket_preview(seen, guidance.planned_settings(project))}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         query = st.text_input("Find", key="find", type="search", placeholder="Name or caption", live=True)
         by = st.selectbox("Show", ["all", *marked], key="by_finding",
-                          format_func=lambda c: f"All pictures ({len(seen)})" if c == "all" else marked[c].what)  # fmt: skip
+                          format_func=lambda c: f"All pictures ({len(seen)})" if c == "all" else plain(marked[c][0], 90))  # fmt: skip
         size = st.selectbox("Bucket", ["all", *buckets], key="by_bucket",
                             format_func=lambda b: "All sizes" if b == "all" else f"{b} ({len(buckets[b].names)})") if len(buckets) > 1 else "all"  # fmt: skip
         order = st.selectbox("Sort", list(SORTS), key="by_sort", format_func=lambda s: SORTS[s])
@@ -80,9 +107,10 @@ def chosen_pictures(project: Project, seen: Scan, found: list[Finding]) -> list[
     if query:
         pictures = [p for p in pictures if query.lower() in f"{p.name} {p.caption}".lower()]
     if by != "all":
-        pictures = [p for p in pictures if p.name in set(marked[by].where)]
+        pictures = [p for p in pictures if p.name in marked[by][1]]
     if size != "all":
-        pictures = [p for p in pictures if p.name in set(buckets[size].names)]
+        inside = set(buckets[size].names)
+        pictures = [p for p in pictures if p.name in inside]
     keys = {"small": lambda p: p.pixels, "blur": lambda p: p.blur, "bytes": lambda p: -p.bytes}
     return sorted(pictures, key=keys[order]) if order in keys else pictures
 
@@ -104,7 +132,10 @@ def large(project: Project, names: list[str], at: int) -> None:
     if picture.error:
         st.warning(picture.error, title="It cannot be read")
     else:
-        st.image(str(seen.folder / picture.name), width=fit(picture, 640, 520), alt=picture.name)
+        try:
+            st.image(preview(seen.folder / picture.name), width=fit(picture, 640, 520), alt=picture.name)
+        except Exception:  # noqa: BLE001  a file that broke since it was looked at
+            st.warning("It changed and cannot be read any more.")
     notes = [size_words(picture), human_size(picture.bytes), picture.format]
     if not picture.error:
         bucket = place(picture.width, picture.height, guidance.planned_settings(project))

@@ -8,20 +8,20 @@ from importlib import import_module
 import streamlit as st
 
 from pages.parts import dataset_aside, dataset_buckets, dataset_duplicates, dataset_gallery, dataset_report
-from pages.parts.dataset_changes import mend
+from pages.parts.dataset_changes import look_for_writing, mend
+from pages.parts.dataset_gallery import VIEW, show_only
 from pages.parts.findings import show_findings
-from pages.parts.gallery import thumbs
 from pages.parts.page import caught
+from pages.parts.thumbs import thumb_url
 from studio import guidance
 from studio.dataset.buckets import bucket_preview
 from studio.dataset.duplicates import find_duplicates
-from studio.dataset.gate import FIXES
+from studio.dataset.fixes import FIXES, touches
 from studio.dataset.scan import Scan, set_aside_list
+from studio.dataset.unmeasured import READ_WRITING, unmeasured
 from studio.findings import Finding, blocking, by_harm, summary
+from studio.models import get_model
 from studio.project import Project
-
-VIEW = "dataset_view"
-"""Session state: which tab is open."""
 
 
 def numbers(project: Project, seen: Scan, found: list[Finding]) -> None:
@@ -41,20 +41,29 @@ def numbers(project: Project, seen: Scan, found: list[Finding]) -> None:
 
 
 def show_noticed(project: Project, seen: Scan, found: list[Finding]) -> None:
-    """All findings, the most harmful first."""
-    if not found:
+    """All findings, the most harmful first, and what was not looked at."""
+    if found:
+        st.subheader(f"What the studio noticed: {summary(found)}", anchor=False)
+    else:
         st.success("Every picture opens, has a caption that starts with the trigger word, and is there once.",
                    title="Nothing to mend", icon=":material/check_circle:")  # fmt: skip
-        return
-    st.subheader(f"What the studio noticed: {summary(found)}", anchor=False)
-    loud = [f for f in by_harm(found) if f.severity != "info"]
-    quiet = [f for f in found if f.severity == "info"]
-    small = thumbs(seen)
-    fix = lambda f: mend(project, f)  # noqa: E731
-    show_findings(loud, key="noticed", labels=FIXES, on_action=fix, thumb=small, limit=5)
+    ordered = by_harm(found)
+    url = thumb_url(project, seen)
+
+    def draw(some: list[Finding], key: str, limit: int = 0) -> None:
+        show_findings(some, key=key, labels=FIXES, on_action=lambda f: mend(project, f), limit=limit,
+                      thumb=lambda n: url(n) or None, counts=lambda f: touches(seen, f), on_show=show_only)  # fmt: skip
+
+    draw([f for f in ordered if f.severity != "info"], "noticed", 5)
+    quiet = [f for f in ordered if f.severity == "info"]
     if quiet:
         with st.expander(f"Good to know ({len(quiet)})", icon=":material/info:", key="quiet"):
-            show_findings(quiet, key="quietly", labels=FIXES, on_action=fix, thumb=small)
+            draw(quiet, "quietly")
+    missing = unmeasured(seen, get_model(project.workspace, project.intent.base_model))
+    if missing:
+        with st.expander(f"Not checked ({len(missing)})", icon=":material/help:", key="unmeasured"):
+            show_findings(missing, key="missing", labels={READ_WRITING: "Look for writing"}, compact=True,
+                          on_action=lambda f: look_for_writing(project, f))  # fmt: skip
 
 
 def _drawer(
@@ -79,7 +88,11 @@ def tabs(project: Project, seen: Scan, found: list[Finding]) -> None:
         draw = _drawer(module, otherwise)
         if draw is not None:
             views[title] = lambda draw=draw: draw(project, seen)  # type: ignore[misc]
-    if set_aside_list(project) or st.session_state.get(VIEW) == "Set aside":
+    if (
+        set_aside_list(project)
+        or dataset_aside.changed_here(project)
+        or st.session_state.get(VIEW) == "Set aside"
+    ):
         views["Set aside"] = lambda: dataset_aside.draw(project)
     views["Report"] = lambda: dataset_report.draw(project)
     for view, show in zip(st.tabs(list(views), key=VIEW, on_change="rerun"), views.values(), strict=True):

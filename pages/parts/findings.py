@@ -29,6 +29,8 @@ def show_findings(
     thumb: Callable[[str], Path | None] | None = None,
     limit: int = 0,
     compact: bool = False,
+    counts: Callable[[Finding], int] | None = None,
+    on_show: Callable[[Finding], None] | None = None,
 ) -> None:
     """Draw findings, the most harmful first.
 
@@ -37,6 +39,8 @@ def show_findings(
     thumb:     gives the small picture for a name in `Finding.where`, or None; names are shown as words without it.
     limit:     how many are shown before "show all"; 0 shows all.
     compact:   one line each, with the reason in its tooltip; for pages whose main thing is something else.
+    counts:    how many pictures a finding's button touches now; without it, how many the finding names.
+    on_show:   called with the finding when its pictures are asked for; findings without pictures have no such button.
     """
     ordered = by_harm(findings)
     rest = ordered[limit:] if limit and len(ordered) > limit else []
@@ -47,12 +51,12 @@ def show_findings(
                 _line(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action)
         return
     for n, finding in enumerate(shown):
-        _one(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action, thumb)
+        _one(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action, thumb, counts, on_show)
     if rest:
         more = st.expander(f"{len(rest)} more", key=f"{key}_more")
         with more:
             for n, finding in enumerate(rest, len(shown)):
-                _one(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action, thumb)
+                _one(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action, thumb, counts, on_show)
 
 
 def _line(
@@ -69,10 +73,14 @@ def _line(
 
 
 def _button(
-    finding: Finding, key: str, labels: dict[str, str], on_action: Callable[[Finding], None] | None
+    finding: Finding,
+    key: str,
+    labels: dict[str, str],
+    on_action: Callable[[Finding], None] | None,
+    counts: Callable[[Finding], int] | None = None,
 ) -> None:
     if on_action is not None and finding.action in labels:
-        count = len(finding.where)
+        count = len(finding.where) if counts is None else counts(finding)
         told = f"{labels[finding.action]} ({count})" if count > 1 else labels[finding.action]
         st.button(told, key=f"{key}_act", on_click=act, args=(on_action, finding), icon=":material/healing:")
 
@@ -83,6 +91,8 @@ def _one(
     labels: dict[str, str],
     on_action: Callable[[Finding], None] | None,
     thumb: Callable[[str], Path | None] | None,
+    counts: Callable[[Finding], int] | None = None,
+    on_show: Callable[[Finding], None] | None = None,
 ) -> None:
     icon, colour, word = LOOK[finding.severity]
     drawn = _pictures(finding, thumb)
@@ -103,7 +113,17 @@ def _one(
                     for name, path in drawn:
                         st.image(str(path), width=64, alt=name)
             _names(finding)
-        _button(finding, key, labels, on_action)
+        with st.container(width="content", gap="xsmall", horizontal_alignment="right"):
+            _button(finding, key, labels, on_action, counts)
+            if on_show is not None and finding.where:
+                st.button(
+                    "Show" if len(finding.where) == 1 else f"Show all {len(finding.where)}",
+                    key=f"{key}_show",
+                    type="tertiary",
+                    icon=":material/visibility:",
+                    on_click=act,
+                    args=(on_show, finding),
+                )
 
 
 def _pictures(finding: Finding, thumb: Callable[[str], Path | None] | None) -> list[tuple[str, Path]]:

@@ -26,7 +26,7 @@ from studio.dataset.formats import TooManyPixels, open_picture, refusal, safe_na
 from studio.dataset.items import Gathered, Item, items_size, refused
 from studio.dataset.scan import known_looks
 from studio.dataset.set_aside import free_name, set_aside_list
-from studio.dataset.sources import gather, gather_uploads
+from studio.dataset.sources import gather, gather_uploads, is_there
 from studio.errors import EnvironmentalError, InputError
 from studio.findings import Finding
 
@@ -99,9 +99,9 @@ def import_pictures(
     BusyError when another import of this project is running.
     """
     sources = [Path(s) for s in sources]
-    if sources and not any(s.expanduser().exists() for s in sources):
+    if sources and not any(is_there(s.expanduser()) for s in sources):
         raise InputError(
-            f"There is nothing at '{sources[0]}'.",
+            f"There is nothing at '{str(sources[0])[:200]}'.",
             "The file or folder was moved, or its name is spelled differently.",
             "Give the path of a folder, a ZIP or pictures that exist.",
         )

@@ -305,6 +305,19 @@ def as_shown(image: Image.Image) -> Image.Image:
     return on_white(image)[0]
 
 
+def preview(path: Path, side: int = 1400) -> Image.Image:
+    """The picture as shown, at most `side` px a side, whatever its format: browsers show neither HEIC nor TIFF.
+
+    Raises OSError and others when it cannot be decoded.
+    """
+    image = open_picture(path.read_bytes())
+    if image.format in ("JPEG", "MPO"):
+        image.draft("RGB", (side, side))
+    image = as_shown(image)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return image
+
+
 def cpu_threads() -> int:
     """Threads that decode at once: one a core that this process may use."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio import files
+from studio.dataset.derived import forget
 from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of
 from studio.dataset.formats import same_stem
 from studio.errors import BusyError, EnvironmentalError, NotFoundError
@@ -118,6 +119,51 @@ def restore_pictures(project: Project, names: Iterable[str]) -> dict[str, str]:
         _save(project, [n for n in _notes(project) if n["file"] not in gone])
     project.decided("pictures restored", pictures=list(back.values()))
     return back
+
+
+def discard(project: Project, names: Iterable[str] | None = None) -> tuple[list[str], int]:
+    """Delete pictures that were set aside, with their captions, for good; by their file in the set-aside folder, or
+    all of them. The files deleted, and the bytes that became free.
+
+    Imported copies that only such a picture was made from go with it. Raises NotFoundError when one is not there
+    (nothing is deleted then), BusyError, EnvironmentalError.
+    """
+    with dataset_lock(project), captions_lock(project):
+        _settle(project)
+        aside = {s.file: s for s in set_aside_list(project)}
+        wanted = list(aside) if names is None else list(dict.fromkeys(names))
+        missing = [n for n in wanted if n not in aside]
+        if missing:
+            raise NotFoundError(
+                f"'{missing[0]}' was not set aside.",
+                "It is in the dataset, or it was deleted before.",
+                "Look at the list of pictures set aside.",
+            )
+        freed, contents = 0, set()
+        try:
+            for file in wanted:
+                path = aside[file].path
+                contents.add(files.sha256_file(path))
+                caption = caption_path(project.set_aside_dir, file)
+                freed += path.stat().st_size
+                path.unlink()
+                caption.unlink(missing_ok=True)
+        except OSError as e:
+            raise EnvironmentalError(
+                "A picture could not be deleted.",
+                f"The computer answered: {e.strerror or e}.",
+                f"Check that you may write in {project.set_aside_dir}, then try again.",
+            ) from e
+        _save(project, [n for n in _notes(project) if n["file"] not in wanted])
+        freed += forget(project, contents)
+    if wanted:
+        project.decided("set-aside pictures deleted", pictures=wanted)
+    return wanted, freed
+
+
+def room_taken(project: Project) -> int:
+    """Bytes of all pictures that are set aside."""
+    return sum(s.path.stat().st_size for s in set_aside_list(project) if s.path.is_file())
 
 
 def settle(project: Project) -> None:

@@ -28,6 +28,14 @@ from studio.dataset.items import (
 from studio.dataset.lists import CaptionLists, is_list
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder; False for what cannot be a path."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def gather(sources: Iterable[Path], leave_out: Iterable[Path] = ()) -> Gathered:
     """Look through files, folders (with everything below) and ZIP archives, without reading any picture.
 
@@ -37,17 +45,17 @@ def gather(sources: Iterable[Path], leave_out: Iterable[Path] = ()) -> Gathered:
     found = Gathered()
     for source in sources:
         source = Path(source).expanduser()
-        if source.is_dir():
-            _folder(found, source, own)
-        elif source.is_file():
-            _file(found, source)
-        else:
+        if not is_there(source):
             found.refuse(
-                str(source),
+                str(source)[:200],
                 "not-found",
                 "There is no file or folder of this name.",
                 "Check the spelling, or drag it into the window.",
             )
+        elif source.is_dir():
+            _folder(found, source, own)
+        elif source.is_file():
+            _file(found, source)
     return found
 
 

@@ -14,6 +14,7 @@ from studio.dataset.incoming import check_address, drop, import_url, incoming_di
 from studio.dataset.intake import import_pictures
 from studio.dataset.lettering import read_writing
 from studio.dataset.scan import scan
+from studio.dataset.sources import is_there
 from studio.errors import InputError
 from studio.jobs.launch import launch_call, relaunch
 from studio.project import open_project
@@ -33,13 +34,14 @@ def start_import(project: Project, sources: Iterable[Path]) -> Job:
 
     Raises InputError when no source exists, EnvironmentalError when the job cannot be started.
     """
-    paths = [Path(s).expanduser().resolve() for s in sources]
-    if not any(p.exists() for p in paths):
+    paths = [Path(s).expanduser() for s in sources]
+    if not any(is_there(p) for p in paths):
         raise InputError(
-            f"There is nothing at '{paths[0] if paths else ''}'.",
+            f"There is nothing at '{str(paths[0])[:200] if paths else ''}'.",
             "The file or folder was moved, or its name is spelled differently.",
             "Give the path of a folder, a ZIP or pictures that exist.",
         )
+    paths = [p.resolve() for p in paths if is_there(p)]
     name = paths[0].name if len(paths) == 1 else f"{len(paths)} sources"
     return _start(project, "import", f"Import of {name}", "import_job", {"sources": [str(p) for p in paths]})
 

@@ -24,6 +24,8 @@ from studio.shelf import SAMPLE_NAME, SAMPLE_PRESET, SAMPLE_TRIGGER
 from studio.workspace import shipped
 
 NOTE = "demo.json"
+USUAL_WEIGHT = 0.7
+"""Registered when the verdict does not know; the middle of the seed's weights. The demo says that it was not measured."""
 
 
 class Stopped(Exception):
@@ -303,7 +305,7 @@ class Demo:
         return reply.data
 
     def register(self) -> dict[str, Any]:
-        """Register with the weight of the verdict; the best guess when measuring could not tell."""
+        """Register with the weight of the verdict; when it does not know, with a usual one, and say so."""
         from studio.evaluation.grid import get_grid
         from studio.library.register import list_library, propose_good_for, register
 
@@ -311,17 +313,33 @@ class Demo:
         if entry is None:
             grid = get_grid(self.project)
             verdict = grid.verdict
-            known = verdict is not None and verdict.weight is not None
+            weight = verdict.weight if verdict is not None else None
+            doubt = ""
+            if weight is None:
+                weight = USUAL_WEIGHT
+                doubt = (
+                    f"The verdict does not know which weight is best. {weight:g} is only a usual start, not a measured weight: "
+                    "look at the contact sheet and rate some pictures."
+                )
+            elif verdict is not None and verdict.state != "found":
+                doubt = f"{verdict.headline} {weight:g} is the best of the weights that were drawn, not a good one."
+            if doubt:
+                self.out.paragraph(doubt, "", "bold yellow")
             entry = register(
                 self.project,
                 grid,
-                weight=None if known else 0.7,
+                weight=weight,
                 good_for=propose_good_for(self.project, grid),
-                notes="" if known else "The verdict did not know; 0.7 is a usual start.",
+                notes=doubt,
                 on_clash="version",
             )
         library.show_entry(self.ctx, entry)
-        return {"library": entry.slug, "file": str(entry.file(self.ctx.workspace)), "weight": entry.weight}
+        return {
+            "library": entry.slug,
+            "file": str(entry.file(self.ctx.workspace)),
+            "weight": entry.weight,
+            "doubt": entry.notes,
+        }
 
 
 def start(ctx: Context, fresh: bool, preset: str | None) -> Demo:

@@ -11,13 +11,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from studio import files
-from studio.errors import BusyError, InputError, NotFoundError
+from studio.errors import BusyError, InputError, NotFoundError, StudioError
 from studio.evaluation.plan import GridCost, choose_checkpoints, grid_cost, grid_lora, plan_grid
 from studio.evaluation.registry import get_renderer
 from studio.evaluation.review import Review
@@ -98,7 +99,18 @@ class Grid:
     @property
     def review(self) -> Review:
         """The person's ratings, tags and notes."""
-        return Review(self.folder / "review.json")
+        return Review(self.folder / "review.json", self._record)
+
+    def _record(self) -> None:
+        """Let the report and the project's record say what the ratings say now. A disk that refuses costs no rating."""
+        from studio.evaluation.report import (
+            record,
+            write_report,
+        )  # it describes grids, so it imports this module
+
+        with suppress(OSError, StudioError):
+            write_report(self)
+            record(self)
 
     def cells(self) -> list[Cell]:
         """All cells in reading order (checkpoint, seed, prompt, weight), each with its picture when it is there."""
@@ -164,7 +176,7 @@ def start_grid(project: Project, spec: GridSpec) -> Job:
         folder,
         JobSpec(
             kind="grid",
-            title=f"Grid of {len(plan_cells(spec))} pictures",
+            title=f"Grid of {len({c.hash for c in plan_cells(spec)})} pictures",
             command=renderer.command(folder),
             project=project.slug,
         ),

@@ -18,8 +18,8 @@ What is measured, at each weight, always as the difference to the base cell of t
             and base cell after the mean over prompts is taken from each, for outline and for content, the better of the two
             (a style changes what a photograph network sees; a new pose changes outlines). 1 at the base; it falls when subjects
             are lost or all prompts give the same picture. Needs three prompts. For a character or an object, whose prompts
-            differ in their scenes, colours count as a third way, and what happens to prompts without the trigger word (cosine of
-            content with the base cell) counts too: the lower of the two.
+            differ in their scenes, colours count as a third way, and what happens to prompts without the trigger word (cosine with
+            the base cell of content times that of outline) counts too: the lower of the two.
 - fault:    how far clipping, flatness, contrast and saturation lie outside of what base cells and training
             pictures show, 0 to 1.
 - leak:     nearness of the prompt without the trigger word, as a share of that of the prompts with it.
@@ -222,8 +222,11 @@ def measure(
                 per_cell[checkpoint, cell.hash]["kept"] = _round(value)
         if kind != "style":
             for cell in (c for c in group if c.family == "no_trigger"):
-                pair = unit(pictures.content[[rows[cell.hash], base_of[cell.prompt, cell.seed]]])
-                per_cell[checkpoint, cell.hash]["kept"] = _round(pair[0] @ pair[1])
+                pair = [rows[cell.hash], base_of[cell.prompt, cell.seed]]
+                alike = [
+                    np.prod(unit(view[pair]), axis=0).sum() for view in (pictures.content, pictures.outline)
+                ]
+                per_cell[checkpoint, cell.hash]["kept"] = _round(alike[0] * alike[1])
         weights.append(_summary(checkpoint, weight, group, per_cell))
     return {
         "version": 2,

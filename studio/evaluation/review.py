@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,13 @@ class CellReview:
 
 @dataclass
 class Review:
-    """The review in a grid's `review.json`. Every change is on the disk before the call returns; two tabs may write."""
+    """The review in a grid's `review.json`. Every change is on the disk before the call returns; two tabs may write.
+
+    changed: called after each change, outside of the lock.
+    """
 
     path: Path
+    changed: Callable[[], None] = lambda: None
     _lock: FileLock = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +84,9 @@ class Review:
             )
         with self._held():
             tags = [t for t in self.get(cell_hash).tags if t != tag]
-            return self._change(cell_hash, tags=(*tags, tag) if on else tuple(tags))
+            said = self._store(cell_hash, tags=(*tags, tag) if on else tuple(tags))
+        self.changed()
+        return said
 
     def note(self, cell_hash: str, text: str) -> CellReview:
         """Write a note on a cell; empty text removes it."""
@@ -95,6 +101,7 @@ class Review:
         """Store the person's own words on the whole grid."""
         with self._held():
             files.write_json(self.path, {**self._read(), "note": text.strip()[:5000]})
+        self.changed()
 
     def ratings_by_weight(self, cells: Iterable[Cell]) -> dict[tuple[str, float], list[int]]:
         """(checkpoint, weight) -> the ratings given to its cells."""
@@ -127,6 +134,11 @@ class Review:
         }
 
     def _change(self, cell_hash: str, **values: Any) -> CellReview:
+        said = self._store(cell_hash, **values)
+        self.changed()
+        return said
+
+    def _store(self, cell_hash: str, **values: Any) -> CellReview:
         with self._held():
             content = self._read()
             old = _parse(content["cells"].get(cell_hash, {}))

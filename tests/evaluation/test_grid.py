@@ -88,6 +88,12 @@ def test_a_grid_from_start_to_verdict(
     assert "| bluprnt, dog | 0.5, style | 1 | 4 | a \\| b |" in report_text(grid)
     told = (project.records_dir / "evaluation.md").read_text(encoding="utf-8")
     assert f"![Contact sheet](../grids/{grid.id}/sheet.png)" in told
+    assert "| 4 | a \\| b |" in told, "the record follows the ratings, without a registration"
+    (project.records_dir / "evaluation.md").unlink()
+    (project.records_dir / "evaluation.md").mkdir()
+    grid.review.rate(first.hash, 5)
+    assert grid.review.get(first.hash).rating == 5, "a record that cannot be written costs no rating"
+    (project.records_dir / "evaluation.md").rmdir()
 
     kinds = [e["type"] for e in job.events()[0]]
     assert kinds.count("cell") == 12 and kinds.count("verdict") == 1

@@ -184,9 +184,8 @@ def test_an_object_may_change_everything_but_the_scene_and_what_it_was_not_asked
                 share = ground_left if weight else 1
                 colours.append(share * grounds[i] + (1 - share) * grounds[0])
         rows = {c.hash: i for i, c in enumerate(cells)}
-        pictures = Pictures(
-            np.array(content), np.array(colours), chance.normal(size=(10, 24)), np.full((10, 5), 0.3)
-        )
+        outline = np.vstack([*(r for _ in range(2) for r in (chance.normal(size=(4, 24)), np.ones((1, 24))))])
+        pictures = Pictures(np.array(content), np.array(colours), outline, np.full((10, 5), 0.3))
         train = Pictures(
             things[1, 0] + chance.normal(size=(6, 48)) * 0.1,
             grounds[:6],

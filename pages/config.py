@@ -10,7 +10,7 @@ from pages.parts.context import advanced, require_project
 from pages.parts.form import knob_widget, shown
 from pages.parts.nav import PAGES, link
 from pages.parts.next import what_next
-from pages.parts.page import caught, page, show_error
+from pages.parts.page import caught, page, show_error, start_at_top
 from studio import choices, gates, guides, models, presets
 from studio.errors import InputError, StudioError
 from studio.files import human_size
@@ -107,8 +107,7 @@ def store(project: Project, values: dict[str, Any]) -> None:
 
 def field(project: Project, knob: Knob, value: Any, changed: dict[str, Any], *, sentence: bool) -> None:
     """One setting; what was typed goes into `changed` when it differs from the disk."""
-    label = knob.title if knob.unit and knob.unit in knob.title.lower() else None
-    typed = knob_widget(knob, value, key=f"set_{project.slug}_{knob.name}", label=label)
+    typed = knob_widget(knob, value, key=f"set_{project.slug}_{knob.name}")
     if sentence:
         meaning = knob.choices.get(str(value), "")
         st.caption(first_sentence(f"{meaning[0].upper()}{meaning[1:]}" if meaning else knob.help))
@@ -123,10 +122,16 @@ def easy(project: Project, settings: TrainingSettings) -> None:
     preset_cards(project, settings)
     st.space("small")
     changed: dict[str, Any] = {}
+    asked = choices.easy_knobs(settings.backend == "replicate")
     with st.grid(2, min_column_width=260):
-        for knob in choices.easy_knobs():
+        for knob in asked:
+            if knob.kind != "choice":
+                with st.container(gap="xsmall"):
+                    field(project, knob, getattr(settings, knob.name), changed, sentence=True)
+    for knob in asked:  # a choice says what it means, which needs the whole width
+        if knob.kind == "choice":
             with st.container(gap="xsmall"):
-                field(project, knob, getattr(settings, knob.name), changed, sentence=True)
+                field(project, knob, getattr(settings, knob.name), changed, sentence=False)
     apply(project, changed)
 
 
@@ -173,8 +178,10 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
 def advanced_row(project: Project, choice: choices.Choice, changed: dict[str, Any]) -> None:
     """A setting in Advanced: the field, what it does, and the way back."""
     knob = choice.knob
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key=f"row_{knob.name}"):
-        with st.container(width=280):
+    beside = knob.kind not in ("choice", "lines", "text")  # what is long takes the whole width
+    with st.container(horizontal=beside, vertical_alignment="center", gap="medium" if beside else "xsmall",
+                      key=f"row_{knob.name}"):  # fmt: skip
+        with st.container(width=280 if beside else "stretch"):
             field(project, knob, choice.value, changed, sentence=False)
         with st.container(width="stretch", gap="xxsmall"):
             usual = f" Usually {knob.range_words.rpartition('usually ')[2]}." if knob.safe else ""
@@ -188,6 +195,12 @@ def advanced_row(project: Project, choice: choices.Choice, changed: dict[str, An
                     on_click=choices.reset,
                     args=(project, [knob.name]),
                 )
+
+
+def to_review() -> None:
+    """Go on to the list of all choices, from its first line."""
+    st.session_state["config_view"] = "review"
+    start_at_top()
 
 
 def apply(project: Project, changed: dict[str, Any]) -> None:
@@ -249,7 +262,7 @@ with page(PAGES["config"].title, PAGES["config"].about, project=project, step="c
     else:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button("Review and confirm", key="to_review", type="primary", icon=":material/fact_check:",
-                      on_click=st.session_state.__setitem__, args=("config_view", "review"))  # fmt: skip
+                      on_click=to_review)  # fmt: skip
             if st.button("Save as preset", key="save_preset", icon=":material/bookmark_add:"):
                 save_preset(project)
         what_next(

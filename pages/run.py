@@ -84,6 +84,12 @@ def told_so_far(run: Run) -> Metrics:
     return metrics
 
 
+def cost_so_far(job: Job) -> str:
+    """What a run on rented computers has cost; "" for one on this computer."""
+    told = job.progress.extra.get("cost_words")
+    return str(told).replace("$", "\\$") if told else ""
+
+
 def figures(run: Run, metrics: Metrics) -> None:
     """Step, epoch, loss, time and memory in a row."""
     job = run.job
@@ -97,9 +103,10 @@ def figures(run: Run, metrics: Metrics) -> None:
         st.metric("Epoch", f"{metrics.epoch} of {epochs}", border=True, height="stretch")
         if line:
             first = sum(metrics.losses[:10]) / len(metrics.losses[:10])
-            change = f"{(line[-1] / first - 1) * 100:+.0f} %" if first else None
-            st.metric("Loss now", f"{line[-1]:.3f}", change, delta_color="off", border=True, height="stretch",
-                      delta_description=f"from {first:.2f}",
+            # Within the first steps both means are over the same ones, and a change would say nothing.
+            percent = round((line[-1] / first - 1) * 100) if first and len(metrics.losses) > 10 else 0
+            st.metric("Loss now", f"{line[-1]:.3f}", f"{percent:+d} %" if percent else None, delta_color="off", border=True,
+                      height="stretch", delta_description=f"from {first:.2f}" if percent else None,
                       help=f"It began at {first:.3f}. A mean over one epoch, because single steps jump.")  # fmt: skip
         else:
             st.metric("Loss now", "not yet", border=True, height="stretch")
@@ -110,6 +117,11 @@ def figures(run: Run, metrics: Metrics) -> None:
         else:
             seconds = compare.outcome(run, metrics).seconds or spent
             st.metric("Took", human_time(seconds) if seconds else "unknown", border=True, height="stretch")
+        cost = cost_so_far(job)
+        if cost:
+            st.metric("Cost so far" if alive else "Cost", cost, border=True, height="stretch", help="Running time at "
+                      "Replicate's price; the bill is theirs.")  # fmt: skip
+            return
         where = "Graphics memory" if metrics.device.startswith("cuda") else "Memory"
         st.metric(
             where, human_size(metrics.memory) if metrics.memory else "not yet", border=True, height="stretch"
@@ -266,7 +278,7 @@ def came_out(run: Run, checkpoints: list[Checkpoint]) -> None:
                     "Download", c.path.read_bytes, file_name=c.path.name, key=f"get_{run.id}_{c.path.name}",
                     mime="application/octet-stream", on_click="ignore", icon=":material/download:", type="tertiary",
                 )  # fmt: skip
-        st.code(str(checkpoints[-1].path), language=None)
+        st.code(str(checkpoints[-1].path), language=None, wrap_lines=True)
 
 
 def against_previous(run: Run, runs: list[Run]) -> None:

@@ -7,15 +7,15 @@ import streamlit as st
 from pages.parts.context import workspace
 from pages.parts.nav import PAGES, link
 from pages.parts.page import caught, page, show_error
-from studio import choices, environment, files, models
+from studio import choices, environment, files, models, secrets
 from studio.errors import StudioError
 from studio.evaluation.registry import renderers
 from studio.files import human_size
 from studio.machine import Machine, detect, disk_free
 from studio.models import BaseModelEntry
-from studio.training.registry import backends
+from studio.training.registry import backends, get_backend
 
-FAMILY_WORDS = {"pocket": "the pocket model", "sd15": "SD1.5", "sdxl": "SDXL"}
+FAMILY_WORDS = {"pocket": "the pocket model", "sd15": "SD1.5", "sdxl": "SDXL", "sd35": "SD3.5", "flux": "FLUX"}
 ABILITY = {
     "well": ":green[:material/check:]",
     "tight": ":orange[:material/compress:]",
@@ -54,6 +54,20 @@ def this_computer(machine: Machine) -> None:
             )
 
 
+def replicate_card(title: str) -> None:
+    """Replicate: whether its token is set and where, never the token; else the one step that is missing."""
+    is_set, where = secrets.secret_state(workspace(), secrets.REPLICATE)
+    with st.container(border=True, height="stretch", gap="xsmall", key="replicate_card"):
+        st.markdown(f"**{title}** {':green-badge[token set]' if is_set else ':orange-badge[needs one step]'}")
+        st.markdown("Trains Stable Diffusion 3.5 Large and FLUX on rented computers. You see the cost before you start.")
+        if is_set:
+            st.caption(f"The token comes from: {where}. The environment gate asks Replicate whether it is taken.")
+            return
+        st.markdown("Make a token at replicate.com/account/api-tokens and put it into a file of your workspace:")
+        st.code(f"[cloud]\n{secrets.REPLICATE} = \"r8_...\"", language="toml")
+        st.caption(f"File: {workspace().root / '.streamlit' / 'secrets.toml'}. An environment variable of that name works too.")
+
+
 def engines(machine: Machine) -> None:
     """What trains and what draws; each ready, or with the one thing that is missing."""
     st.subheader("Engines", anchor=False)
@@ -62,6 +76,9 @@ def engines(machine: Machine) -> None:
         rows = [(b.title, b.families, "Trains") for b in backends()]
         rows += [(r.title, r.families, "Draws grids and samples for") for r in renderers()]
         for title, families, does in rows:
+            if title == get_backend("replicate").title:
+                replicate_card(title)
+                continue
             with st.container(border=True, height="stretch", gap="xsmall"):
                 state = ":red-badge[not ready]" if missing else ":green-badge[ready]"
                 st.markdown(f"**{title}** {state}")
@@ -93,9 +110,9 @@ def model_card(entry: BaseModelEntry) -> None:
                    f"Licence: {entry.licence}")  # fmt: skip
         if place is None and entry.source:
             st.caption(f"Get it from {entry.source}. Then add its path below, or put the file into:")
-            st.code(str(ws.models_dir), language=None)
+            st.code(str(ws.models_dir), language=None, wrap_lines=True)
         elif entry.path is not None:
-            st.code(str(entry.path), language=None)
+            st.code(str(entry.path), language=None, wrap_lines=True)
             st.button("Take off the list", key=f"forget_{entry.id}", type="tertiary", icon=":material/remove:", on_click=forget,
                       args=(entry.id,), help="The file itself stays where it is.")  # fmt: skip
 
@@ -173,7 +190,7 @@ def storage() -> None:
         "Everything you make lies in one folder. Copy it and you have it all, except base models that you "
         "keep elsewhere."
     )
-    st.code(str(ws.root), language=None)
+    st.code(str(ws.root), language=None, wrap_lines=True)
     sizes = {
         words: size_of(str(ws.root / name)) for name, words in PARTS.items() if (ws.root / name).is_dir()
     }

@@ -51,9 +51,14 @@ class Choice:
     origin: Origin
 
 
-def easy_knobs() -> list[Knob]:
-    """The settings that Easy mode asks for."""
-    return [k for k in knobs().values() if k.level == "basic" and k.name not in ANSWERED]
+RENTED_ASKS = ("cloud_destination", "cloud_create", "cloud_spending_limit")
+
+
+def easy_knobs(rented: bool = False) -> list[Knob]:
+    """The settings that Easy mode asks for. rented: also what a run on rented computers needs to know."""
+    known = knobs()
+    asked = [k for k in known.values() if k.level == "basic" and k.name not in ANSWERED]
+    return asked + [known[n] for n in RENTED_ASKS] if rented else asked
 
 
 def entry_of(project: Project) -> BaseModelEntry:

@@ -11,6 +11,7 @@ from studio.files import human_size, human_time
 from studio.machine import detect
 from studio.project import Project
 from studio.settings import TrainingSettings
+from studio.training.replicate import cost_words
 
 
 def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
@@ -46,6 +47,13 @@ def beside(project: Project, settings: TrainingSettings) -> None:
     st.markdown(
         f":material/steps: **Steps**  \n{plan.total_steps} in {plan.epochs} epochs of {plan.steps_per_epoch}"
     )
+    cost = cost_words(settings, choices.entry_of(project).family, plan.total_steps)
+    if cost:
+        shown = upper_first(cost).replace("$", "\\$")  # else two of them would set what is between as a formula
+        st.markdown(f":material/payments: **Cost on Replicate**  \n{shown}")
+        st.caption("A forecast. Nothing is spent before all four gates pass and you start the run.")
+        gate_badge(project, "config")
+        return
     where = "Graphics memory" if machine.gpus else "Memory"
     st.markdown(f":material/memory: **{where}** :small[:gray[{told.basis}]]")
     memory_bar(told, machine.memory_bytes)

@@ -50,11 +50,15 @@ def figures(gate: str, facts: dict[str, Any]) -> str:
     if gate == "dataset" and facts.get("pictures") is not None:
         return f"{facts['pictures']} pictures"
     if gate == "config" and facts.get("steps") is not None:
+        if not facts["memory_bytes"]:
+            return f"{facts['steps']} steps on a rented computer"
         return f"{facts['steps']} steps · about {human_size(facts['memory_bytes'])} of memory · {human_size(facts['disk_bytes'])} on disk"
     if gate == "environment" and facts.get("computer"):
         torch = f" · PyTorch {facts['torch']}" if facts.get("torch") else ""
         return f"{facts['computer'].rstrip('.')}{torch}"
     if gate == "dry_run" and facts.get("seconds_per_step") is not None:
+        if facts.get("cost_words"):
+            return f"everything but the paid request · {facts['cost_words']}".replace("$", "\\$")
         words = f"{facts.get('steps_run', 4)} real steps · {facts['seconds_per_step']:.2f} s each"
         return words + (
             f" · the run will take about {human_time(facts['forecast_seconds'])}"

@@ -15,6 +15,8 @@ from studio.errors import InputError
 from studio.findings import Finding, blocking, by_harm, summary
 from studio.models import BaseModelEntry, get_model, model_fingerprint
 from studio.project import Project
+from studio.secrets import REPLICATE, secret_state
+from studio.training.registry import is_rented
 
 GateName = Literal["dataset", "config", "environment", "dry_run"]
 GATES: tuple[GateName, ...] = ("dataset", "config", "environment", "dry_run")
@@ -122,6 +124,9 @@ def current_fingerprint(project: Project, gate: GateName) -> str:
         project.settings.backend,
         _model_mark(project, entry),
     ]
+    if is_rented(project.settings.backend):  # gate 3 looks at the token and the destination instead
+        here += [secret_state(project.workspace, REPLICATE)[0]]
+        here += [v for k, v in settings.items() if k.startswith("cloud_")]
     if gate == "environment":
         return files.fingerprint(here)
     return files.fingerprint([dataset, settings, here])

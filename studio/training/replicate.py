@@ -21,7 +21,7 @@ from studio.findings import Finding
 from studio.machine import Machine
 from studio.models import BaseModelEntry
 from studio.replicate.api import Api
-from studio.replicate.checks import check_destination, check_values
+from studio.replicate.checks import check_destination, check_values, forecast_of
 from studio.replicate.config import Config, resolve
 from studio.replicate.trainers import catalogue
 from studio.settings import TrainingSettings
@@ -168,6 +168,15 @@ def config_of(
     if settings.cloud_version:
         told["version"] = settings.cloud_version
     return resolve(told, {}, {})
+
+
+def cost_words(settings: TrainingSettings, family: str, steps: int) -> str:
+    """What a run on Replicate will cost, as a range with the price's date; "" for other backends."""
+    if settings.backend != ReplicateBackend.id or catalogue().for_family(family) is None or not steps:
+        return ""
+    config, _ = config_of(settings, family, trigger="mxqword", steps=steps)
+    told = forecast_of(config)
+    return told.words if told else ""
 
 
 def as_yaml(config: Config) -> str:

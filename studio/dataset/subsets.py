@@ -13,6 +13,7 @@ class; trainers' users report both better faces and pictures that pull the subje
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,14 +96,46 @@ def times_shown(subsets: Sequence[Subset]) -> dict[str, int]:
     return shown | extra
 
 
+@dataclass(frozen=True)
+class BucketSteps:
+    """One bucket of an epoch.
+
+    names:   its pictures that are shown, regularisation pictures among them.
+    shown:   how often they are shown in all.   batches: batches that makes.
+    last:    pictures in the last batch; fewer than the batch size when it is not full.
+    """
+
+    width: int
+    height: int
+    names: tuple[str, ...]
+    shown: int
+    batches: int
+    last: int
+
+
+def bucket_steps(project: Project, seen: Scan, settings: TrainingSettings) -> list[BucketSteps]:
+    """The buckets of an epoch with their batches, smallest bucket first; [] when no picture teaches.
+
+    A batch never mixes buckets, so each bucket with a remainder has a batch that is not full.
+    """
+    readable = {p.name: p for p in seen.readable}
+    times = times_shown(project_subsets(project, settings, readable))
+    found: dict[tuple[int, int], list[str]] = {}
+    for name in sorted(times):
+        bucket = place(readable[name].width, readable[name].height, settings).bucket
+        found.setdefault(bucket, []).append(name)
+    told = []
+    for (width, height), names in sorted(found.items()):
+        shown, size = sum(times[n] for n in names), settings.batch_size
+        told.append(
+            BucketSteps(width, height, tuple(names), shown, -(-shown // size), (shown - 1) % size + 1)
+        )
+    return told
+
+
 def shown_per_bucket(project: Project, seen: Scan, settings: TrainingSettings) -> list[int]:
     """Pictures shown in an epoch in each bucket, repeats and regularisation included; [] when none teaches."""
-    readable = {p.name: p for p in seen.readable}
-    counts: dict[tuple[int, int], int] = {}
-    for name, times in times_shown(project_subsets(project, settings, readable)).items():
-        bucket = place(readable[name].width, readable[name].height, settings).bucket
-        counts[bucket] = counts.get(bucket, 0) + times
-    return [counts[b] for b in sorted(counts)]
+    return [b.shown for b in bucket_steps(project, seen, settings)]
 
 
 def teaching_count(project: Project) -> int:
@@ -218,3 +251,24 @@ def subset_findings(
 def _text(captions: Mapping[str, Caption], name: str) -> str:
     caption = captions.get(name)
     return caption.text if caption else ""
+
+
+REGULARISATION = (
+    "Regularisation pictures show other things of the same class, such as other women or other dogs, as the base model "
+    "itself draws them. They are trained along without the trigger word, so that the class stays what it was.",
+    "An epoch shows as many of them as training pictures, repeats counted. More are not used, fewer are shown again. "
+    "They make an epoch twice as long.",
+    "Whether they help is contested. The method that brought them needs them for subjects learned by a whole model; "
+    "for LoRAs some report better faces, others that they pull the result away. For a style they are rarely used. "
+    "Try without first; if you use them, a weight of 0.2 to 0.3 is gentler.",
+    "They must not show what you teach. Best are pictures that the base model drew for the word of the class.",
+)
+"""What they are, how many count, whether they help, which are good: in words, for the app and the command line."""
+
+
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """Names that a pattern such as `reg_*.png` fits; `*` stands for anything, `?` for one character."""
+    from fnmatch import translate
+
+    fits = re.compile(translate(pattern.strip()), re.IGNORECASE).match
+    return [n for n in names if fits(n)]

@@ -7,6 +7,7 @@ from studio.cli.commands import (
     autocaption,
     captions,
     config,
+    curation,
     dataset,
     demo,
     doctor,
@@ -25,6 +26,7 @@ from studio.cli.spec import Command
 COMMANDS: tuple[Command, ...] = (
     *projects.COMMANDS,
     *dataset.COMMANDS,
+    *curation.COMMANDS,
     *captions.COMMANDS,
     *autocaption.COMMANDS,
     *export.COMMANDS,

@@ -73,6 +73,8 @@ class Server:
     refuses: tuple[str, ...] = ()
     answer: Any = None
     wait: float = 0.0
+    now: int = 0
+    most_at_once: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def good(self, n: int) -> Any:
@@ -150,6 +152,8 @@ def openai_server(**options: Any) -> Iterator[Server]:
                 opened = [Image.open(io.BytesIO(p)) for p in pictures]
                 state.asked.append(Asked(self.path, body, opened, pictures, headers, time.monotonic()))
                 n = len(state.asked)
+                state.now += 1
+                state.most_at_once = max(state.most_at_once, state.now)
                 scripted = state.script.pop(0) if state.script else None
             time.sleep(state.wait)
             self._send(

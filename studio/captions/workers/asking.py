@@ -15,6 +15,7 @@ from studio.captions.proposals import Answer, Ask, Proposal, Trouble
 from studio.errors import StudioError
 
 TRIES = 6
+LAST_WORDS_S = 1.0
 LONGEST_WAIT_S = 120.0
 MOST_ANSWER_BYTES = 4_000_000
 
@@ -102,9 +103,16 @@ def in_threads(
                 raise answer
             yield answer
     finally:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                todo.get_nowait()
         for _ in threads:
             with contextlib.suppress(queue.Full):
                 todo.put_nowait(None)
+        # A moment for those that are told to stop: they cancel what they asked for. Nobody waits for a slow answer.
+        until = time.monotonic() + LAST_WORDS_S
+        for t in threads:
+            t.join(max(0.0, until - time.monotonic()))
 
 
 def understood(ask: Ask, answer: str, format: Format, words: WordSettings) -> Proposal:

@@ -73,14 +73,16 @@ def small(image: Image.Image, side: int) -> Image.Image:
 
 
 def jpeg(image: Image.Image, side: int, most_bytes: int = 0) -> bytes:
-    """The picture as JPEG of at most `side` a side, without EXIF; quality 88, less where `most_bytes` asks for it."""
-    image = small(image, side)
-    for quality in (88, 75, 60, 45):
+    """The picture as JPEG of at most `side` a side, without EXIF; where `most_bytes` asks for it of less quality, then
+    smaller."""
+    data = b""
+    for quality, part in ((88, 1.0), (75, 1.0), (60, 1.0), (60, 0.75), (60, 0.5), (50, 0.35)):
         out = io.BytesIO()
-        image.save(out, "JPEG", quality=quality)
-        if not most_bytes or out.tell() <= most_bytes:
+        small(image, max(64, int(side * part))).save(out, "JPEG", quality=quality)
+        data = out.getvalue()
+        if not most_bytes or len(data) <= most_bytes:
             break
-    return out.getvalue()
+    return data
 
 
 def content_hash(path: Path) -> str:

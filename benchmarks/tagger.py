@@ -1,0 +1,249 @@
+"""Our tagger beside the one of sd-scripts: are the tags equal, and how fast is each?
+
+    python -m benchmarks.tagger --sd-scripts FOLDER --python THEIR_PYTHON --pictures FOLDER [--pictures FOLDER ...]
+                                [--count 40] [--batch 4] [--json]
+
+Both run in a process of their own over the same pictures with the same ONNX models (stand-ins with the interface of the
+WD taggers: one that only averages, so that reading pictures is what counts, and one of convolutions, where the model
+counts). Each is run over few and over all pictures: the difference is the time for the pictures themselves, told apart
+from the start. The photographs are joined by derived ones: transparent, CMYK, grey, 16 bits, palette, turned by EXIF.
+
+Tags are compared picture by picture. For pictures turned by EXIF and with 16 bits ours differ on purpose: we tag what a
+viewer shows; sd-scripts tags pixels as they lie in the file, and cuts 16 bits off at white. Characters are left out:
+sd-scripts at 48d368fa ends with an UnboundLocalError when a character's tag passes its threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+SIDE = 448
+GENERAL, NO_CHARACTERS = "0.35", "1.1"
+FEW = 4
+ON_PURPOSE = ("exif", "16bit")
+
+
+def stand_in(folder: Path, *, heavy: bool) -> Path:
+    """A tagger with 240 tags. Light: the average of each of 7 x 7 tiles decides; heavy: convolutions before it."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    chance = np.random.default_rng(7)
+    names = (
+        [(n, 9) for n in ("general", "sensitive", "questionable", "explicit")]
+        + [(f"general_tag_{i}", 0) for i in range(196)]
+        + [(f"person_{i}_(series)", 4) for i in range(40)]
+    )
+    nodes = [
+        helper.make_node("Transpose", ["input"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Mul", ["nchw", "scale"], ["x0"]),
+    ]
+    weights: dict[str, Any] = {"scale": np.array(1 / 255, np.float32)}
+    channels, last = 3, "x0"
+    for n, wide in enumerate((24, 48, 96, 192, 192, 192) if heavy else ()):
+        stride = 2 if n < 4 else 1
+        weights[f"w{n}"] = (
+            chance.standard_normal((wide, channels, 3, 3)) * np.sqrt(2 / (channels * 9))
+        ).astype(np.float32)
+        nodes.append(
+            helper.make_node("Conv", [last, f"w{n}"], [f"c{n}"], strides=[stride] * 2, pads=[1, 1, 1, 1])
+        )
+        nodes.append(helper.make_node("Relu", [f"c{n}"], [f"x{n + 1}"]))
+        channels, last = wide, f"x{n + 1}"
+    tile = 64 if not heavy else 4
+    nodes.append(
+        helper.make_node("AveragePool", [last], ["tiles"], kernel_shape=[tile] * 2, strides=[tile] * 2)
+    )
+    nodes.append(helper.make_node("Flatten", ["tiles"], ["flat"]))
+    size = channels * 49
+    weights["w"] = (chance.standard_normal((size, len(names))) * (8 / np.sqrt(size))).astype(np.float32)
+    weights["b"] = chance.uniform(-4, 0, len(names)).astype(np.float32)
+    nodes += [
+        helper.make_node("MatMul", ["flat", "w"], ["product"]),
+        helper.make_node("Add", ["product", "b"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "standin",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", len(names)])],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(folder / "model.onnx"))
+    lines = ["tag_id,name,category,count", *(f"{i},{n},{c},{1000 - i}" for i, (n, c) in enumerate(names))]
+    (folder / "selected_tags.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def photographs(sources: Sequence[Path], target: Path, count: int) -> list[str]:
+    """Copies of `count` pictures, and derived ones of each awkward kind."""
+    target.mkdir(parents=True)
+    found = sorted(
+        p for s in sources for p in s.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+    )
+    for n, path in enumerate(found[:count]):
+        shutil.copy(path, target / f"{n:03}_{path.stem}{path.suffix.lower()}")
+    first = Image.open(found[0]).convert("RGB")
+    first.thumbnail((1600, 1600))
+    alpha = first.convert("RGBA")
+    alpha.putalpha(Image.linear_gradient("L").resize(first.size))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    alpha.save(target / "900_transparent.png")
+    first.convert("CMYK").save(target / "901_cmyk.jpg")
+    first.convert("L").save(target / "902_grey.jpg")
+    first.convert("P", palette=Image.Palette.ADAPTIVE).save(target / "903_palette.png")
+    first.resize((300, 200)).save(target / "904_small.png")
+    first.save(target / "905_exif.jpg", exif=exif)
+    Image.fromarray(np.asarray(first.convert("L")).astype(np.uint16) * 257).save(target / "906_16bit.png")
+    return sorted(p.name for p in target.iterdir())
+
+
+def timed(
+    command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None
+) -> tuple[float, float]:
+    """Seconds by the clock and of the processors that a command took. Raises when it fails."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def ours(model: Path, pictures: Path, out: Path, batch: int) -> tuple[float, float]:
+    return timed(
+        [sys.executable, "-m", "benchmarks.tagger", "--ours", str(model), str(pictures), str(out), str(batch)]
+    )
+
+
+def run_ours(model: Path, pictures: Path, out: Path, batch: int) -> None:
+    """What the process of ours does: the engine of the captioning job."""
+    from studio.captions.proposals import Ask, Proposal
+    from studio.captions.tagger import TaggerSettings
+    from studio.captions.taggers import check_folder
+    from studio.captions.workers.tagging import TaggingEngine
+
+    settings = TaggerSettings(model=str(model), order="model", batch=batch, character=1.0)
+    asks = [Ask(p.name, p) for p in sorted(pictures.iterdir())]
+    with TaggingEngine(check_folder(model), settings) as engine:
+        found = {
+            a.name: a.caption if isinstance(a, Proposal) else "" for a in engine.caption(asks, lambda: False)
+        }
+    out.write_text(json.dumps(found), encoding="utf-8")
+
+
+def theirs(args: argparse.Namespace, model: Path, pictures: Path, out: Path) -> tuple[float, float]:
+    command = [
+        args.python, "finetune/tag_images_by_wd14_tagger.py", str(pictures), "--onnx", "--repo_id", f"local/{model.name}",
+        "--model_dir", str(model.parent), "--batch_size", str(args.batch), "--max_data_loader_n_workers", str(args.workers),
+        "--remove_underscore", "--general_threshold", GENERAL, "--character_threshold", NO_CHARACTERS,
+        "--output_path", str(out),
+    ]  # fmt: skip
+    return timed(
+        command,
+        args.sd_scripts,
+        {**os.environ, "PYTHONPATH": os.pathsep.join([*args.path, str(args.sd_scripts)])},
+    )
+
+
+def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Both over both models."""
+    names = photographs(args.pictures, work / "all", args.count)
+    (work / "few").mkdir()
+    for name in names[:FEW]:
+        shutil.copy(work / "all" / name, work / "few" / name)
+    told: dict[str, Any] = {"pictures": len(names), "models": {}}
+    for kind in ("light", "heavy"):
+        model = stand_in(work / "models" / f"local_{kind}", heavy=kind == "heavy")
+        model_for_them = model.parent / kind  # their folder is <model_dir>/<repo id with _>
+        runs: dict[str, dict[str, tuple[float, float]]] = {"ours": {}, "theirs": {}}
+        for part in ("few", "all"):
+            runs["ours"][part] = ours(model, work / part, work / f"ours_{kind}.json", args.batch)
+            runs["theirs"][part] = theirs(args, model_for_them, work / part, work / f"theirs_{kind}.json")
+        mine = json.loads((work / f"ours_{kind}.json").read_text())
+        other = {
+            Path(k).name: v["tags"] for k, v in json.loads((work / f"theirs_{kind}.json").read_text()).items()
+        }
+        differ = {n: (mine.get(n), other.get(n)) for n in names if mine.get(n) != other.get(n)}
+        each = {
+            who: {
+                "seconds_each": round((r["all"][0] - r["few"][0]) / (len(names) - FEW), 4),
+                "cpu_each": round((r["all"][1] - r["few"][1]) / (len(names) - FEW), 4),
+                "whole_run": round(r["all"][0], 2),
+                "start": round(r["few"][0], 2),
+            }
+            for who, r in runs.items()
+        }
+        told["models"][kind] = {
+            **each,
+            "ratio_clock": round(each["theirs"]["seconds_each"] / each["ours"]["seconds_each"], 2),
+            "ratio_cpu": round(each["theirs"]["cpu_each"] / each["ours"]["cpu_each"], 2),
+            "ratio_whole_run": round(each["theirs"]["whole_run"] / each["ours"]["whole_run"], 2),
+            "equal": len(names) - len(differ),
+            "tags": sum(len(v.split(", ")) for v in mine.values()),
+            "differ_on_purpose": sorted(n for n in differ if any(k in n for k in ON_PURPOSE)),
+            "differ": {
+                n: sorted(set((m or "").split(", ")) ^ set((o or "").split(", ")))
+                for n, (m, o) in differ.items()
+                if not any(k in n for k in ON_PURPOSE)
+            },
+        }
+    return told
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--ours"]:
+        run_ours(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sd-scripts", type=Path, required=True)
+    parser.add_argument("--python", required=True, help="the Python that has sd-scripts' packages")
+    parser.add_argument("--path", action="append", default=[], help="further folders for its PYTHONPATH")
+    parser.add_argument("--pictures", type=Path, action="append", required=True)
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=2, help="its DataLoader workers")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        told = compare(args, Path(work))
+    if args.json:
+        print(json.dumps(told, indent=2))
+        return
+    for kind, r in told["models"].items():
+        print(
+            f"{kind}: ours {r['ours']['seconds_each']:.3f} s a picture, sd-scripts {r['theirs']['seconds_each']:.3f} s: {r['ratio_clock']} times"
+        )
+        print(
+            f"  processor seconds {r['ours']['cpu_each']:.3f} and {r['theirs']['cpu_each']:.3f}: {r['ratio_cpu']} times"
+        )
+        print(
+            f"  whole run {r['ours']['whole_run']} s and {r['theirs']['whole_run']} s: {r['ratio_whole_run']} times"
+        )
+        print(
+            f"  equal captions: {r['equal']} of {told['pictures']} ({r['tags']} tags); on purpose not: {r['differ_on_purpose']}; else: {r['differ']}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -21,6 +21,7 @@ from studio.evaluation.grid import (
     resume_grid,
     start_grid,
 )
+from studio.evaluation.plan import with_weight
 from studio.evaluation.prompts import own_prompts
 from studio.files import human_time
 from studio.guidance import count_words
@@ -115,8 +116,9 @@ def plan(project: Project, run: Run) -> None:
         start_grid(project, spec)
         open_grid(spec.id, run.id)
         st.rerun()
+    once = " At weight 0 all checkpoints share a picture." if len(spec.lora_files) > 1 else ""
     st.caption(f"{count_words(len(spec.lora_files), 'checkpoint')} × {len(spec.weights)} weights × "
-               f"{count_words(len(spec.prompts), 'prompt')}.{there} Time: {cost.basis}.")  # fmt: skip
+               f"{count_words(len(spec.prompts), 'prompt')}.{once}{there} Time: {cost.basis}.")  # fmt: skip
     what_next("The pictures are drawn by a job of its own; finished ones appear at once.",
               "Then the studio measures them and proposes a weight; your ratings can overrule it.")  # fmt: skip
 
@@ -153,7 +155,7 @@ def drawing(grid: Grid) -> None:
         cells = grid.cells()
         there = [c for c in cells if c.path is not None]
         newest = there[-1].checkpoint if there else labels[0]
-        st.caption(f"{newest} · {sum(c.path is not None for c in cells)} of {len(cells)} pictures")
+        st.caption(f"Shown: {newest}")
         grid_table(grid, cells, newest, grid.spec.seeds[0], rate=False, live=True)
 
     live_job(grid.job, key="grid", draw=table, every=2.0, stop_label="Stop drawing")
@@ -182,6 +184,13 @@ def to_registration() -> None:
     st.session_state["grid_view"] = "register"
 
 
+def draw_too(project: Project, grid: Grid, weight: float) -> None:
+    """The same grid with the proposed weight as a column of its own."""
+    spec = with_weight(grid.spec, weight)
+    start_grid(project, spec)
+    open_grid(spec.id, spec.run or "")
+
+
 def show(project: Project, grid: Grid) -> None:
     """A grid: verdict, pictures, comparison, curves, registration."""
     if is_running(grid.job):
@@ -192,7 +201,8 @@ def show(project: Project, grid: Grid) -> None:
     if not grid.done:
         unfinished(grid)
     if verdict is not None:
-        verdict_card(verdict, None if st.session_state["grid_view"] == "register" else to_registration)
+        verdict_card(verdict, None if st.session_state["grid_view"] == "register" else to_registration,
+                     drawn=grid.spec.weights, draw=lambda w: draw_too(project, grid, w))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control("Show", list(VIEWS), key="grid_view", format_func=VIEWS.__getitem__, required=True,
                                     persist_state="page")  # fmt: skip

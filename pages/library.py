@@ -73,7 +73,7 @@ def card(entry: LibraryEntry, *, newest: bool) -> None:
 def details(entry: LibraryEntry, file: Path) -> None:
     """Where it lies, how it was trained, how to use it elsewhere, and how to take it out."""
     st.caption("Where it lies")
-    st.code(str(file), language=None)
+    st.code(str(file), language=None, wrap_lines=True)
     st.caption("In A1111 and Forge")
     st.code(f"<lora:{entry.name}:{entry.weight:g}> {entry.trigger}", language=None)
     st.table(

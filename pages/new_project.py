@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts.context import advanced, workspace
 from pages.parts.findings import show_findings
 from pages.parts.flash import act, say
-from pages.parts.form import synced
+from pages.parts.form import synced, taken
 from pages.parts.nav import go, link
 from pages.parts.next import what_next
 from pages.parts.page import page
@@ -149,16 +149,24 @@ def named() -> None:
     """The name changed: the trigger word follows until it is chosen by hand."""
     name = st.session_state["np_name"].strip()
     answer(name=name)
+    taken("np_name", name)
     if not draft().get("own_trigger"):
         answer(trigger=suggest_trigger(name, workspace(), draft().get("base_model", "")) if name else "")
 
 
 def triggered() -> None:
-    """The trigger word was chosen by hand; emptied, it follows the name again."""
+    """The trigger word was chosen by hand. Emptied, it stays empty, so that another can be typed; it follows the name again."""
     word = st.session_state["np_trigger"].strip()
     answer(trigger=word, own_trigger=bool(word))
-    if not word:
-        named()
+    taken("np_trigger", word)
+
+
+def propose() -> None:
+    """A trigger word from the name."""
+    answer(
+        trigger=suggest_trigger(draft()["name"], workspace(), draft().get("base_model", "")),
+        own_trigger=False,
+    )
 
 
 def ask_name(known: dict[str, Any]) -> None:
@@ -187,6 +195,9 @@ def ask_name(known: dict[str, Any]) -> None:
         read = trigger_words(trigger, workspace(), known["base_model"])
         st.markdown(":green[:material/check: A good trigger word]: made up, and no everyday word"
                     + (f" ({read} by the base model)." if read else "."))  # fmt: skip
+    elif known.get("name"):
+        st.button("Propose one from the name", key="np_propose", type="tertiary", icon=":material/auto_awesome:",
+                  on_click=propose)  # fmt: skip
     synced("np_about", known.get("description", ""))
     st.text_area("What is it? (optional)", key="np_about", placeholder=f"Such as: {about}", height=80,
                  on_change=lambda: answer(description=st.session_state["np_about"].strip()))  # fmt: skip
@@ -194,8 +205,10 @@ def ask_name(known: dict[str, Any]) -> None:
     why = (
         "A name is missing."
         if not known.get("name")
+        else "A trigger word is missing."
+        if not trigger
         else "Mend the trigger word first."
-        if blocking(found) or not trigger
+        if blocking(found)
         else ""
     )
     buttons("model", "Go on", "pictures", blocked=why)

@@ -32,11 +32,22 @@ def review(project: Project, settings: TrainingSettings) -> None:
     counts = {o: sum(c.origin == o for c in listed) for o in ORIGINS}
     st.markdown(" ".join((f"{counts['yours']} of {len(listed)} settings are yours,", f"{counts['preset']} come from the preset,",
                           f"{counts['default']} are defaults.")))  # fmt: skip
-    st.table(
-        [review_row(c, first) for c, first in zip(listed, starts(listed), strict=True)],
-        border="horizontal",
-        hide_index=True,
-    )
+    decided = [c for c in listed if c.origin != "default"]
+    table(decided)
+    defaults = [c for c in listed if c.origin == "default"]
+    if defaults:
+        with st.expander(f"{len(defaults)} more, left at their defaults", key="review_defaults"):
+            table(defaults)
+
+
+def table(listed: list[choices.Choice]) -> None:
+    """Settings as rows; a group is named on its first one."""
+    if listed:
+        st.table(
+            [review_row(c, first) for c, first in zip(listed, starts(listed), strict=True)],
+            border="horizontal",
+            hide_index=True,
+        )
 
 
 def starts(listed: list[choices.Choice]) -> list[bool]:

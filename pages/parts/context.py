@@ -7,6 +7,7 @@ from typing import Literal
 import streamlit as st
 
 from pages.parts.nav import link
+from pages.parts.page import page
 from studio.errors import StudioError
 from studio.project import Project, open_project
 from studio.workspace import Workspace
@@ -66,19 +67,20 @@ def require_project() -> Project:
             st.query_params["project"] = project.slug
         return project
     slug = project_slug()
-    if slug:
-        st.warning(
-            "It may have been deleted or renamed, here or in another window.",
-            title=f"There is no project called '{slug}'",
-            icon=":material/folder_off:",
-        )
-    else:
-        st.info(
-            "This page works on a project. Choose one on the home page, or start a new one.",
-            title="No project yet",
-            icon=":material/folder_open:",
-        )
-    with st.container(horizontal=True):
-        link("home", "Go to all projects", project="")
-        link("new_project", "Start a new project", project="")
+    with page("No such project" if slug else "No project yet", "This page works on a project."):
+        if slug:
+            st.warning(
+                "It may have been deleted or renamed, here or in another window.",
+                title=f"There is no project called '{slug}'",
+                icon=":material/folder_off:",
+            )
+        else:
+            st.info(
+                "Choose one on the home page, or start a new one.",
+                title="Nothing is chosen",
+                icon=":material/folder_open:",
+            )
+        with st.container(horizontal=True):
+            link("home", "Go to all projects", project="")
+            link("new_project", "Start a new project", project="")
     st.stop()

@@ -21,6 +21,13 @@ def synced(key: str, disk_value: Any) -> None:
         st.session_state[seen] = disk_value
 
 
+def taken(key: str, disk_value: Any) -> None:
+    """Say that the disk now holds what this widget's user typed, so that `synced` does not write it back. Writing back would
+    undo letters typed meanwhile, and take away a space at the end that the disk does not keep.
+    """
+    st.session_state[f"_disk_{key}"] = disk_value
+
+
 def help_text(knob: Knob) -> str:
     """The tooltip of a knob: what it does, its range, its default."""
     parts = [knob.help]
@@ -50,7 +57,8 @@ def knob_widget(knob: Knob, value: Any, *, key: str, label: str | None = None, d
 
     The caller stores what comes back when it differs from `value`; limits and meanings come from the knob.
     """
-    title = label or (f"{knob.title} ({knob.unit})" if knob.unit else knob.title)
+    named = not knob.unit or knob.unit in knob.title.lower()  # not "Epochs (epochs)"
+    title = label or (knob.title if named else f"{knob.title} ({knob.unit})")
     common: dict[str, Any] = {"key": key, "help": help_text(knob), "disabled": disabled}
     if knob.kind == "bool":
         synced(key, bool(value))

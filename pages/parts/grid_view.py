@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from pages.parts.charts import CONFIG, weight_figure
+from pages.parts.flash import act
 from pages.parts.page import caught
 from studio.evaluation.grid import FAMILY_WORDS, Grid
 from studio.evaluation.review import FAULTS, CellReview, Review
@@ -23,8 +24,18 @@ STATES = {
 SURE = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
 
 
-def verdict_card(verdict: SweetSpot, register: Callable[[], None] | None) -> None:
-    """The verdict in one sentence; its reasons one click away. register: called to go on to registration; None: no button."""
+def verdict_card(
+    verdict: SweetSpot,
+    register: Callable[[], None] | None,
+    *,
+    drawn: Sequence[float],
+    draw: Callable[[float], None],
+) -> None:
+    """The verdict in one sentence; its reasons one click away.
+
+    register: called to go on to registration; None: no button. drawn: the weights on the grid; draw: called with the
+    proposed weight when it is none of them and the person wants to see it.
+    """
     icon, colour = STATES[verdict.state]
     known = verdict.weight is not None
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -38,6 +49,10 @@ def verdict_card(verdict: SweetSpot, register: Callable[[], None] | None) -> Non
         )
         if verdict.low is not None and verdict.high is not None and verdict.low != verdict.high:
             st.markdown(f":gray-badge[works from {verdict.low:g} to {verdict.high:g}]", width="content")
+        if known and verdict.weight not in drawn:
+            st.markdown(f":gray-badge[{verdict.weight:g} lies between two columns]", width="content")
+            st.button(f"Draw {verdict.weight:g} too", key="draw_too", type="tertiary", icon=":material/add:", on_click=act,
+                      args=(draw, verdict.weight), help="A grid with one more column. Pictures that are there are not drawn again.")  # fmt: skip
     with st.expander("Why", icon=":material/psychology_alt:", key="why"):
         st.markdown("\n".join(f"- {r}" for r in verdict.reasons))
 
@@ -69,11 +84,12 @@ def grid_table(
         {r["weight"]: r for r in verdict.per_weight} if verdict and verdict.checkpoint == checkpoint else {}
     )
     best = next((w for w, r in words.items() if r.get("sweet")), None)
+    advised = verdict.weight if verdict else None
     # One grid for head and rows, so that on a narrow screen they scroll together.
     with st.grid(1 + len(spec.weights), wrap=False, min_column_width=92, gap="small", key="cells"):
         st.markdown(":gray[Prompt]")
         for weight in spec.weights:
-            mark = " :green-badge[best]" if weight == best else ""
+            mark = f" :green-badge[{'best' if weight == advised else 'nearest'}]" if weight == best else ""
             st.markdown("**0** :small[:gray[no LoRA]]" if weight == 0 else f"**{weight:g}**{mark}")
         for prompt in spec.prompts:
             st.markdown(f"{prompt.text}  \n:small[:gray[{FAMILY_WORDS[prompt.family]}]]")
@@ -269,7 +285,7 @@ def curves(grid: Grid, checkpoint: str) -> None:
         weight_figure(rows, verdict.low if own else None, verdict.high if own else None), key="weight_curve", config=CONFIG,
         alt="Nearness to your pictures and damage, over the weight",
     )  # fmt: skip
-    st.caption("Nearness: how much of the way from the base model to your pictures was gone. Damage: what was lost of the subjects, "
+    st.caption("Nearness: how far the pictures went from the base model's towards yours, 100 % being like yours. Damage: what was lost of the subjects, "
                "or broken. Both compare the columns of one grid; they are no grades.")  # fmt: skip
     words = {r["weight"]: r["words"] for r in verdict.per_weight} if own else {}
     st.table(

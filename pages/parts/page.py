@@ -16,6 +16,7 @@ from studio.project import Project
 
 log = logging.getLogger("studio.pages")
 WIDTH = 1180
+_TOP = "_start_at_top"
 
 
 def show_error(error: StudioError) -> None:
@@ -38,6 +39,20 @@ def show_unexpected(error: BaseException) -> None:
         title="Something went wrong while drawing this page",
         icon=":material/error:",
     )
+
+
+def start_at_top() -> None:
+    """Show the page from its top after the next drawing: for a button at the end of one view that opens another."""
+    st.session_state[_TOP] = True
+
+
+def _scroll() -> None:
+    if st.session_state.pop(_TOP, False):
+        # Streamlit keeps the place where the page was scrolled to, and has no call to change it.
+        st.html(
+            "<script>document.querySelector('[data-testid=\"stMain\"]')?.scrollTo({top: 0});</script>",
+            unsafe_allow_javascript=True,
+        )
 
 
 @contextmanager
@@ -75,5 +90,6 @@ def page(
             except Exception as e:  # noqa: BLE001  the page itself may still work without its bar
                 show_unexpected(e)
         show_flash(title)
+        _scroll()
         st.space("small")
         yield

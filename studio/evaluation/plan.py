@@ -225,6 +225,13 @@ def plan_grid(
         ) from e
 
 
+def with_weight(spec: GridSpec, weight: float) -> GridSpec:
+    """The same grid with one more weight, as a new grid: what was drawn before is not drawn again. Raises ValueError for a
+    weight outside of -2 to 4."""
+    told = spec.model_dump() | {"id": files.new_id("grid"), "created": files.now()}
+    return GridSpec.model_validate(told | {"weights": (*spec.weights, weight)})
+
+
 def grid_cost(project: Project, spec: GridSpec) -> GridCost:
     """Cells, how many are drawn already, and the time the rest will take."""
     store = CellStore(project)

@@ -8,7 +8,17 @@ from studio.estimate import Estimate, estimate
 from studio.gates.standing import picture_counts, state
 from studio.models import get_model
 from studio.project import Project
-from studio.settings import TrainingSettings
+from studio.settings import TrainingSettings, changed
+
+# What changes how many steps there are or what they teach, but neither their pace nor their memory: a dry run measured
+# before such a change still holds.
+_SAME_PACE = frozenset(
+    {
+        "epochs", "repeats", "max_steps", "learning_rate", "text_encoder_lr", "weight_decay", "scheduler",
+        "scheduler_cycles", "warmup", "save_every_epochs", "keep_checkpoints", "sample_every_epochs", "sample_prompts",
+        "seed",
+    }
+)  # fmt: skip
 
 
 def measured(project: Project) -> dict[str, Any]:
@@ -19,9 +29,10 @@ def measured(project: Project) -> dict[str, Any]:
 
 def forecast(project: Project, settings: TrainingSettings | None = None) -> Estimate:
     """Steps, memory, time and disk of the next run; measured figures when a fresh dry run gave them and the settings
-    asked about are the project's own."""
+    asked about have the same pace as the project's own."""
     chosen = settings or project.settings
-    facts = measured(project) if settings is None or settings == project.settings else {}
+    alike = settings is None or changed(settings, project.settings).keys() <= _SAME_PACE
+    facts = measured(project) if alike else {}
     entry = get_model(project.workspace, project.intent.base_model)
     return estimate(
         entry.family,

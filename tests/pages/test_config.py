@@ -8,7 +8,6 @@ import pytest
 
 from studio import choices, gates
 from studio.project import Project
-from studio.settings import knobs
 from studio.workspace import Workspace
 from tests.pages import worlds
 from tests.pages.app import labels, open_page, sound, tables, texts
@@ -73,8 +72,8 @@ def test_what_another_window_stored_is_shown(project: Project) -> None:
 def test_advanced_shows_every_setting_and_finds_one(project: Project, workspace: Workspace) -> None:
     workspace.remember(mode="advanced")
     at = open_page("config", project.slug)
-    for name in knobs():
-        assert at.get_by_key(_key(project, name)) is not None
+    for choice in choices.listed(project):
+        assert at.get_by_key(_key(project, choice.knob.name)) is not None
     sound(at.text_input(key="config_query").set_value("gradient clipping").run())
     shown = [w for w in at.number_input if str(w.key).startswith("set_")]
     assert [w.key for w in shown] == [_key(project, "max_grad_norm")]
@@ -104,10 +103,11 @@ def test_review_lists_every_choice_and_marks_the_defaults(project: Project) -> N
     choices.change(project, {"epochs": 9})
     at = open_page("config", project.slug)
     sound(at.button(key="to_review").click().run())
-    assert f"1 of {len(knobs())} settings are yours" in texts(at)
+    every = choices.listed(project)
+    assert f"1 of {len(every)} settings are yours" in texts(at)
     listed = tables(at)
-    for knob in knobs().values():
-        assert knob.title in listed
+    for choice in every:
+        assert choice.knob.title in listed
     assert "yours" in listed
     assert "instead of 5 epochs" in listed
     assert "default" in listed
@@ -155,3 +155,30 @@ def test_settings_damaged_by_hand_are_said(project: Project) -> None:
     (project.folder / "settings.yaml").write_text("settings: {rank: many}", encoding="utf-8")
     at = open_page("config", project.slug)
     assert "These training settings cannot be used." in texts(at)
+
+
+def test_the_review_begins_at_its_top_and_keeps_defaults_folded(project: Project) -> None:
+    at = open_page("config", project.slug)
+    sound(at.button(key="to_review").click().run())
+    assert any("scrollTo" in str(h.proto.body) for h in at.get("html")), "it would open where the button was"
+    assert "more, left at their defaults" in " ".join(e.label for e in at.expander)
+    at.run()
+    assert not any("scrollTo" in str(h.proto.body) for h in at.get("html")), "only once"
+
+
+def test_a_unit_that_the_title_says_is_not_said_twice(project: Project) -> None:
+    project.workspace.remember(mode="advanced")
+    told = [n.label for n in open_page("config", project.slug).number_input]
+    assert "Epochs" in told and "Batch size (pictures)" in told
+
+
+def test_presets_that_only_differ_in_length_use_the_measured_pace(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worlds.pass_gates(project, monkeypatch)
+    longer = project.settings.model_copy(update={"epochs": project.settings.epochs * 2})
+    once, twice = gates.forecast(project), gates.forecast(project, longer)
+    assert twice.basis == "measured" and once.seconds and twice.seconds
+    assert once.seconds < twice.seconds < 2 * once.seconds
+    wider = project.settings.model_copy(update={"rank": project.settings.rank * 2})
+    assert gates.forecast(project, wider).basis == "estimated"

@@ -207,3 +207,22 @@ def test_a_checkpoint_that_was_removed_is_said(project: Project, trained: Run, w
     assert "is not there any more" in texts(at)
     assert list_library(workspace) == []
     assert get_grid(project).id == grid.id
+
+
+def test_a_weight_between_columns_says_so_and_can_be_drawn(
+    project: Project, trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = worlds.grid(project, trained)
+    verdict = grid.verdict
+    assert verdict is not None and verdict.weight not in grid.spec.weights, "or this test says nothing"
+    at = open_page("evaluation", project.slug)
+    assert f"{verdict.weight:g} lies between two columns" in texts(at)
+    monkeypatch.setattr(
+        grids, "launch", lambda folder, _spec: worlds._job(folder, "grid", "Grid", "stopped") or Job(folder)
+    )
+    sound(at.button(key="draw_too").click().run())
+    newer = next(g for g in list_grids(project) if g.id != grid.id)
+    assert newer.spec.weights == tuple(sorted((*grid.spec.weights, verdict.weight)))
+    assert newer.spec.run == grid.spec.run and newer.spec.prompts == grid.spec.prompts
+    there = {c.hash for c in grid.cells()}
+    assert {c.hash for c in newer.cells()} > there, "what was drawn is used again"

@@ -56,7 +56,10 @@ def test_the_trigger_follows_the_name_until_it_is_chosen(workspace: Workspace) -
     sound(at.text_input(key="np_name").input("Another name").run())
     assert at.text_input(key="np_trigger").value == "planxq"
     sound(at.text_input(key="np_trigger").input("").run())
-    assert at.text_input(key="np_trigger").value, "emptied, it follows the name again"
+    assert at.text_input(key="np_trigger").value == "", "whoever empties it wants to type another"
+    assert "A trigger word is missing." in texts(at)
+    sound(at.button(key="np_propose").click().run())
+    assert at.text_input(key="np_trigger").value, "proposed again from the name"
 
 
 def test_what_cannot_work_is_not_let_through(workspace: Workspace) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from studio.captions import text as words
+from studio.captions.advice import format_findings, spelling_findings
 from studio.captions.stats import term_shares
 from studio.captions.store import Caption
 from studio.captions.tokens import readers, too_long
@@ -69,6 +70,7 @@ def term_findings(captions: Mapping[str, str], trigger: str, kind: str) -> list[
             + ("the style." if kind == "style" else "it, background and all."),
             "Name what is seen, leave out what you teach.",
         )
+    found += spelling_findings(written, trigger)
     if len(written) < FUSED_FROM:
         return found
     shares = term_shares(written.values(), trigger)
@@ -89,7 +91,7 @@ def term_findings(captions: Mapping[str, str], trigger: str, kind: str) -> list[
     if common:
         found.append(
             Finding(
-                severity="info",
+                severity="warn",
                 code="term-common",
                 what=f"Most captions say {quoted(common)}.",
                 why=f"Words shared by 60 % of the captions and more begin to fuse with the {what}.",
@@ -102,10 +104,13 @@ def term_findings(captions: Mapping[str, str], trigger: str, kind: str) -> list[
 def length_findings(
     project: Project, captions: Mapping[str, Caption], entry: BaseModelEntry
 ) -> list[Finding]:
-    """Captions with more tokens than the base model reads, as far as its tokenizer is on this computer."""
+    """Captions with more tokens than the base model reads, as far as its tokenizer is on this computer, and captions
+    of a kind (tags, sentences) that it was not raised on."""
     long = too_long(captions, entry, project.workspace)
     reader = readers(entry, project.workspace)[0]
-    return about(
+    texts = {n: c.text for n, c in captions.items() if c.text}
+    advice = format_findings(texts, project.intent.trigger, entry)
+    return advice + about(
         "warn",
         "caption-long",
         list(long or ()),

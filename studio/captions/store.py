@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio import files
 from studio.captions import text as words
@@ -24,6 +24,9 @@ from studio.captions.writing import EditResult as EditResult
 from studio.captions.writing import gone as gone
 from studio.dataset.folder import look
 from studio.errors import BusyError, InputError, NotFoundError
+
+if TYPE_CHECKING:
+    from studio.captions.versions import Version
 
 _RETRIGGERED = "trigger word {} replaced by {}"
 
@@ -209,14 +212,7 @@ class CaptionStore(CaptionWriter):
         expected: as in `set`. The trigger word of today leads it.
         Raises NotFoundError when there is no such picture or version, BusyError when the caption changed meanwhile.
         """
-        found = {v.number: v for v in self.versions(name)}
-        if number not in found:
-            raise NotFoundError(
-                f"There is no version {number} of the caption of {name}.",
-                f"It has the versions 1 to {len(found)}." if found else "It was never written.",
-                "Look at its history for the versions that are there.",
-            )
-        version = found[number]
+        version = self.version(name, number)
 
         def note(known: Caption, before: str | None, after: str) -> Note:
             key = made_with(version.settings) if version.settings else ""
@@ -234,6 +230,17 @@ class CaptionStore(CaptionWriter):
             first = result.skipped[0]
             raise BusyError(first.what, first.why, first.fix)
         return result
+
+    def version(self, name: str, number: int) -> Version:
+        """One version of a caption. Raises NotFoundError when there is no such picture or version."""
+        found = {v.number: v for v in self.versions(name)}
+        if number not in found:
+            raise NotFoundError(
+                f"There is no version {number} of the caption of {name}.",
+                f"It has the versions 1 to {len(found)}." if found else "It was never written.",
+                "Look at its history for the versions that are there.",
+            )
+        return found[number]
 
     def _former_triggers(self, name: str) -> list[str]:
         """Trigger words that once led this picture's caption, longest first."""

@@ -128,6 +128,50 @@ def test_bulk_edits_leave_the_trigger_first(cli: Cli, flawed: Path) -> None:
     assert not cli("captions", "list", "--only", "needs-review", "--json").json["captions"]
 
 
+def test_bulk_edits_reach_only_what_was_chosen(cli: Cli, flawed: Path) -> None:
+    def changed(*line: str) -> list[str]:
+        return [c["picture"] for c in cli("captions", *line, "--json").json["changes"]]
+
+    assert cli("captions", "append", "night", "--picture", "01_car", "--picture", "02_bus.png", "--yes").code == 0
+    assert captions(flawed)["01_car.txt"] == "bluprnt, car, night" and "night" not in captions(flawed)["06_train.txt"]
+    assert changed("append", "x", "--tag", "night", "--without", "bus") == ["01_car.png"]
+    assert changed("append", "x", "--author", "person") == ["01_car.png", "02_bus.png"]
+    assert "01_car.png" not in changed("append", "x", "--author", "import")
+    assert changed("replace", "night", "day", "--find", "car") == ["01_car.png"]
+    assert cli("captions", "merge-tags", "night", "bus", "coach", "--yes").code == 0
+    assert captions(flawed)["02_bus.txt"] == "bluprnt, coach" and captions(flawed)["01_car.txt"] == "bluprnt, car, coach"
+    assert cli("captions", "merge-tags", "coach", "car", "--new", "wagon", "--yes").code == 0
+    assert captions(flawed)["01_car.txt"] == "bluprnt, wagon"
+    cli("captions", "set", "01_car.png", "b_c, a, ^_^, A", "--yes")
+    for line in (["underscores"], ["dedupe"], ["sort"]):
+        assert cli("captions", *line, "--yes").code == 0
+    assert captions(flawed)["01_car.txt"] == "bluprnt, ^_^, a, b c"
+    assert changed("underscores", "--back", "--picture", "01_car.png") == ["01_car.png"]
+    assert not cli("captions", "list", "--too-long", "--json").json["captions"]
+    cli("captions", "set", "01_car.png", "car " * 40, "--yes")
+    assert [c["picture"] for c in cli("captions", "list", "--too-long", "--json").json["captions"]] == ["01_car.png"]
+    assert "longer" not in cli("captions", "stats").out and "Too long" in cli("captions", "stats").out
+
+
+def test_the_history_of_captions_is_told_and_had_back(cli: Cli, flawed: Path) -> None:
+    assert "No caption was changed" in cli("captions", "history").out
+    cli("captions", "set", "01_car.png", "a red car", "--yes")
+    cli("captions", "set", "01_car.png", "a blue car", "--yes")
+    edits = cli("captions", "history", "--json").json
+    assert [e["what"] for e in edits["edits"]] == ["caption of 01_car.png"] * 2 and edits["can_undo"]
+    versions = cli("captions", "history", "01_car", "--json").json["versions"]
+    assert [(v["version"], v["caption"], v["by"]) for v in versions] == [
+        (1, "bluprnt, car", "came with the picture"), (2, "bluprnt, a red car", "written by you"), (3, "bluprnt, a blue car", "written by you"),
+    ]  # fmt: skip
+    assert "nothing was changed yet" in cli("captions", "restore", "01_car.png", "2").out
+    assert cli("captions", "restore", "01_car.png", "2", "--yes").code == 0
+    assert captions(flawed)["01_car.txt"] == "bluprnt, a red car"
+    assert cli("captions", "undo", "--yes").code == 0 and cli("captions", "redo", "--yes").code == 0
+    assert "No caption would change" in cli("captions", "restore", "01_car.png", "2").out
+    stats = cli("captions", "stats", "--json").json
+    assert stats["pictures"] == 12 and stats["authors"]["written by you"] == 1 and stats["limit"] == 30
+
+
 def test_a_dataset_is_exported_and_comes_in_again(cli: Cli, flawed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     answer = cli("export-dataset", out, "--json")

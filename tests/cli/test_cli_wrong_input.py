@@ -15,6 +15,25 @@ from studio.cli.spec import Command
 
 LONG = "x" * 6000
 
+WRONG_FILTERS: list[tuple[list[str], int, str]] = [
+    (["--only", "empt"], 2, "Did you mean 'empty'?"),
+    (["--find", ""], 2, "It is empty"),
+    (["--tag", "never-a-tag"], 3, "No caption has the tag 'never-a-tag'"),
+    (["--tag", "carr"], 3, "Did you mean 'car'?"),
+    (["--without", "never-a-tag"], 3, "No caption has the tag"),
+    (["--author", "nobody"], 3, "No caption was written by 'nobody'"),
+    (["--author", "persn"], 3, "Did you mean 'person'?"),
+    (["--picture", "01_cra.png"], 3, "Did you mean '01_car.png'?"),
+    (["--too-long=5"], 2, "--too-long takes no value"),
+    (["--too-lang"], 2, "Did you mean '--too-long'?"),
+    (["--only", "empty", "--only", "approved"], 2, "given 2 times"),
+]
+NARROWED = (
+    "captions list", "captions stats", "captions replace", "captions prepend", "captions append", "captions remove-tag",
+    "captions rename-tag", "captions merge-tags", "captions sort", "captions dedupe", "captions underscores", "captions add-trigger",
+)  # fmt: skip
+
+
 # command -> wrong lines: (words after the command, exit code, words that the answer must hold). @NAME are the files below.
 OWN: dict[str, list[tuple[list[str], int, str]]] = {
     "duplicates": [
@@ -132,8 +151,21 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["@missing", "@missing2"], 2, "2 problems"),
         (["@typo"], 2, "Did you mean 'notes.md'?"),
         (["a\0b"], 2, "not a path"),
+        (["http://example.com/a.zip"], 2, "https"),
+        (["https://127.0.0.1/a.zip"], 2, "127.0.0.1"),
+        (["ftp://example.com/a.zip"], 2, "https"),
+        (["https://"], 2, "https"),
+    ],
+    "discard": [
+        (["nope.png"], 3, "no picture called 'nope.png'"),
+        (["01_car.png"], 3, "among those set aside"),
+        (["../x"], 3, "no picture"),
+        ([""], 3, "no picture"),
+        (["--yes=1"], 2, "takes no value"),
     ],
     "audit": [
+        (["--fix", "trim"], 3, "'trim' is not among"),
+        (["--writing=1"], 2, "takes no value"),
         (["--fix", "nope"], 3, "'nope' is not among"),
         (["--fix"], 2, "--fix has no value"),
         (["--fix", ""], 2, "It is empty"),
@@ -200,6 +232,34 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["car", ","], 2, "new name"),
     ],
     "captions approve": [(["nope.png"], 3, "no picture called 'nope.png'")],
+    "captions merge-tags": [
+        ([], 2, "TAG is missing"),
+        (["car"], 2, "two tags or more"),
+        (["car", "Car"], 2, "two tags or more"),
+        (["car", ""], 2, "It is empty"),
+        (["car", "bus", "--new", ""], 2, "It is empty"),
+        (["car", "bus", "--new", ","], 2, "new name"),
+        (["car", LONG], 2, "at most 500"),
+    ],
+    "captions underscores": [(["--back=1"], 2, "--back takes no value")],
+    "captions history": [
+        (["nope.png"], 3, "no picture called 'nope.png'"),
+        (["01_cra.png"], 3, "Did you mean '01_car.png'?"),
+        (["../01_car.png"], 3, "no picture called"),
+        ([""], 2, "It is empty"),
+        (["01_car.png", "--limit", "0"], 2, "too small"),
+        (["01_car.png", "2"], 2, "'2' is not expected here"),
+    ],
+    "captions restore": [
+        ([], 2, "2 problems"),
+        (["01_car.png"], 2, "VERSION is missing"),
+        (["01_car.png", "two"], 2, "not a whole number"),
+        (["01_car.png", "0"], 2, "too small"),
+        (["01_car.png", "99"], 3, "no version 99"),
+        (["nope.png", "1"], 3, "no picture called 'nope.png'"),
+        (["../01_car.png", "1"], 3, "no picture called"),
+        (["01_car.png", "1", "2"], 2, "'2' is not expected here"),
+    ],
     "autocaption set": [
         (["--engine", "taggr"], 2, "Did you mean 'tagger'?"),
         (["--mode", "overwrite"], 2, "replace"),
@@ -392,7 +452,8 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
 
 def common(command: Command) -> list[tuple[list[str], int, str]]:
     """Wrong lines that every command can meet."""
-    lines = [
+    lines: list[tuple[list[str], int, str]] = list(WRONG_FILTERS) if command.name in NARROWED else []
+    lines += [
         (["--jsno"], 2, "Did you mean '--json'?"),
         (["--no-such-thing"], 2, "no option --no-such-thing"),
         (["-x"], 2, "no option -x"),
@@ -425,6 +486,7 @@ RIGHT: dict[str, list[str]] = {
     "new": ["Boats", "--kind", "style"], "import": ["@sample"], "set-aside": ["01_car.png"],
     "captions set": ["01_car.png", "x"], "captions replace": ["car", "auto"], "captions prepend": ["x"],
     "captions append": ["x"], "captions remove-tag": ["car"], "captions rename-tag": ["car", "auto"],
+    "captions merge-tags": ["car", "bus"], "captions history": ["01_car.png"], "captions restore": ["01_car.png", "1"],
     "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "config set": ["rank=4"], "library show": ["x"],
     "library remove": ["x"], "library put-back": ["x"], "delete": ["empty"],
     "explain": ["train.log"],

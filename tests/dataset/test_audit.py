@@ -152,7 +152,7 @@ def test_a_term_in_nearly_every_caption_is_fused(filled: Project) -> None:
     seen = found(filled)
     assert "white background" in seen["term-fused"].what and "red hat" not in seen["term-fused"].what
     assert seen["term-fused"].severity == "warn"
-    assert "'red hat'" in seen["term-common"].what and seen["term-common"].severity == "info"
+    assert "'red hat'" in seen["term-common"].what and seen["term-common"].severity == "warn"
     for i in range(20):
         caption(filled, f"p{i:02d}", f"mirastyle, a painting of a thing{i} on a hill{i}")
     assert "painting" in found(filled)["term-fused"].what

@@ -6,6 +6,7 @@ from studio.cli.commands import (
     app,
     autocaption,
     captions,
+    captions_bulk,
     config,
     curation,
     dataset,
@@ -20,6 +21,7 @@ from studio.cli.commands import (
     projects,
     runs,
     status,
+    subsets,
 )
 from studio.cli.spec import Command
 
@@ -27,7 +29,9 @@ COMMANDS: tuple[Command, ...] = (
     *projects.COMMANDS,
     *dataset.COMMANDS,
     *curation.COMMANDS,
+    *subsets.COMMANDS,
     *captions.COMMANDS,
+    *captions_bulk.COMMANDS,
     *autocaption.COMMANDS,
     *export.COMMANDS,
     *models.COMMANDS,

@@ -80,7 +80,7 @@ def preset_cards(project: Project, settings: TrainingSettings) -> None:
                         project, settings if chosen else choices.preset_settings(project, preset)
                     )
                     st.caption(f":material/timer: {time_words(told, preset)}  \n"
-                               f":material/memory: about {human_size(told.memory_bytes)}  \n"
+                               + (f":material/memory: about {human_size(told.memory_bytes)}  \n" if told.memory_bytes else "") +
                                f":material/steps: {told.steps.total_steps} steps")  # fmt: skip
                 st.space("stretch")
                 if untouched:

@@ -12,7 +12,7 @@ from pages.parts.live_job import is_running, log_of
 from pages.parts.nav import PAGES, go, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page
-from studio import compare, gates, launch
+from studio import choices, compare, gates, launch
 from studio.errors import NotFoundError
 from studio.files import human_size, human_time
 from studio.findings import Finding
@@ -21,6 +21,8 @@ from studio.jobs.job import Job
 from studio.project import Project
 from studio.training.base import Checkpoint
 from studio.training.progress import Metrics
+from studio.training.registry import is_rented
+from studio.training.replicate import cost_words
 from studio.training.runs import Run, get_run, list_runs
 
 STATE_LOOK = {
@@ -53,6 +55,9 @@ def start(project: Project) -> None:
     """The start button, named after what it costs."""
     told = gates.forecast(project)
     cost = f" · about {human_time(told.seconds)}" if told.seconds is not None else ""
+    dollars = cost_words(project.settings, choices.entry_of(project).family, told.steps.total_steps)
+    if dollars:
+        cost = f" · {dollars.partition(' (')[0]}".replace("$", "\\$")
     if primary(f"Start training{cost}", key="start", icon=":material/play_arrow:"):
         run = launch.start_training(project)
         open_run(run.id)
@@ -60,8 +65,12 @@ def start(project: Project) -> None:
     st.button("Check everything again", key="check_again", type="tertiary", icon=":material/refresh:", on_click=queue_gates,
               args=(project, True))  # fmt: skip
     what_next(
-        f"{told.steps.total_steps} steps in {told.steps.epochs} epochs; a checkpoint is saved on the way.",
-        "It goes on when you close this page, and you can stop and resume it.",
+        f"{told.steps.total_steps} steps on a rented computer; its LoRA lands here at the end."
+        if dollars
+        else f"{told.steps.total_steps} steps in {told.steps.epochs} epochs; a checkpoint is saved on the way.",
+        "It goes on when you close this page, and when this computer is switched off. Stopping it ends it."
+        if dollars
+        else "It goes on when you close this page, and you can stop and resume it.",
         "Then you compare weights and choose the best one.",
     )
 
@@ -184,7 +193,11 @@ def live(project: Project, run: Run) -> None:
         with st.popover(
             "Stop", icon=":material/stop_circle:", key="stop_box", disabled=run.job.state == "stopping"
         ):
-            st.markdown("It finishes its step and saves its state, so that you can resume it later.")
+            st.markdown(
+                "This ends the training at Replicate. What it has cost so far is lost, and nothing comes out of it."
+                if is_rented(run.settings.backend)
+                else "It finishes its step and saves its state, so that you can resume it later."
+            )
             st.button("Stop training", key="stop_now", type="primary", on_click=launch.stop_run, args=(run,))
     view()
     what_next("You can close this page; training goes on.", "When it ends, you see here what came out.")

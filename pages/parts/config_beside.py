@@ -16,7 +16,7 @@ from studio.training.replicate import cost_words
 
 def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
     """How long it takes: measured where a dry run fits, else what the preset says."""
-    if told.seconds is not None:
+    if told.seconds is not None and told.memory_bytes:  # elsewhere nothing was measured here
         return f"about {human_time(told.seconds)}, measured here"
     return preset.time if preset else "the dry run will measure it"
 
@@ -40,20 +40,21 @@ def beside(project: Project, settings: TrainingSettings) -> None:
         return
     preset = choices.current_preset(project)
     untouched = preset is not None and choices.reference(project) == settings
-    st.markdown(
-        f":material/timer: **Time**  \n{upper_first(time_words(told, preset if untouched else None))}"
-    )
     plan = told.steps
-    st.markdown(
-        f":material/steps: **Steps**  \n{plan.total_steps} in {plan.epochs} epochs of {plan.steps_per_epoch}"
-    )
     cost = cost_words(settings, choices.entry_of(project).family, plan.total_steps)
     if cost:
         shown = upper_first(cost).replace("$", "\\$")  # else two of them would set what is between as a formula
         st.markdown(f":material/payments: **Cost on Replicate**  \n{shown}")
+        st.markdown(f":material/steps: **Steps**  \n{plan.total_steps}")
         st.caption("A forecast. Nothing is spent before all four gates pass and you start the run.")
         gate_badge(project, "config")
         return
+    st.markdown(
+        f":material/timer: **Time**  \n{upper_first(time_words(told, preset if untouched else None))}"
+    )
+    st.markdown(
+        f":material/steps: **Steps**  \n{plan.total_steps} in {plan.epochs} epochs of {plan.steps_per_epoch}"
+    )
     where = "Graphics memory" if machine.gpus else "Memory"
     st.markdown(f":material/memory: **{where}** :small[:gray[{told.basis}]]")
     memory_bar(told, machine.memory_bytes)

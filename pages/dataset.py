@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.parts import dataset_aside
 from pages.parts.context import advanced, require_project
+from pages.parts.dataset_gallery import follow_address
 from pages.parts.dataset_intake import AT_ONCE, bring_in, busy_job, ended_job, unfinished
 from pages.parts.dataset_overview import numbers, show_noticed, tabs
 from pages.parts.live_job import live_job
@@ -25,6 +26,7 @@ def overview(project: Project) -> None:
     with st.spinner("Looking at the pictures"):
         seen = scan(project)
         found = guidance.findings(project)
+    follow_address(found)
     numbers(project, seen, found)
     show_noticed(project, seen, found)
     with st.expander("Add more pictures", icon=":material/add_photo_alternate:", key="add_more"):

@@ -32,6 +32,17 @@ def show_only(finding: Finding) -> None:
     st.session_state["gallery_page"] = 1
 
 
+def follow_address(found: list[Finding]) -> None:
+    """Open what a link asks for, such as one of the report: `?finding=small`. Once, so that filters stay free."""
+    asked = st.query_params.get("finding")
+    if asked is None:
+        return
+    del st.query_params["finding"]
+    finding = next((f for f in found if f.code == asked), None)
+    if finding is not None:
+        show_only(finding)
+
+
 def gallery(project: Project, seen: Scan, found: list[Finding]) -> None:
     """All pictures, a page at a time; several can be chosen."""
     pictures = chosen_pictures(project, seen, found)

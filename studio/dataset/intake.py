@@ -61,6 +61,16 @@ class ImportReport:
     repeats: dict[str, int] = field(default_factory=dict)
     stopped: bool = False
 
+    def include(self, other: ImportReport) -> None:
+        """Add what another import into the same project did."""
+        self.added += other.added
+        self.already_there |= other.already_there
+        self.renamed |= other.renamed
+        self.refused += other.refused
+        self.captions_taken += other.captions_taken
+        self.repeats |= other.repeats
+        self.stopped = self.stopped or other.stopped
+
     @property
     def words(self) -> str:
         """The report in one sentence, such as "20 pictures added, 1 was there already, 2 refused"."""

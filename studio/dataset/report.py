@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from studio import files
-from studio.captions.audit import COMMON, FUSED
-from studio.captions.stats import tag_counts, term_shares
+from studio.captions.stats import tag_counts
 from studio.captions.store import CaptionStore
+from studio.dataset.balance import balance
+from studio.dataset.clusters import clusters
+from studio.dataset.curation import curated, recommend
 from studio.dataset.gate import dataset_findings
 from studio.dataset.scan import scan
+from studio.dataset.set_aside import set_aside_list
+from studio.dataset.unmeasured import unmeasured
 from studio.findings import Finding, blocking, summary
 from studio.models import get_model
 from studio.project import KINDS
@@ -28,10 +31,19 @@ _GOOD_FOR = {
 }
 
 
-def dataset_report(project: Project) -> str:
-    """The report of the dataset as it is now: summary, diversity, content-style balance, issues, decision.
+_BASIS = {"layout": "their layout only", "content": "what they show"}
+MOST_COMPARED = 3000
+"""Pictures up to which every one is compared with every other for the report."""
 
-    Says of everything that it did not measure that it did not.
+Link = Callable[[Finding], str]
+"""The address at which a finding can be mended; empty when there is none."""
+
+
+def dataset_report(project: Project, link: Link | None = None) -> str:
+    """The report of the dataset as it is now: summary, diversity, content-style balance, quality, decision.
+
+    Says of everything that it did not measure that it did not. link: makes the fixes links; without it they name the
+    command that does the same.
     """
     intent = project.intent
     entry = get_model(project.workspace, intent.base_model)
@@ -41,26 +53,35 @@ def dataset_report(project: Project) -> str:
     blocked = blocking(found)
     total, captioned = facts["pictures"], facts["captioned"]
     size = " x ".join(map(str, facts["average_size"])) if facts["average_size"] else "none readable"
+    removed = sum("same picture as" in s.reason for s in set_aside_list(project))
+    repeats = facts["repeats"]
     lines = [
         f"# Dataset report: {intent.name}",
         "",
         f"Written {files.now()}. Trigger word `{intent.trigger}`, {KINDS[intent.kind]['title'].lower()}, for {entry.title}.",
         "",
         "## Summary",
-        f"- Pictures: {total} ({files.human_size(facts['bytes'])})",
+        f"- Pictures: {total} ({files.human_size(facts['bytes'])})"
+        + (f", {facts['regularisation']} of them for regularisation" if facts.get("regularisation") else ""),
         f"- Captioned: {captioned} of {total} ({round(100 * captioned / total) if total else 0} %); approved: {facts['approved']}",
         f"- Average size: {size}; base model: {entry.resolution} x {entry.resolution}",
-        f"- Duplicates: {facts['exact_duplicates']} exact, {facts['near_duplicates']} near; set aside so far: {facts['set_aside']}",
+        f"- Duplicates: {facts['exact_duplicates']} exact, {facts['near_duplicates']} near"
+        + (f" (removed: {removed})" if removed else "")
+        + f"; set aside so far: {facts['set_aside']}",
+        *([f"- Repeats of single pictures: {', '.join(map(str, repeats))}"] if repeats else []),
         f"- Noticed: {summary(found)}",
         "",
         "## Diversity",
-        *_diversity(seen, {n: c.text for n, c in captions.items()}, intent.trigger, facts["buckets"]),
+        *_diversity(
+            project, seen, {n: c.text for n, c in captions.items()}, intent.trigger, facts["buckets"]
+        ),
         "",
         "## Content and style",
-        *_balance([c.text for c in captions.values() if c.text], intent.trigger, intent.kind),
+        *_balance(project, seen),
         "",
         "## Quality",
-        *([_line(f) for f in found] or ["- Nothing found."]),
+        *([_line(f, link) for f in found] or ["- Nothing found."]),
+        *[f"- Not checked: {f.what} {f.fix}".rstrip() for f in unmeasured(seen, entry)],
         "",
         f"## Decision: {'NO-GO' if blocked else 'GO'}",
     ]
@@ -70,7 +91,7 @@ def dataset_report(project: Project) -> str:
             "",
             "### What to do",
         ]
-        lines += [f"{i}. {f.what} {f.fix}" for i, f in enumerate(blocked, 1)]
+        lines += [f"{i}. {f.what} {f.fix}{_way(f, link)}" for i, f in enumerate(blocked, 1)]
     else:
         lines += [
             "Every picture opens, is captioned, starts with the trigger word and is there once.",
@@ -81,44 +102,48 @@ def dataset_report(project: Project) -> str:
         ]
         limits = [f"- {f.what} {f.why}" for f in found if f.severity == "warn"]
         lines += limits or ["- None that were measured."]
+        lines += [f"- Cannot be known from here: {t}" for t in balance(project, seen).cannot_know]
         lines.append(
             "- Not measured: whether poses, angles and light vary, and whether the captions are true to the pictures."
         )
     return "\n".join(lines) + "\n"
 
 
-def _line(f: Finding) -> str:
+def _way(f: Finding, link: Link | None) -> str:
+    """How to come to the fix: a link into the page, or the command that does the same."""
+    address = link(f) if link is not None else ""
+    if address:
+        return f" [Show and mend]({address})"
+    return f" (`lora-studio audit --fix {f.code}`)" if f.action and link is None else ""
+
+
+def _line(f: Finding, link: Link | None) -> str:
     word = {"block": "**Blocks**", "warn": "Look at", "info": "Note"}[f.severity]
-    return f"- {word}: {f.what} {f.why} {f.fix}".rstrip() + (
-        f" ({', '.join(f.where[:8])}{' ...' if len(f.where) > 8 else ''})" if f.where else ""
-    )
+    names = [n for n in f.where if n not in f.what]
+    told = f" ({', '.join(names[:8])}{' ...' if len(names) > 8 else ''})" if names else ""
+    return f"- {word}: {f.what} {f.why} {f.fix}".rstrip() + told + _way(f, link)
 
 
-def _diversity(seen: Scan, captions: dict[str, str], trigger: str, buckets: list[list[int]]) -> list[str]:
+def _diversity(
+    project: Project, seen: Scan, captions: dict[str, str], trigger: str, buckets: list[list[int]]
+) -> list[str]:
     ok = seen.readable
     if not ok:
         return ["- No picture could be read."]
     lines = []
-    if len(ok) >= 2:
-        bits = np.array(
-            [[p.phash >> (64 * i) & (2**64 - 1) for i in range(4)] for p in ok[:2000]], dtype=np.uint64
-        )
-        nearest = []
-        for i in range(len(bits)):
-            away = np.bitwise_count(bits ^ bits[i]).sum(axis=1)
-            away[i] = 256
-            nearest.append(int(away.min()))
-        alone = float(np.median(nearest)) / 128  # unrelated pictures differ in about half of the 256 bits
-        words = (
-            "very different from each other"
-            if alone > 0.8
-            else "fairly different"
-            if alone > 0.6
-            else "much alike"
+    features = curated(project, seen)
+    if len(features) > MOST_COMPARED:
+        lines.append(f"- Variety is not measured beyond {MOST_COMPARED:,} pictures.")
+    elif len(features) >= 2:
+        found = recommend(project, seen)
+        alike = [g for g in clusters(features) if len(g.names) > 1]
+        lines.append(
+            f"- As varied as {found.effective[0]:.0f} completely different pictures ({len(features)} are there), judged by {_BASIS[features.basis]}."
         )
         lines.append(
-            f"- By shape and layout the pictures are {words}: a picture's nearest neighbour is typically {min(alone, 1):.0%} as far away "
-            "as an unrelated one."
+            f"- {len(alike)} cluster{'s' if len(alike) != 1 else ''} of pictures that show nearly the same"
+            + (f", the largest of {len(alike[0].names)}." if alike else ".")
+            + f" {len(found.kept)} pictures would represent the set to {found.coverage:.0%}."
         )
     subjects = tag_counts(captions, trigger)
     if subjects:
@@ -138,23 +163,16 @@ def _diversity(seen: Scan, captions: dict[str, str], trigger: str, buckets: list
     return lines
 
 
-def _balance(texts: list[str], trigger: str, kind: str) -> list[str]:
-    if not texts:
-        return ["- Without captions nothing can be said."]
-    shares = term_shares(texts, trigger)
-    fused = [f"{t} ({s:.0%})" for t, s in shares.items() if s >= FUSED]
-    common = [f"{t} ({s:.0%})" for t, s in shares.items() if COMMON <= s < FUSED]
-    lines = []
-    if fused:
-        lines.append(f"- In nearly every caption, so fused with the trigger word: {', '.join(fused[:10])}.")
-    if common:
-        lines.append(f"- In most captions: {', '.join(common[:10])}.")
-    if not fused and not common:
-        lines.append(
-            "- No word is shared by most captions: what they name stays separate from "
-            + ("the style." if kind == "style" else "what you teach.")
-        )
-    lines.append(
-        "- Judged by the captions only; what the captions leave out is learned as part of the trigger word."
-    )
-    return lines
+def _balance(project: Project, seen: Scan) -> list[str]:
+    found = balance(project, seen)
+    lines = [f"- {m.title}: {m.words}" for m in found.measures]
+    for words, shares in (
+        ("In nearly every caption, so fused with the trigger word", found.fused),
+        ("In most captions", found.common),
+    ):
+        if shares:
+            lines.append(f"- {words}: {', '.join(f'{t} ({s:.0%})' for t, s in list(shares.items())[:10])}.")
+    return [
+        *lines,
+        "- What the captions leave out is learned as part of the trigger word.",
+    ]

@@ -154,7 +154,7 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["http://example.com/a.zip"], 2, "https"),
         (["https://127.0.0.1/a.zip"], 2, "127.0.0.1"),
         (["ftp://example.com/a.zip"], 2, "https"),
-        (["https://"], 2, "https"),
+        (["https://me:word@example.com/a.zip"], 2, "user name"),
     ],
     "discard": [
         (["nope.png"], 3, "no picture called 'nope.png'"),
@@ -614,7 +614,7 @@ def test_a_misspelt_command_is_named(cli: Any, command: Command) -> None:
 
 # Commands that never read what project.yaml says.
 NO_INTENT = {
-    "restore", "captions add-trigger", "captions approve", "captions undo", "captions redo", "config show", "config set", "jobs",
+    "restore", "discard", "captions add-trigger", "captions approve", "captions undo", "captions redo", "config show", "config set", "jobs",
     "autocaption set", "autocaption status", "autocaption models",
 }  # fmt: skip
 

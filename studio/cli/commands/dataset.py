@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from studio import models
 from studio.cli.context import Context
@@ -11,24 +12,47 @@ from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
 from studio.cli.values import did_you_mean, existing, text
 from studio.errors import InputError, NotFoundError
+from studio.files import human_size
 from studio.findings import Finding, blocking, by_harm, summary
 from studio.project import KINDS, Project
+
+if TYPE_CHECKING:
+    from studio.dataset.derived import Made
+    from studio.dataset.set_aside import SetAside
 
 GROUP = "Pictures and captions"
 
 
+def source(raw: str) -> Path | str:
+    """A path that is there, or an address. Raises Bad."""
+    from studio.dataset.incoming import is_url
+
+    return raw.strip() if is_url(raw) else existing(raw)
+
+
 def _import(ctx: Context, args: Namespace) -> Reply:
-    from studio.dataset.intake import import_pictures
+    from studio.dataset.incoming import check_address, import_url
+    from studio.dataset.intake import ImportReport, import_pictures
 
     project = ctx.project()
+    paths = [p for p in args.path if isinstance(p, Path)]
+    addresses = [a for a in args.path if isinstance(a, str)]
+    for address in addresses:
+        check_address(address)  # all of them before anything is fetched
+    report = ImportReport()
     with ctx.out.live() as line:
-        report = import_pictures(
-            project,
-            args.path,
-            progress=lambda done, total, label: line.update(
-                f"{done} of {total}: {label}", done / max(1, total)
-            ),
-        )
+
+        def taking(done: int, total: int, label: str) -> None:
+            line.update(f"{done} of {total}: {label}", done / max(1, total))
+
+        def fetching(done: int, total: int | None) -> None:
+            size = f" of {human_size(total)}" if total else ""
+            line.update(f"Fetching: {human_size(done)}{size}", done / total if total else 0.0)
+
+        if paths:
+            report.include(import_pictures(project, paths, progress=taking))
+        for address in addresses:
+            report.include(import_url(project, address, fetching=fetching, progress=taking))
     return imported(ctx, project, report)
 
 
@@ -59,17 +83,21 @@ def imported(ctx: Context, project: Project, report: Any) -> Reply:
 
 def _audit(ctx: Context, args: Namespace) -> Reply:
     from studio.dataset.gate import dataset_findings
+    from studio.dataset.lettering import read_writing
     from studio.dataset.scan import scan
+    from studio.dataset.unmeasured import unmeasured
 
     project = ctx.project()
     entry = models.get_model(ctx.workspace, project.intent.base_model)
     with ctx.out.live() as line:
-        seen = scan(
-            project,
-            progress=lambda done, total, what: line.update(
-                f"{what}: {done} of {total}", done / max(1, total)
-            ),
-        )
+
+        def looking(done: int, total: int, what: str) -> None:
+            line.update(f"{what}: {done} of {total}", done / max(1, total))
+
+        seen = scan(project, progress=looking)
+        if args.writing:
+            read_writing(project, seen, looking)
+    missing = unmeasured(seen, entry)
     found, facts = dataset_findings(project, entry)
     found = by_harm(found)
     data: dict[str, Any] = {
@@ -77,11 +105,16 @@ def _audit(ctx: Context, args: Namespace) -> Reply:
         "pictures": len(seen),
         "facts": facts,
         "findings": [f.model_dump(mode="json") for f in found],
+        "not_measured": [f.model_dump(mode="json") for f in missing],
     }
     if args.fix:
         return _fix(ctx, project, found, args, data)
     show_pictures(ctx, seen, facts)
     ctx.out.findings(found)
+    for f in missing:
+        ctx.out.dim(
+            f"Not checked: {f.what} {'`lora-studio audit --writing` does.' if f.action else f.fix}".rstrip()
+        )
     ctx.out.say()
     if blocking(found):
         ctx.out.say(f"NO-GO: {summary(found)}.", "bold red")
@@ -115,8 +148,11 @@ def show_pictures(ctx: Context, seen: Any, facts: dict[str, Any]) -> None:
 def _fix(
     ctx: Context, project: Project, found: list[Finding], args: Namespace, data: dict[str, Any]
 ) -> Reply:
-    from studio.dataset.gate import FIXES, fix_finding
+    from studio.dataset.fixes import FIXES, fix_finding, touches
+    from studio.dataset.scan import scan
+    from studio.dataset.wording import named
 
+    seen = scan(project)
     able = [f for f in found if f.action]
     codes = list(dict.fromkeys(f.code for f in able))
     if args.fix == ["all"]:
@@ -136,14 +172,20 @@ def _fix(
         ctx.out.say("There is nothing that can be mended by itself.")
         return Reply({**data, "applied": False, "fixed": []})
     for f in chosen:
-        ctx.out.say(f"{FIXES.get(f.action, f.action)}: {', '.join(f.where) or f.what}")
+        ctx.out.say(f"{FIXES.get(f.action, f.action)} ({touches(seen, f)}): {named(f.where, 8) or f.what}")
     applied = ctx.agreed("Do this?")
     fixed = []
     if applied:
-        for f in chosen:
-            changed = fix_finding(project, f.action, f.where)
-            fixed.append({"code": f.code, "action": f.action, "changed": changed})
-        ctx.out.good("Done. Pictures that were set aside can be put back with `lora-studio restore`.")
+        with ctx.out.live() as line:
+            for f in chosen:
+                changed = fix_finding(
+                    project, f.action, f.where,
+                    progress=lambda done, total, name: line.update(f"{done} of {total}: {name}", done / max(1, total)),
+                )  # fmt: skip
+                fixed.append({"code": f.code, "action": f.action, "changed": changed})
+        ctx.out.good(
+            "Done. `lora-studio restore` puts back pictures that were set aside, and the imported copies of changed ones."
+        )
         ctx.out.next("lora-studio audit")
     return Reply({**data, "applied": applied, "fixed": fixed})
 
@@ -182,47 +224,95 @@ def _must_exist(names: list[str], known: list[str], where: str) -> None:
 
 
 def _restore(ctx: Context, args: Namespace) -> Reply:
+    from studio.dataset.derived import made_pictures, put_back
+    from studio.dataset.folder import look
     from studio.dataset.set_aside import restore_pictures, set_aside_list
 
     project = ctx.project()
     aside = set_aside_list(project)
+    there = look(project.dataset_dir).pictures
+    made = {n: m for n, m in made_pictures(project).items() if n in there}
     if not args.picture:
-        ctx.out.table(["Picture", "Why", "When"], [[s.file, s.reason, s.at] for s in aside])
-        if not aside:
-            ctx.out.say("Nothing is set aside.")
-        return Reply(
-            {
-                "project": project.slug,
-                "set_aside": [
-                    {"name": s.name, "file": s.file, "reason": s.reason, "at": s.at} for s in aside
-                ],
-            }
-        )
-    _must_exist(args.picture, [n for s in aside for n in (s.file, s.name)], "among those set aside")
-    back = restore_pictures(project, args.picture)
+        return _kept(ctx, project, aside, list(made.values()))
+    outside = [n for s in aside for n in (s.file, s.name)]
+    _must_exist(args.picture, [*outside, *made], "among those set aside or changed")
+    back = restore_pictures(project, [n for n in args.picture if n in outside])
     for old, new in back.items():
         ctx.out.good(f"{old} is back{'' if old == new else f' as {new}'}.")
-    return Reply({"project": project.slug, "restored": back})
+    done = put_back(project, [n for n in args.picture if n not in outside])
+    for name in done.changed:
+        ctx.out.good(f"{name} is as it was imported.")
+    ctx.out.findings(done.left)
+    left = [f.model_dump(mode="json") for f in done.left]
+    return Reply({"project": project.slug, "restored": back, "as_imported": done.changed, "left": left})
+
+
+def _kept(ctx: Context, project: Project, aside: list[SetAside], made: list[Made]) -> Reply:
+    """List what can be restored."""
+    if aside:
+        ctx.out.table(["Set aside", "Why", "When"], [[s.file, s.reason, s.at] for s in aside])
+    if made:
+        ctx.out.table(
+            ["Changed", "How", "Imported as"], [[m.name, ", ".join(m.ways), m.original] for m in made]
+        )
+    if not aside and not made:
+        ctx.out.say("Nothing is set aside or changed.")
+    return Reply(
+        {
+            "project": project.slug,
+            "set_aside": [{"name": s.name, "file": s.file, "reason": s.reason, "at": s.at} for s in aside],
+            "changed": [{"name": m.name, "imported_as": m.original, "how": list(m.ways), "at": m.at} for m in made],
+        }
+    )  # fmt: skip
+
+
+def _discard(ctx: Context, args: Namespace) -> Reply:
+    from studio.dataset.set_aside import discard, set_aside_list
+
+    project = ctx.project()
+    aside = {s.file: s for s in set_aside_list(project)}
+    names = args.picture or list(aside)
+    _must_exist(names, list(aside), "among those set aside")
+    if not names:
+        ctx.out.say("Nothing is set aside.")
+        return Reply({"project": project.slug, "deleted": [], "freed": 0, "applied": False})
+    size = sum(aside[n].path.stat().st_size for n in names)
+    for name in names:
+        ctx.out.say(f"Delete for good: {name}")
+    ctx.out.say(f"That frees {human_size(size)} and cannot be undone; what you imported from stays.")
+    applied = ctx.agreed("Do this?")
+    freed = discard(project, names)[1] if applied else 0
+    if applied:
+        ctx.out.good(f"{human_size(freed)} are free again.")
+    return Reply(
+        {"project": project.slug, "deleted": names if applied else [], "freed": freed, "applied": applied}
+    )
 
 
 COMMANDS = (
     Command(
         "import",
         GROUP,
-        "Copy pictures and the captions beside them into the project.",
+        "Copy pictures and their captions into the project.",
         _import,
         words=(
             Word(
                 "PATH",
-                "Pictures, folders (with everything below) or ZIP archives.",
+                "Pictures, folders (with everything below), ZIP archives, or https addresses of ZIP archives.",
                 required=True,
                 many=True,
-                convert=existing,
+                convert=source,
             ),
         ),
         details="The originals are only read. What is there already, by content, is not added again; what is no picture "
-        "is refused by name and the rest comes in.",
-        examples=("import ~/pictures/ink", "import drawings.zip extra.png"),
+        "is refused by name and the rest comes in. Captions come along as .txt or .caption of the same name, or in a "
+        "metadata.jsonl or kohya's meta_cap.json; N of folders called N_name becomes the repeats. A download that broke "
+        "off is gone on with.",
+        examples=(
+            "import ~/pictures/ink",
+            "import drawings.zip extra.png",
+            "import https://example.org/drawings.zip",
+        ),
     ),
     Command(
         "audit",
@@ -237,10 +327,15 @@ COMMANDS = (
                 convert=text(80),
                 many=True,
             ),
+            Option(
+                "--writing",
+                "Look for writing and watermarks, too; about a second a picture, and needs rapidocr.",
+            ),
             YES,
         ),
-        details="Exit code 4 when something blocks gate 1.",
-        examples=("audit", "audit --fix all --yes"),
+        details="Exit code 4 when something blocks gate 1. Fixes that convert, flatten or trim keep the imported copy; "
+        "`restore` puts it back.",
+        examples=("audit", "audit --writing", "audit --fix bars --fix sixteen-bit", "audit --fix all --yes"),
     ),
     Command(
         "set-aside",
@@ -253,8 +348,17 @@ COMMANDS = (
     Command(
         "restore",
         GROUP,
-        "Put back pictures that were set aside; lists them when none is named.",
+        "Put back pictures that were set aside, and the imported copies of changed ones.",
         _restore,
-        words=(Word("PICTURE", "Names of pictures.", many=True),),
+        words=(Word("PICTURE", "Names of pictures; without any, lists what can be restored.", many=True),),
+    ),
+    Command(
+        "discard",
+        GROUP,
+        "Delete pictures that were set aside, for good.",
+        _discard,
+        words=(Word("PICTURE", "Names of pictures; without any, all that are set aside.", many=True),),
+        options=(YES,),
+        details="Says how much room that frees, and asks. What you imported from is never touched.",
     ),
 )

@@ -65,3 +65,10 @@ def test_the_form_asks_in_the_order_of_the_groups() -> None:
     assert seen == list(GROUPS)
     at = [GROUPS.index(k.group) for k in knobs().values()]
     assert at == sorted(at)
+
+
+def test_a_zero_that_is_no_amount_says_what_it_means() -> None:
+    """Whoever's help explains its 0 also gives the words for it, which the review shows in place of a bare 0."""
+    for k in knobs().values():
+        explained = any(f"0 {word}" in k.help for word in ("means", "turns", "keeps", "draws", "uses"))
+        assert bool(k.zero) == explained, k.name

@@ -46,6 +46,8 @@ def shown(knob: Knob, value: Any) -> str:
         return f"{value}: {knob.choices[value]}" if knob.choices.get(value, value) != value else str(value)
     if knob.kind == "lines":
         return f"{len(value)} line{'s' if len(value) != 1 else ''}" if value else "none"
+    if knob.zero and value == 0:
+        return f"0 ({knob.zero})"
     if knob.kind == "float":
         return f"{value:g}" + (f" {knob.unit}" if knob.unit else "")
     unit = knob.unit.removesuffix("s") if value == 1 and len(knob.unit) > 2 else knob.unit

@@ -35,6 +35,7 @@ def knob(
     safe: tuple[float, float] | None = None,
     unit: str = "",
     choices: dict[str, str] | None = None,
+    zero: str = "",
     **limits: Any,
 ) -> Any:
     """A settings field.
@@ -48,8 +49,9 @@ def knob(
              `lt`) go in `limits` and are refused.
     unit:    what the number counts, such as "px" or "epochs".
     choices: for a fixed list: what each value means, in words.
+    zero:    what 0 means where it is no amount, such as "no limit".
     """
-    extra: dict[str, Any] = {"group": group, "level": level, "unit": unit}
+    extra: dict[str, Any] = {"group": group, "level": level, "unit": unit, "zero": zero}
     if safe is not None:
         extra["safe"] = list(safe)
     if choices is not None:
@@ -80,6 +82,7 @@ class Knob:
     minimum: float | None
     maximum: float | None
     choices: dict[str, str]
+    zero: str = ""
 
     @property
     def range_words(self) -> str:
@@ -137,4 +140,5 @@ def knob_of(name: str, info: FieldInfo) -> Knob:
         minimum=_limit(info, ("ge", "gt")),
         maximum=_limit(info, ("le", "lt")),
         choices=choices,
+        zero=str(extra["zero"]),
     )

@@ -28,6 +28,7 @@ class WhereItRents(BaseModel):
         "Spending limit",
         "The training is cancelled when it has cost this much, and nothing comes out of it then. 0 means no limit.",
         group="Cloud",
+        zero="no limit",
         unit="dollars",
         ge=0,
         le=10_000,

@@ -58,6 +58,7 @@ class HowItRuns(BaseModel):
         "Checkpoints kept",
         "Only the newest this many are kept. 0 keeps all.",
         group="Saving",
+        zero="all",
         ge=0,
         le=10_000,
     )
@@ -66,6 +67,7 @@ class HowItRuns(BaseModel):
         "Sample every",
         "Draws sample pictures after this many epochs. 0 draws none.",
         group="Saving",
+        zero="none",
         unit="epochs",
         ge=0,
         le=10_000,

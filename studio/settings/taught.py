@@ -114,6 +114,7 @@ class WhatIsTaught(BaseModel):
         "Step limit",
         "Stops after this many steps, whatever the epochs say. 0 means no limit.",
         group="Length",
+        zero="no limit",
         unit="steps",
         ge=0,
         le=1_000_000,

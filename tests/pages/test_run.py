@@ -248,3 +248,11 @@ def test_a_damaged_run_does_not_take_the_page_down(green: Project) -> None:
     (run.folder / "events.jsonl").write_text('{"type": "step", "st\nnot json\n', encoding="utf-8")
     at = open_page("run", green.slug)
     assert "run-1" in texts(at)
+
+
+@pytest.mark.parametrize(("steps", "said"), [(1, False), (10, False), (26, True)])
+def test_a_change_of_loss_is_told_once_it_means_something(green: Project, steps: int, said: bool) -> None:
+    """At the first steps "now" and "at the beginning" are the same steps: "+0 %" would say nothing."""
+    with alive(worlds.run(green, steps=steps)):
+        loss = next(m for m in open_page("run", green.slug).metric if m.label == "Loss now")
+    assert bool(loss.delta) is said

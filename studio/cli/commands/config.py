@@ -86,7 +86,12 @@ def _show(ctx: Context, args: Namespace) -> Reply:
         ctx.out.table(
             ["Setting", "Value", "From", "Range"],
             [
-                [c.knob.name, words_of(c.value), c.origin, c.knob.range_words]
+                [
+                    c.knob.name,
+                    words_of(c.value) + (f" ({c.knob.zero})" if c.knob.zero and c.value == 0 else ""),
+                    c.origin,
+                    c.knob.range_words,
+                ]
                 for c in shown
                 if c.knob.group == group
             ],

@@ -296,9 +296,22 @@ class CaptionStore(CaptionWriter):
 
     def undo(self) -> EditResult:
         """Take back the last edit. Captions that changed since then, or whose picture is gone, are left alone and
-        reported in `skipped`. Does nothing when there is no edit."""
-        return self._again("undo")
+        reported in `skipped`. Does nothing when there is no edit. With a changed trigger word the project's goes back
+        too, so that the trigger word leads every caption afterwards as before."""
+        return self._with_its_trigger(self._again("undo"), back=True)
 
     def redo(self) -> EditResult:
         """Do the last undone edit again; like `undo`."""
-        return self._again("redo")
+        return self._with_its_trigger(self._again("redo"), back=False)
+
+    def _with_its_trigger(self, result: EditResult, *, back: bool) -> EditResult:
+        head, middle = _RETRIGGERED.split("{}")[:2]
+        if not result.changed or not result.what.startswith(head) or middle not in result.what:
+            return result
+        old, _, new = result.what.removeprefix(head).partition(middle)
+        now, wanted = (new, old) if back else (old, new)
+        intent = self.project.intent
+        if intent.trigger == now:
+            self.project.save_intent(intent.model_copy(update={"trigger": wanted}))
+            self.project.decided("trigger word changed", before=now, after=wanted)
+        return result

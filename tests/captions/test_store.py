@@ -225,7 +225,14 @@ def test_retrigger_and_back(filled: Project) -> None:
     }
     assert store.get("p0.png").author == "import"
     store.undo()
-    assert on_disk(filled) == before
+    assert on_disk(filled) == before and store.trigger == "mirastyle", (
+        "the word and the captions go back together"
+    )
+    store.redo()
+    assert on_disk(filled)["p0"] == "newstyle, thing0" and store.trigger == "newstyle"
+    filled.save_intent(filled.intent.model_copy(update={"trigger": "third"}))
+    store.undo()
+    assert store.trigger == "third", "a word chosen since then stays"
 
 
 # ---------------------------------------------------------------- several writers

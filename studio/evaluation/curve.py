@@ -12,8 +12,12 @@ import numpy as np
 # columns of one grid; they are no grades.
 BARELY, CLEARLY, STRONG = 0.12, 0.35, 0.75
 """Nearness below which what was taught is barely visible, from which it is clearly there, and strong."""
-CLEAR, SOFT, LOST = 0.55, 0.4, 0.2
+CLEAR, SOFT, LOST = 0.5, 0.4, 0.2
 """Kept from which subjects are clear, from which they soften, and below which they are lost."""
+FLOODED = 0.47
+"""Kept below which the lowest weight drawn is no way out, when all of the effect is there already."""
+ENOUGH = 0.85
+"""Nearness from which no checkpoint needs more."""
 FAULTY = 0.35
 """Fault level from which a picture looks damaged."""
 LEAKY = 0.5
@@ -54,9 +58,9 @@ class Curve:
     @property
     def enough(self) -> float:
         """Nearness from which more weight adds nothing worth a risk: 90 % of what the best checkpoint of the grid reaches, at
-        least a little more than clearly there, at most strong."""
+        least a little more than clearly there, at most ENOUGH."""
         reach = self.reach if self.best_reach is None else self.best_reach
-        return min(max(CLEARLY * 1.2, 0.9 * reach), STRONG) if np.isfinite(reach) else STRONG
+        return min(max(CLEARLY * 1.2, 0.9 * reach), ENOUGH) if np.isfinite(reach) else ENOUGH
 
     def score(self, weight: float) -> float:
         """0..1: what was taught is there, and the picture is whole."""

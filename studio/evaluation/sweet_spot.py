@@ -17,6 +17,7 @@ from studio.evaluation.curve import (
     CLEAR,
     CLEARLY,
     FAULTY,
+    FLOODED,
     LEAKY,
     LOST,
     SOFT,
@@ -81,18 +82,22 @@ def find_sweet_spot(
         return unknown
 
     best = {c.checkpoint: best_weight(c) for c in curves}
-    top = max(score for _w, score in best.values())
-    # The earliest checkpoint that is as good: less seen, less copied.
-    curve = next(c for c in curves if best[c.checkpoint][1] >= top - 0.05)
+    top = max(curves, key=lambda c: best[c.checkpoint][1])
+    best_near, best_score = top.at("nearness", best[top.checkpoint][0]), best[top.checkpoint][1]
+    # The earliest checkpoint that is as good and as near: less seen, less copied.
+    curve = next(
+        c
+        for c in curves
+        if best[c.checkpoint][1] >= best_score - 0.05
+        and c.at("nearness", best[c.checkpoint][0]) >= best_near - 0.05 * abs(best_near)
+    )
     weight, score = best[curve.checkpoint]
     reach = max(curve.at("nearness", w) for w in curve.weights)
     if max(c.at("nearness", w) for c in curves for w in c.weights) < BARELY * 2:
         return _undertrained(kind, max(curves, key=lambda c: max(c.at("nearness", w) for w in c.weights)))
     # Nothing drawn is weak enough: all of the effect is there at the lowest weight, and the subjects suffer already.
     first = curve.weights[0]
-    flooded = (
-        curve.at("nearness", first) >= 0.75 * curve.enough and curve.at("kept", first) < (CLEAR + SOFT) / 2
-    )
+    flooded = curve.at("nearness", first) >= 0.75 * curve.enough and curve.at("kept", first) < FLOODED
     if reach >= CLEARLY and (score < 0.3 or flooded):
         return _overdone(kind, curve)
     return _found(kind, metrics, curves, curve, weight, score)

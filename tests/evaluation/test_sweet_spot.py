@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from studio.evaluation.sweet_spot import find_sweet_spot
+
+RECORDED: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("curves.json").read_text(encoding="utf-8")
+)["sets"]
 
 WEIGHTS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
 
@@ -41,11 +47,40 @@ def metrics(
     }
 
 
-# What LoRAs of the built-in model measured: 200 steps at 1.2e-3, 20 steps at 3e-4, 200 steps at 1.5e-2.
-RIGHT = metrics((0, 0.03, 0.23, 0.52, 0.59, 0.59), (1, 0.89, 0.66, 0.53, 0.47, 0.44))
+# In the shape of what LoRAs of the built-in model measure (the recorded ones are in curves.json).
+RIGHT = metrics((0, 0.1, 0.3, 0.65, 0.7, 0.72), (1, 0.85, 0.66, 0.52, 0.42, 0.38))
 LITTLE = metrics((0, 0.0, 0.0, 0.0, 0.0, 0.001), (1, 1, 0.99, 0.99, 0.99, 0.98))
 MUCH = metrics((0, 0.49, 0.51, 0.51, 0.51, 0.51), (1, 0.45, 0.37, 0.35, 0.31, 0.29))
 COLLAPSED = metrics((0, 0.3, 0.9, 1.1, 1.2, 1.2), (1, 0.3, 0.2, 0.1, 0.05, 0.05))
+
+
+def recorded(name: str, *checkpoints: str) -> dict[str, Any]:
+    """The measurements of a recorded set, of some of its checkpoints or of all."""
+    told = RECORDED[name]
+    keys = ("weight", "nearness", "kept", "fault", "leak", "effect")
+    rows = [
+        {"checkpoint": c, "pixels": 0.1, "damage": 1 - row[2], **dict(zip(keys, row, strict=True))}
+        for c in checkpoints or told["curves"]
+        for row in told["curves"][c]
+    ]
+    return {"kind": told["kind"], "reference": told["reference"], "weights": rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpoint"), [(n, c) for n, told in RECORDED.items() for c in told["eye"]]
+)
+def test_the_verdict_says_what_the_eye_says(name: str, checkpoint: str) -> None:
+    """Two styles, an object and a character, trained too little, right, long and far too fast; each sheet was looked at."""
+    eye, verdict = RECORDED[name]["eye"][checkpoint], find_sweet_spot(recorded(name, checkpoint))
+    assert verdict.state == eye["state"], verdict.headline
+    if eye["low"] is not None:
+        assert verdict.weight is not None and eye["low"] <= verdict.weight <= eye["high"]
+
+
+@pytest.mark.parametrize("name", list(RECORDED))
+def test_of_all_checkpoints_one_that_the_eye_likes_is_taken(name: str) -> None:
+    verdict = find_sweet_spot(recorded(name))
+    assert verdict.state == "found" and verdict.checkpoint in RECORDED[name]["best"]
 
 
 def test_a_right_one_is_found_between_weak_and_damaged() -> None:
@@ -65,7 +100,7 @@ def test_words_for_each_weight() -> None:
     words = {p["weight"]: p["words"] for p in find_sweet_spot(RIGHT).per_weight}
     assert words[0.3] == "Style barely visible, subjects clear"
     assert words[0.5] == "Style begins to show, subjects clear"
-    assert words[0.7] == "Style clearly present, subjects soften: sweet spot"
+    assert words[0.7] == "Style clearly present, subjects clear: sweet spot"
     assert words[0.9] == "Style clearly present, subjects soften"
     assert list(words) == [0.3, 0.5, 0.7, 0.9, 1.0]
 
@@ -83,10 +118,9 @@ def test_the_three_are_told_apart() -> None:
 
 
 def test_a_strong_one_lies_low_and_says_so() -> None:
-    """What 240 steps at 4e-3 measured: the style is there at 0.3, details go above 0.5."""
-    verdict = find_sweet_spot(metrics((0, 0.45, 0.51, 0.57, 0.57, 0.57), (1, 0.57, 0.52, 0.46, 0.46, 0.46)))
-    assert verdict.state == "found"
-    assert verdict.weight is not None and 0.3 <= verdict.weight <= 0.5
+    """Trained six times too fast, the object is there at 0.3, and above 0.4 other things fall apart."""
+    verdict = find_sweet_spot(recorded("teapot", "hot4"))
+    assert verdict.high is not None and verdict.high <= 0.5
     assert any("the LoRA is strong" in r for r in verdict.reasons)
     assert not any("the LoRA is strong" in r for r in find_sweet_spot(RIGHT).reasons)
 

@@ -117,7 +117,7 @@ def current_fingerprint(project: Project, gate: GateName) -> str:
         return files.fingerprint(
             [dataset, settings, entry.model_dump(mode="json"), machine.memory_bytes, machine.device]
         )
-    here = [
+    here: list[Any] = [
         machine.python,
         machine.packages,
         [g.name for g in machine.gpus],

@@ -12,9 +12,10 @@ import json
 import math
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-from studio import secrets
+from studio import files, secrets
 from studio.answers import Passing
 from studio.errors import StudioError
 from studio.findings import Finding
@@ -35,6 +36,10 @@ UNUSED = (
 )  # fmt: skip
 _IGNORED_AT = {"alpha", "seed", "save_every_epochs"}
 """Of these, the ones that presets of other backends often set; told quietly."""
+
+
+TICKET = "replicate.json"
+"""What a run's folder knows of its paid training; see studio.replicate.submit."""
 
 
 class ReplicateBackend:
@@ -123,6 +128,11 @@ class ReplicateBackend:
             "request.json": json.dumps(request, indent=2, ensure_ascii=False) + "\n",
         }
 
+    def is_over(self, folder: Path) -> bool:
+        """Whether the training of a run has ended at Replicate without a result, so that resuming means nothing."""
+        told = files.read_json(folder / TICKET) or {}
+        return bool(told.get("settled")) and told.get("status") != "succeeded"
+
     def command(self, plan: TrainingPlan) -> list[str]:
         """The job that packs, starts, follows and fetches; it waits, and computes nothing itself."""
         return [sys.executable, "-m", "studio.training.workers.replicate_train", str(plan.run_folder)]
@@ -131,7 +141,7 @@ class ReplicateBackend:
         """The worker tells events itself."""
         return None
 
-    def checkpoints(self, folder: Any) -> list[Checkpoint]:
+    def checkpoints(self, folder: Path) -> list[Checkpoint]:
         """The LoRA that came back, once it has."""
         return find_checkpoints(folder)
 

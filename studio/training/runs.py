@@ -52,7 +52,11 @@ class Run:
     @property
     def resumable(self) -> bool:
         """Whether `studio.launch.resume_run` can go on with it."""
-        return self.job.state in ("stopped", "failed", "interrupted")
+        if self.job.state not in ("stopped", "failed", "interrupted"):
+            return False
+        # A rented training that has ended there, or was cancelled, has nothing left to go on with.
+        backend = get_backend(str(self.manifest["settings"]["backend"]))
+        return not getattr(backend, "is_over", lambda _folder: False)(self.folder)
 
     def checkpoints(self) -> list[Checkpoint]:
         """Whole LoRA files, earliest first, the final one last."""

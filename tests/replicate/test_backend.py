@@ -208,6 +208,7 @@ def test_stop_cancels_but_an_ended_process_does_not(plan: TrainingPlan, server: 
     with pytest.raises(StudioError, match="cancelled"):
         work(plan)
     assert server.count("POST", "/trainings") == 1  # a cancelled run is not started anew by resuming
+    assert get_backend("replicate").is_over(plan.run_folder)  # type: ignore[attr-defined]
 
 
 def test_a_lost_answer_and_a_lost_upload(plan: TrainingPlan, server: ReplicateServer) -> None:

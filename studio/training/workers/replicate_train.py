@@ -33,10 +33,9 @@ from studio.replicate.trainers import catalogue
 from studio.replicate.weights import fetch
 from studio.training.base import TrainingPlan
 from studio.training.packing import Packed, pack
-from studio.training.replicate import config_of, steps_of
+from studio.training.replicate import TICKET, config_of, steps_of
 from studio.workspace import Workspace
 
-TICKET = "replicate.json"
 DATASET = "dataset.zip"
 HARDWARE = "gpu-h100"
 

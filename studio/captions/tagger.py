@@ -14,32 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from studio.captions.edits import KAOMOJI
 from studio.captions.taggers import CHARACTER, RATING, Tag
 
-# Faces made of signs: their underscores are part of the drawing. The list of the WD taggers' own demonstration.
-KAOMOJI = frozenset(
-    [
-        "0_0",
-        "(o)_(o)",
-        "+_+",
-        "+_-",
-        "._.",
-        "<o>_<o>",
-        "<|>_<|>",
-        "=_=",
-        ">_<",
-        "3_3",
-        "6_9",
-        ">_o",
-        "@_@",
-        "^_^",
-        "o_o",
-        "u_u",
-        "x_x",
-        "|_|",
-        "||_||",
-    ]
-)
 LEAST_CHARACTER = 0.15
 """MCut never goes below this for characters: with no character in the picture its largest gap lies in the noise."""
 MOST_EXCLUDED = 500

@@ -134,68 +134,6 @@ def _rank(p: Picture) -> tuple[object, ...]:
     return (-_inner(p), not p.caption, -round(p.blur, 3), -p.bytes, len(p.name), p.name)
 
 
-def _inner(p: Picture) -> float:
-    """Pixels without letterbox bars, and a little less: bars are measured on a small copy, and are to go anyway."""
-    return p.pixels * (1 - p.bars) * 0.95 if p.bars else p.pixels
-
-
-def _groups(scan: Scan) -> list[DuplicateGroup]:
-    index = Index(scan.cache)
-    pictures = scan.readable
-    by_sha: dict[str, list[Picture]] = {}
-    for p in pictures:
-        by_sha.setdefault(p.sha256, []).append(p)
-    first = {sha: same[0] for sha, same in by_sha.items()}
-    compared, pairs = index.pairs()
-    new = [sha for sha in first if sha not in compared]
-    if new:
-        old = [sha for sha in first if sha in compared]
-        found = _compare(index, scan, first, new, old)
-        index.put_pairs(new, found)
-        pairs = pairs + found
-    apart = _apart(scan.folder.parent)
-    near: dict[str, dict[str, tuple[float, bool]]] = {}
-    exact: dict[str, set[str]] = {}
-    for a, b, kind, likeness in (*deep.pairs(scan.cache), *pairs):  # what the layout says has the last word
-        if a in first and b in first and (a, b) not in apart:
-            if kind == "exact":
-                exact.setdefault(a, set()).add(b)
-                exact.setdefault(b, set()).add(a)
-            else:
-                near.setdefault(a, {})[b] = near.setdefault(b, {})[a] = (likeness, kind == "deep")
-    ranked = sorted(pictures, key=_rank)
-    used: set[str] = set()
-    groups = []
-    for best in ranked:
-        if best.name not in used:
-            same = [
-                p
-                for sha in (best.sha256, *exact.get(best.sha256, ()))
-                for p in by_sha[sha]
-                if p.name not in used
-            ]
-            if len(same) > 1:
-                groups.append(_group("exact", best, [p for p in same if p is not best], 1.0))
-                used |= {p.name for p in same}
-    exactly = {g.suggested_keep for g in groups}
-    taken: set[str] = {n for g in groups for n in g.names} - exactly
-    for best in ranked:
-        if best.name not in taken:
-            alike = near.get(best.sha256, {})
-            others = [p for sha in alike for p in by_sha[sha] if p.name not in taken and p is not best]
-            if others:
-                likeness = min(alike[p.sha256][0] for p in others)
-                only_deep = all(alike[p.sha256][1] for p in others)
-                groups.append(_group("near", best, others, likeness, only_deep))
-                taken |= {best.name, *(p.name for p in others)}
-    return groups
-
-
-def _rank(p: Picture) -> tuple[object, ...]:
-    """Best first: most pixels without bars, then captioned, then sharpest, then the larger file, then by name."""
-    return (-_inner(p), not p.caption, -round(p.blur, 3), -p.bytes, len(p.name), p.name)
-
-
 def _inner(p: Picture) -> int:
     """Pixels without letterbox bars, to within a hundredth: the bars are measured on a small copy."""
     return round(p.pixels * (1 - p.bars) / 0.01 / max(1, p.pixels)) * p.pixels if p.bars else 100 * p.pixels

@@ -1,4 +1,4 @@
-"""Duplicates, variety, buckets, repeats and regularisation: what the dataset page's tabs do."""
+"""Duplicates, the deep look, variety and buckets: what the tabs of the dataset page do."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from studio.cli.context import Context
 from studio.cli.parser import problem
-from studio.cli.spec import YES, Command, Option, Reply, Word
+from studio.cli.spec import YES, Command, Option, Reply
 from studio.cli.values import did_you_mean, text, whole
 from studio.cli.watch import DETACH, say_failed, say_left, watch
-from studio.errors import InputError, NotFoundError
+from studio.errors import NotFoundError
 from studio.files import human_time
 from studio.findings import Finding
 from studio.project import Project
@@ -18,7 +18,8 @@ from studio.project import Project
 GROUP = "Pictures and captions"
 
 
-def _seen(ctx: Context) -> Any:
+def scanned(ctx: Context) -> Any:
+    """A scan of the project, its progress shown."""
     from studio.dataset.scan import scan
 
     project = ctx.project()
@@ -38,7 +39,7 @@ def _seen(ctx: Context) -> Any:
 def _duplicates(ctx: Context, args: Namespace) -> Reply:
     from studio.dataset import duplicates
 
-    project, seen = ctx.project(), _seen(ctx)
+    project, seen = ctx.project(), scanned(ctx)
     data: dict[str, Any] = {"project": project.slug}
     if args.ask_again:
         data["asked_again"] = duplicates.ask_again(project)
@@ -89,7 +90,7 @@ def _decide(
     from studio.dataset import duplicates
 
     asked = args.keep or args.apart
-    _must_be_among(asked, [n for g in groups for n in g.names], "among the duplicates")
+    must_be_among(asked, [n for g in groups for n in g.names], "among the duplicates")
     touched = [g for g in groups if set(asked) & set(g.names)]
     gone: list[str] = []
     if args.apart:
@@ -122,7 +123,7 @@ def _check_duplicates(args: Namespace) -> list[Finding]:
 def _deep(ctx: Context, args: Namespace) -> Reply:
     from studio.dataset import deep
 
-    project, seen = ctx.project(), _seen(ctx)
+    project, seen = ctx.project(), scanned(ctx)
     todo = deep.missing(seen)
     data: dict[str, Any] = {"project": project.slug, "to_look_at": len(todo)}
     if seen.readable and not todo:
@@ -159,7 +160,7 @@ def _variety(ctx: Context, args: Namespace) -> Reply:
     from studio.dataset.curation import curated, recommend, suggested_repeats
     from studio.dataset.subsets import teaching_count
 
-    project, seen = ctx.project(), _seen(ctx)
+    project, seen = ctx.project(), scanned(ctx)
     found = recommend(project, seen, args.keep)
     groups = [c for c in clusters(curated(project, seen)) if len(c.names) > 1]
     told = balance(project, seen)
@@ -226,7 +227,7 @@ def _buckets(ctx: Context, args: Namespace) -> Reply:
     from studio.guidance import planned_settings
     from studio.settings import parse_settings
 
-    project, seen = ctx.project(), _seen(ctx)
+    project, seen = ctx.project(), scanned(ctx)
     settings = planned_settings(project)
     asked = {"resolution": args.resolution, "bucket_step": args.step, "batch_size": args.batch_size}
     if any(v is not None for v in asked.values()):
@@ -266,10 +267,7 @@ def _buckets(ctx: Context, args: Namespace) -> Reply:
     )
 
 
-# ---------------------------------------------------------------- repeats and regularisation
-
-
-def _must_be_among(names: list[str], known: list[str], where: str) -> None:
+def must_be_among(names: list[str], known: list[str], where: str) -> None:
     for name in names:
         if name not in known:
             raise NotFoundError(
@@ -279,98 +277,6 @@ def _must_be_among(names: list[str], known: list[str], where: str) -> None:
             )
 
 
-def _chosen(project: Project, patterns: list[str]) -> list[str]:
-    """Names that the words fit: each a name or a pattern. Raises NotFoundError for one that fits none."""
-    from studio.dataset.folder import look
-    from studio.dataset.subsets import matching
-
-    there = list(look(project.dataset_dir).pictures)
-    found: list[str] = []
-    for p in patterns:
-        fits = [p] if p in there else matching(there, p)
-        if not fits:
-            _must_be_among([p], there, f"in '{project.slug}'")
-        found += fits
-    return list(dict.fromkeys(found))
-
-
-def _subsets(ctx: Context, data: dict[str, Any]) -> Reply:
-    from studio.captions.store import CaptionStore
-    from studio.dataset.subsets import project_subsets, subset_findings, times_shown
-    from studio.guidance import planned_settings
-
-    project, seen = ctx.project(), _seen(ctx)
-    settings = planned_settings(project)
-    groups = project_subsets(project, settings, [p.name for p in seen.readable])
-    shown = times_shown(groups)
-    ctx.out.table(
-        ["Pictures", "For", "Repeats", "Shown", "Not used", "Such as"],
-        [
-            [
-                len(s.names), "regularisation" if s.regularisation else "training", s.repeats,
-                sum(shown.get(n, 0) for n in s.names), sum(n not in shown for n in s.names), ", ".join(s.names[:2]),
-            ]
-            for s in groups
-        ],
-    )  # fmt: skip
-    found = subset_findings(project, settings, CaptionStore(project).all())
-    ctx.out.findings(found)
-    return Reply(
-        {
-            **data,
-            "subsets": [{**vars(s), "shown": sum(shown.get(n, 0) for n in s.names)} for s in groups],
-            "findings": [f.model_dump(mode="json") for f in found],
-        }
-    )
-
-
-def _regularisation(ctx: Context, args: Namespace) -> Reply:
-    from studio.dataset.subsets import REGULARISATION, mark_regularisation
-
-    project = ctx.project()
-    data: dict[str, Any] = {"project": project.slug}
-    if args.picture:
-        names = _chosen(project, args.picture)
-        data["changed"] = mark_regularisation(project, names, on=not args.off)
-        purpose = "training" if args.off else "regularisation"
-        ctx.out.good(f"{len(data['changed'])} of {len(names)} pictures are now for {purpose}.")
-    elif args.off:
-        raise InputError(
-            "--off was given without a picture.",
-            "It takes the mark off pictures.",
-            "Name them, such as 'reg_*'.",
-        )
-    else:
-        for line in REGULARISATION:
-            ctx.out.dim(line)
-    return _subsets(ctx, data)
-
-
-def _repeats(ctx: Context, args: Namespace) -> Reply:
-    from studio.dataset.subsets import set_repeats
-
-    project = ctx.project()
-    data: dict[str, Any] = {"project": project.slug}
-    if args.picture and args.times is None:
-        raise InputError(
-            "--times is missing.", "It says how often they are shown.", "Add it, such as --times 3."
-        )
-    if args.times is not None:
-        if not args.picture:
-            raise InputError(
-                "--times was given without a picture.", "It is for single pictures.",
-                "Name them, or set repeats for all with `lora-studio config set repeats=3`.",
-            )  # fmt: skip
-        names = _chosen(project, args.picture)
-        data["changed"] = set_repeats(project, names, args.times)
-        ctx.out.good(
-            f"{len(data['changed'])} of {len(names)} pictures have {args.times} repeats of their own now."
-        )
-    return _subsets(ctx, data)
-
-
-_PICTURES = Word("PICTURE", "Names of pictures, or patterns such as 'reg_*'.", many=True)
-
 COMMANDS: tuple[Command, ...] = (
     Command(
         "duplicates",
@@ -379,9 +285,20 @@ COMMANDS: tuple[Command, ...] = (
         _duplicates,
         options=(
             Option("--keep-best", "Keep the suggested picture of every group, set the others aside."),
-            Option("--keep", "Keep this picture of its group, set the others aside.", metavar="PICTURE", convert=text(255), many=True),
-            Option("--apart", "The pictures of this one's group are no duplicates; not asked again.", metavar="PICTURE",
-                   convert=text(255), many=True),
+            Option(
+                "--keep",
+                "Keep this picture of its group, set the others aside.",
+                metavar="PICTURE",
+                convert=text(255),
+                many=True,
+            ),
+            Option(
+                "--apart",
+                "The pictures of this one's group are no duplicates; not asked again.",
+                metavar="PICTURE",
+                convert=text(255),
+                many=True,
+            ),
             Option("--ask-again", "Forget what was called no duplicates."),
             YES,
         ),
@@ -402,7 +319,12 @@ COMMANDS: tuple[Command, ...] = (
         "Say how varied the pictures are, and recommend a subset with reasons.",
         _variety,
         options=(
-            Option("--keep", "How many pictures the subset shall have.", metavar="N", convert=whole(1, 100_000, 25)),
+            Option(
+                "--keep",
+                "How many pictures the subset shall have.",
+                metavar="N",
+                convert=whole(1, 100_000, 25),
+            ),
             Option("--apply", "Set the others aside."),
             YES,
         ),
@@ -419,22 +341,4 @@ COMMANDS: tuple[Command, ...] = (
             Option("--batch-size", "Instead of the setting.", metavar="N", convert=whole(1, 256, 4)),
         ),
     ),
-    Command(
-        "regularisation",
-        GROUP,
-        "Say which pictures hold the class in place instead of teaching; mark them.",
-        _regularisation,
-        words=(_PICTURES,),
-        options=(Option("--off", "Take the mark off."),),
-        examples=("regularisation 'reg_*'", "regularisation --off 'reg_*'"),
-    ),
-    Command(
-        "repeats",
-        GROUP,
-        "Say how often each picture is shown; give single pictures repeats of their own.",
-        _repeats,
-        words=(_PICTURES,),
-        options=(Option("--times", "Repeats of these pictures, times the setting.", metavar="N", convert=whole(1, 1000, 3)),),
-        examples=("repeats 'face_*' --times 3",),
-    ),
-)  # fmt: skip
+)

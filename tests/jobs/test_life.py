@@ -261,6 +261,32 @@ def test_killing_everything_is_an_interruption(start: Start) -> None:
     assert job.wait(60) == "stopped"
 
 
+def test_after_a_reboot_neither_a_stale_lock_nor_a_reused_id_counts(start: Start) -> None:
+    """All processes are gone, the lock files stayed, and the ids that were written down belong to somebody else now."""
+    job = start("steps")
+    for process in processes_of(job.folder):
+        process.kill()
+    none_left(job)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        told = disk.read_json(job.folder / "process.json") or {}
+        disk.write_json(
+            job.folder / "process.json", {**told, "supervisor": stranger.pid, "worker": stranger.pid}
+        )
+        assert (job.folder / "lock").exists() and (job.folder / "worker.lock").exists()
+        until(lambda: job.state == "interrupted", told=lambda: job.state)
+        assert not job.stop() and not job.stop(now=True)
+        relaunch(job)
+        until(lambda: job.state == "running" and job.progress.done > 0)
+        assert ids(job)["worker"] != stranger.pid
+        job.stop()
+        assert job.wait(60) == "stopped"
+        assert stranger.poll() is None, "nobody's process was touched"
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
 def test_a_dead_process_that_nobody_waited_for_does_not_count_as_alive(start: Start) -> None:
     job = start("short")
     assert job.wait(60) == "finished"

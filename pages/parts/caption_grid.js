@@ -98,7 +98,7 @@
       this.gui.className = "typing";
       this.gui.setAttribute("aria-label", "Caption of " + p.data.name);
       this.gui.spellcheck = true;
-      this.gui.style.width = Math.max(260, p.column.getActualWidth() - 2) + "px";
+      this.gui.style.width = Math.max(200, p.column.getActualWidth() - 2) + "px";
       this.cell = p.eGridCell;
       const key = p.eventKey;
       const text = p.value == null ? "" : String(p.value);

@@ -151,7 +151,7 @@ def _options() -> dict[str, Any]:
             {
                 "field": "picture",
                 "headerName": "Picture",
-                "width": 118,
+                "width": 100,
                 "cellRenderer": JsCode(whole + ".Picture"),
             },
             {
@@ -181,7 +181,7 @@ def _options() -> dict[str, Any]:
             {
                 "field": "tokens",
                 "headerName": "Tokens",
-                "width": 82,
+                "width": 78,
                 "cellClassRules": {"long": "data.long"},
                 "headerTooltip": "What the base model reads as one piece. Orange: the end is not read.",
             },
@@ -189,7 +189,7 @@ def _options() -> dict[str, Any]:
                 "field": "name",
                 "headerName": "File",
                 "valueGetter": JsCode("(p) => p.data.name + ' ' + p.data.by"),
-                "width": 150,
+                "width": 140,
                 "cellRenderer": JsCode(whole + ".Facts"),
             },
         ],
@@ -256,14 +256,14 @@ def _css(base: str) -> dict[str, dict[str, str]]:
             "white-space": "pre-wrap",
         },
         ".thumb": {
-            "width": "84px",
+            "width": "68px",
             "height": "68px",
             "display": "flex",
             "align-items": "center",
             "font-size": "12px",
         },
         ".thumb img": {
-            "max-width": "84px",
+            "max-width": "68px",
             "max-height": "68px",
             "border-radius": "6px",
             "object-fit": "contain",

@@ -36,8 +36,7 @@ def paged(
 
     def switch() -> None:
         if pages > 1:
-            with st.container(horizontal=True, horizontal_alignment="center"):
-                st.pagination(pages, key=key)
+            st.pagination(pages, key=key, width="stretch")  # it shows as many numbers as its width holds
 
     return items[(at - 1) * per_page : at * per_page], switch
 

@@ -2,7 +2,7 @@
 
 CLIP has 77 positions, of which a start and an end mark take two. SD1.5, SDXL and their descendants read captions with
 CLIP alone; its word table comes with the studio. SD3.5 reads with CLIP and T5, FLUX with T5 (CLIP only gives it the
-gist). T5's word table is large and not shipped: it is taken from the base model's folder, from `models/t5-tokenizer` in
+gist). T5's word table (`tokenizer.json` or `spiece.model`) is not shipped: it is taken from the base model's folder, from `models/t5-tokenizer` in
 the workspace or from the folder named by STUDIO_T5_TOKENIZER. Without it nothing is measured, and the studio says so.
 """
 
@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.captions.spiece import tokenizer_from
 from studio.workspace import shipped
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Reader:
         return _table_of(self.place, changed)
 
 
-_TABLES = ("tokenizer.json", "vocab.json", "merges.txt")
+_TABLES = ("tokenizer.json", "spiece.model", "vocab.json", "merges.txt")
 
 
 def readers(entry: BaseModelEntry, workspace: Workspace | None = None) -> tuple[Reader, ...]:
@@ -181,7 +182,7 @@ def _is_unigram(folder: Path) -> bool:
     try:
         return _model_type(path, path.stat().st_mtime_ns) == "Unigram"
     except OSError:
-        return False
+        return (folder / "spiece.model").is_file()
 
 
 @lru_cache(maxsize=16)
@@ -210,6 +211,8 @@ def _table_of(folder: Path, _changed: int) -> _Table | None:
     try:
         if (folder / "tokenizer.json").is_file():
             made = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        elif (folder / "spiece.model").is_file():
+            made = tokenizer_from(folder / "spiece.model")
         else:
             made = _from_two_tables(folder)
         made.no_truncation()

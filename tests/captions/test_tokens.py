@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 import time
 from pathlib import Path
 
@@ -117,6 +119,44 @@ def test_t5_is_not_measured_until_its_table_is_here(
     assert token_count("a red boat", flux, workspace) is None
     monkeypatch.setenv("STUDIO_T5_TOKENIZER", str(t5))
     assert token_count("a red boat", flux, workspace) == 3
+
+
+def field(number: int, value: bytes | int | float) -> bytes:
+    """One field of a protocol buffer; all lengths here are below 128."""
+    if isinstance(value, bytes):
+        return bytes([number << 3 | 2, len(value)]) + value
+    return (
+        bytes([number << 3 | 5]) + struct.pack("<f", value)
+        if isinstance(value, float)
+        else bytes([number << 3, value])
+    )
+
+
+def test_t5_is_read_as_sentencepiece_stores_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STUDIO_T5_TOKENIZER", raising=False)
+    pieces = [
+        ("<pad>", 0.0, 3),
+        ("</s>", 0.0, 3),
+        ("<unk>", 0.0, 2),
+        ("▁a", -2.0, 1),
+        ("▁red", -3.0, 1),
+        ("▁boat", -3.0, 1),
+        ("s", -4.0, 1),
+    ]
+    content = b"".join(field(1, field(1, p.encode()) + field(2, s) + field(3, kind)) for p, s, kind in pieces)
+    folder = workspace.models_dir / "t5-tokenizer"
+    folder.mkdir(parents=True)
+    (folder / "spiece.model").write_bytes(content + field(3, field(1, b"nmt_nfkc")))
+    flux = model("flux")
+    assert [
+        token_count(t, flux, workspace) for t in ("a red boat", "  a   red\nboats ", "", "a 猫猫 boat")
+    ] == [3, 4, 0, 3]
+    for n, damaged in enumerate(
+        (b"", b"PK not a table", content[:-3], b"\xff" * 40, field(1, field(1, b"a")), content + b"\x0b")
+    ):
+        (folder / "spiece.model").write_bytes(damaged)
+        os.utime(folder / "spiece.model", (n, n))
+        assert token_count("a red boat", flux, workspace) is None, damaged[:20]
 
 
 def test_t5_is_found_in_the_base_models_folder(workspace: Workspace, t5: Path, tmp_path: Path) -> None:

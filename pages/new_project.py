@@ -125,7 +125,14 @@ def ask_model(known: dict[str, Any]) -> None:
     for n, offer in enumerate(ready):
         with st.container(border=True, gap="xsmall", key=f"model_{offer.entry.id}"):
             with st.container(horizontal=True, vertical_alignment="center"):
-                badge = " :green-badge[fits this computer]" if n == 0 else ""
+                cloud = offer.entry.format == "cloud"
+                badge = (
+                    " :orange-badge[costs money]"
+                    if cloud
+                    else " :green-badge[fits this computer]"
+                    if n == 0
+                    else ""
+                )
                 st.markdown(f"**{offer.entry.title}**{badge}", width="stretch")
                 taken = now == offer.entry.id
                 st.button("Take this one", key=f"take_{offer.entry.id}", type="primary" if taken else "secondary",

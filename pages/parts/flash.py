@@ -9,13 +9,11 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts.words import plain
 from studio.errors import StudioError
 from studio.findings import Finding
 
 log = logging.getLogger("studio.pages")
 _KEY = "_flash"
-_SHOWN = 5
 
 
 @dataclass
@@ -58,40 +56,18 @@ def act(work: Callable[..., Any], *args: Any) -> None:
         st.session_state[_KEY] = Flash(told.what, error=told)
 
 
-def show_flash(page: str) -> None:
-    """Draw the message, if there is one that belongs to this page."""
-    from pages.parts.findings import show_findings
-    from pages.parts.page import show_error
-
+def flash_of(page: str) -> Flash | None:
+    """The message that belongs to this page, if there is one; one that was said on another page is forgotten."""
     flash: Flash | None = st.session_state.get(_KEY)
     if flash is None:
-        return
+        return None
     flash.page = flash.page or page
     if flash.page != page:
-        st.session_state.pop(_KEY)
-        return
-    if flash.error is not None:
-        show_error(flash.error)
-        return
-    with st.container(border=True, key="flash"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f":green[:material/check:] {flash.words}", width="stretch")
-            if flash.undo is not None:
-                st.button(
-                    flash.undo_label,
-                    key="flash_undo",
-                    icon=":material/undo:",
-                    on_click=act,
-                    args=(flash.undo,),
-                )
-            st.button("Close", key="flash_close", type="tertiary", on_click=_close)
-        for finding in flash.findings[:_SHOWN]:
-            told = " ".join(t for t in (finding.why, finding.fix) if t)
-            st.markdown(f":orange[:material/warning:] **{plain(finding.what, 300)}** :gray[{told}]")
-        if len(flash.findings) > _SHOWN:
-            with st.expander(f"{len(flash.findings) - _SHOWN} more", key="flash_more"):
-                show_findings(flash.findings[_SHOWN:], key="flash_findings")
+        forget_flash()
+        return None
+    return flash
 
 
-def _close() -> None:
+def forget_flash() -> None:
+    """The message was read."""
     st.session_state.pop(_KEY, None)

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 import streamlit as st
 
 from pages.parts.findings import show_findings
-from pages.parts.flash import show_flash
+from pages.parts.flash import act, flash_of, forget_flash
 from pages.parts.steps import step_bar
+from pages.parts.words import plain
 from studio.errors import StudioError
 from studio.project import Project
 
 log = logging.getLogger("studio.pages")
 WIDTH = 1180
+FLASH_FINDINGS = 5  # shown at once; the others behind "more"
 _TOP = "_start_at_top"
 
 
@@ -66,6 +68,34 @@ def caught() -> Iterator[None]:
         show_unexpected(e)
 
 
+def _flash(page: str) -> None:
+    """What the last action did, with its way back; or why it did not work."""
+    flash = flash_of(page)
+    if flash is None:
+        return
+    if flash.error is not None:
+        show_error(flash.error)
+        return
+    with st.container(border=True, key="flash"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f":green[:material/check:] {flash.words}", width="stretch")
+            if flash.undo is not None:
+                st.button(
+                    flash.undo_label,
+                    key="flash_undo",
+                    icon=":material/undo:",
+                    on_click=act,
+                    args=(flash.undo,),
+                )
+            st.button("Close", key="flash_close", type="tertiary", on_click=forget_flash)
+        for finding in flash.findings[:FLASH_FINDINGS]:
+            told = " ".join(t for t in (finding.why, finding.fix) if t)
+            st.markdown(f":orange[:material/warning:] **{plain(finding.what, 300)}** :gray[{told}]")
+        if len(flash.findings) > FLASH_FINDINGS:
+            with st.expander(f"{len(flash.findings) - FLASH_FINDINGS} more", key="flash_more"):
+                show_findings(flash.findings[FLASH_FINDINGS:], key="flash_findings")
+
+
 @contextmanager
 def page(
     title: str, purpose: str, *, project: Project | None = None, step: str = "", width: int = WIDTH
@@ -89,7 +119,7 @@ def page(
                 st.stop()
             except Exception as e:  # noqa: BLE001  the page itself may still work without its bar
                 show_unexpected(e)
-        show_flash(title)
+        _flash(title)
         _scroll()
         st.space("small")
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
+from studio.models import get_model
 from studio.project import KINDS, open_project
 from studio.workspace import Workspace
 from tests.pages.app import labels, open_page, sound, texts
@@ -102,7 +103,12 @@ def test_a_reload_goes_on_where_it_was(workspace: Workspace) -> None:
 def test_models_that_are_not_here_are_told_but_not_offered(workspace: Workspace) -> None:
     at = open_page("new_project")
     sound(at.button(key="take_style").click().run())
-    assert [k for k in (b.key for b in at.button) if k and k.startswith("take_")] == ["take_pocket"]
+    offered = [str(b.key).removeprefix("take_") for b in at.button if str(b.key).startswith("take_")]
+    assert offered[0] == "pocket", "what runs here comes first"
+    assert not {"sd15", "sdxl", "pony", "illustrious"} & set(offered)
+    for hosted in offered[1:]:
+        assert get_model(workspace, hosted).format == "cloud"
+    assert texts(at).count("costs money") == len(offered) - 1
     assert "more that are not here yet" in at.expander[0].label
 
 

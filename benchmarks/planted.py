@@ -37,11 +37,12 @@ def scene(seed: int) -> Image.Image:
 
 
 def studio(seed: int) -> Image.Image:
-    """One of a hundred figures in the middle of white, in a pose of its own."""
+    """A figure in the middle of white, in a pose of its own; ten shots in a row are of one figure in its clothes."""
     rng = np.random.default_rng(seed)
+    clothes = np.random.default_rng(seed // 10)
     picture = Image.new("RGB", (960, 1280), "white")
     draw = ImageDraw.Draw(picture)
-    skin, coat, legs, hair = (tuple(int(c) for c in rng.integers(20, 225, 3)) for _ in range(4))
+    skin, coat, legs, hair = (tuple(int(c) for c in clothes.integers(20, 225, 3)) for _ in range(4))
     x, scale = 480 + rng.uniform(-25, 25), rng.uniform(0.9, 1.12)
     hip, neck = (x + rng.uniform(-15, 15), 760), (x + rng.uniform(-25, 25), 760 - 340 * scale)
     for side in (-1, 1):
@@ -51,11 +52,11 @@ def studio(seed: int) -> Image.Image:
         hand = _bent(rng, neck, side, 150 * scale, 170 * scale)
         draw.line([(neck[0] + side * 50, neck[1] + 40), *hand], coat, int(46 * scale), "curve")
         draw.ellipse([hand[1][0] - 24, hand[1][1] - 24, hand[1][0] + 24, hand[1][1] + 24], skin)
-    broad = rng.uniform(75, 120) * scale
+    broad = clothes.uniform(75, 120) * scale
     draw.polygon([(neck[0] - broad, neck[1] + 30), (neck[0] + broad, neck[1] + 30), (hip[0] + broad * 0.8, hip[1] + 40),
                   (hip[0] - broad * 0.8, hip[1] + 40)], coat)  # fmt: skip
-    for _ in range(int(rng.integers(2, 7))):
-        _thing(draw, rng, rng.uniform(neck[0] - 60, neck[0] + 60), rng.uniform(neck[1] + 60, hip[1]), 55)
+    for _ in range(int(clothes.integers(2, 7))):
+        _thing(draw, clothes, neck[0] + clothes.uniform(-60, 60), neck[1] + clothes.uniform(60, 300), 55)
     head = (neck[0] + rng.uniform(-18, 18), neck[1] - 65 * scale)
     draw.ellipse([head[0] - 74, head[1] - 96, head[0] + 74, head[1] + 60], hair)
     draw.ellipse([head[0] - 58, head[1] - 74, head[0] + 58, head[1] + 72], skin)

@@ -22,6 +22,7 @@ from studio.machine import Machine, detect
 from studio.models import BaseModelEntry
 from studio.settings import TrainingSettings
 from studio.training.registry import get_backend
+from studio.training.sdscripts import install
 from studio.workspace import Workspace
 
 DISK_RESERVE = 500_000_000  # Bytes kept free whatever happens: logs, the browser, the system itself.
@@ -98,11 +99,19 @@ def check(
     if own is not None:
         told, about = own(workspace, settings, entry)
         return [*told, *_writable(workspace)], {"computer": machine.words, "disk_needed": disk_bytes, **about}
-    modules = [*NEEDED, *([_EXTRA[settings.optimizer]] if settings.optimizer in _EXTRA else [])]
-    seen = probe(tuple(modules))
+    extra = (_EXTRA[settings.optimizer],) if settings.optimizer in _EXTRA else ()
+    engine: list[Finding] = []
+    if settings.backend == "kohya":
+        # Its packages live in an environment of its own, which is asked instead.
+        engine, seen = install.findings(workspace, entry.family, extra)
+        seen.setdefault("failed", {})
+        seen.pop("crashed", None)
+    else:
+        seen = probe((*NEEDED, *extra))
     free, ram_free = files.free_bytes(workspace.root), psutil.virtual_memory().available
     found = [
         *_python(),
+        *engine,
         *_packages(seen),
         *_card(machine, seen, settings),
         *_model(workspace, entry),
@@ -137,6 +146,7 @@ def check(
         "cuda_build": seen.get("cuda_build"),
         "cuda": bool(seen.get("cuda")),
         "packages": machine.packages,
+        "sdscripts": seen.get("sdscripts"),
         "disk_free": free,
         "disk_needed": disk_bytes,
         "memory_free": ram_free,

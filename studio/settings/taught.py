@@ -18,9 +18,15 @@ class WhatIsTaught(BaseModel):
     backend: str = knob(
         "diffusers",
         "Backend",
-        "The engine that trains. 'diffusers' is built in and needs nothing else.",
+        "The engine that trains. 'diffusers' is built in and needs nothing else; 'kohya' starts the sd-scripts that you have; "
+        "'replicate' trains on rented computers and costs money.",
         group="Model",
         pattern=r"^[a-z0-9-]+$",
+        choices={
+            "diffusers": "built in",
+            "kohya": "kohya sd-scripts, to be set up first",
+            "replicate": "Replicate, a paid service in the cloud",
+        },
     )
     train_text_encoder: bool = knob(
         True,

@@ -66,6 +66,7 @@ class TrainingPlan(BaseModel):
     model_title:    name of the base model, for the LoRA's metadata.
     model_hash:     hash of the base model, for the LoRA's metadata; may be empty.
     metadata:       further text fields for the LoRA file; never paths.
+    engine:         where the backend's own program lies, for backends that start one (source, python, commit).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -85,6 +86,7 @@ class TrainingPlan(BaseModel):
     model_title: str = ""
     model_hash: str = ""
     metadata: dict[str, str] = Field(default_factory=dict)
+    engine: dict[str, str] = Field(default_factory=dict)
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -207,6 +209,9 @@ class Backend(Protocol):
     id:       name in settings and on the command line.
     title:    name for people.
     families: base model families it can train.
+
+    A backend that starts a program of its own also has `engine(workspace) -> dict[str, str]`, which says where that lies
+    (for the plan) and raises EnvironmentalError when it is not here.
     """
 
     id: str

@@ -14,6 +14,7 @@ from studio.errors import EnvironmentalError, InputError
 from studio.models import BaseModelEntry, model_fingerprint
 from studio.project import Project
 from studio.training.base import PlannedPicture, TrainingPlan
+from studio.training.registry import get_backend
 
 PICTURES = "pictures"
 
@@ -78,10 +79,16 @@ def freeze(
         cache_dir=project.cache_dir / "latents",
         model_title=entry.title,
         model_hash=model_fingerprint(place),
+        engine=_engine(project),
         metadata={"studio_project": project.slug, "studio_kind": intent.kind},
     )
     plan.save()
     return plan
+
+
+def _engine(project: Project) -> dict[str, str]:
+    where = getattr(get_backend(project.settings.backend), "engine", None)
+    return dict(where(project.workspace)) if where else {}
 
 
 def _link(source: Path, target: Path) -> None:

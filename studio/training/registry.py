@@ -7,12 +7,13 @@ from functools import lru_cache
 from studio.errors import NotFoundError
 from studio.training.base import Backend
 from studio.training.diffusers import DiffusersBackend
+from studio.training.kohya import KohyaBackend
 from studio.training.replicate import ReplicateBackend
 
 
 @lru_cache(maxsize=1)
 def _all() -> tuple[Backend, ...]:
-    return (DiffusersBackend(), ReplicateBackend())
+    return (DiffusersBackend(), KohyaBackend(), ReplicateBackend())
 
 
 def backends() -> list[Backend]:

@@ -314,6 +314,17 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         ([""], 2, "It is empty"),
         (["a", "b"], 2, "'b' is not expected here"),
     ],
+    "setup sd-scripts": [
+        ([], 6, "is not set up"),
+        (["@missing"], 2, "is not a folder of sd-scripts"),
+        (["@folder"], 2, "train_network.py"),
+        (["@notes"], 2, "is not a folder of sd-scripts"),
+        ([""], 2, "It is empty"),
+        (["--python", "python3"], 2, "goes with a folder"),
+        (["@folder", "--forget"], 2, "takes no folder"),
+        (["@folder", "--python", "@missing"], 2, "Nothing lies at"),
+        (["@folder", "@notes"], 2, "is not expected here"),
+    ],
     "explain": [
         ([], 2, "LOG is missing"),
         (["@missing"], 2, "cannot be read"),

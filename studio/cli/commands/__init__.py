@@ -12,6 +12,7 @@ from studio.cli.commands import (
     dataset,
     demo,
     doctor,
+    engines,
     evaluate,
     explain,
     export,
@@ -44,5 +45,6 @@ COMMANDS: tuple[Command, ...] = (
     *library.COMMANDS,
     *demo.COMMANDS,
     *doctor.COMMANDS,
+    *engines.COMMANDS,
     *app.COMMANDS,
 )

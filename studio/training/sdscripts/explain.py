@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from studio.errors import InputError
 from studio.findings import Finding, by_harm
-from studio.training.lora_keys import read_header
+from studio.models import tensor_header
 from studio.training.sdscripts.causes import cause_of, other_failure
 from studio.training.sdscripts.log import LogReader, is_broken
 
@@ -81,10 +81,10 @@ class Explanation:
 
 
 @dataclass
-class _Story:
-    """What was gathered on the way through a log."""
+class Story:
+    """What is gathered on the way through a log: give it every event of a LogReader, then `conclude`."""
 
-    told: Explanation
+    told: Explanation = field(default_factory=lambda: Explanation("not started"))
     reader: LogReader = field(default_factory=LogReader)
     errors: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -95,6 +95,7 @@ class _Story:
     killed: str = ""
 
     def take(self, event: dict[str, Any]) -> None:
+        """One more event."""
         told, kind = self.told, event["type"]
         self.recognised = self.recognised or kind in ("plan", "step", "saved", "usage", "epoch")
         if kind == "step":
@@ -144,7 +145,7 @@ class _Story:
 
 def explain_text(data: bytes | str) -> Explanation:
     """What a log's text says. Raises InputError when it is not a log of sd-scripts."""
-    story = _Story(Explanation("not started"))
+    story = Story()
     for event in [*story.reader.feed(data), *story.reader.end()]:
         story.take(event)
     return _conclude(story, None)
@@ -156,7 +157,7 @@ def explain(path: Path) -> Explanation:
     Checkpoints that the log names are looked at where they still lie under that path. Raises InputError when the file
     cannot be read or is not a log of sd-scripts.
     """
-    story = _Story(Explanation("not started"))
+    story = Story()
     try:
         with path.open("rb") as f:
             while piece := f.read(CHUNK):
@@ -173,7 +174,7 @@ def explain(path: Path) -> Explanation:
     return _conclude(story, path)
 
 
-def _conclude(story: _Story, path: Path | None) -> Explanation:
+def _conclude(story: Story, path: Path | None) -> Explanation:
     told = story.told
     if not (story.recognised or story.errors or story.killed or told.step):
         name = path.name if path else "The text"
@@ -182,6 +183,12 @@ def _conclude(story: _Story, path: Path | None) -> Explanation:
             "None of the lines that these scripts print was found in it.",
             "Name the file that holds what the training printed, both its normal output and its errors.",
         )
+    return conclude(story)
+
+
+def conclude(story: Story) -> Explanation:
+    """What the events come to when no more follow."""
+    told = story.told
     found = _failures(story) + _damaged(told)
     all_steps = told.total_steps > 0 and told.step >= told.total_steps
     one_stream = (all_steps and not told.saved) or (not told.step and bool(told.plan or told.saved))
@@ -203,7 +210,7 @@ def _conclude(story: _Story, path: Path | None) -> Explanation:
     return told
 
 
-def _failures(story: _Story) -> list[Finding]:
+def _failures(story: Story) -> list[Finding]:
     """The cause of a failure: the last known one of the errors told, else the last error in its own words."""
     found: list[Finding] = []
     if story.broken_at:
@@ -261,7 +268,7 @@ def _damaged(told: Explanation) -> list[Finding]:
         if path.suffix != ".safetensors" or not path.is_file():
             continue
         try:
-            read_header(path)
+            tensor_header(path)
         except InputError as e:
             found.append(
                 Finding(
@@ -276,7 +283,7 @@ def _damaged(told: Explanation) -> list[Finding]:
     return found
 
 
-def _broke_off(story: _Story) -> Finding:
+def _broke_off(story: Story) -> Finding:
     saved = (
         f"The last one saved is {Path(story.told.saved[-1]).name}." if story.told.saved else "None was saved."
     )

@@ -13,6 +13,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+# Lines are far shorter. What is longer, binary data or a stream without line breaks, is looked at at both ends only, so that no
+# pattern has much to search.
+LONGEST = 4096
 # Cursor movements of nested bars, and colours.
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _BAR = re.compile(
@@ -60,9 +63,12 @@ class LogReader:
 
     Step numbers count from the start of the training, also in a resumed run, whose own bar starts at 0 again.
     `loss` is the mean that the script shows: over the epoch so far, and not of that step alone.
+
+    offset: steps done before, for a resumed run whose start is known. None: taken from the log. A state that was itself
+    saved by a resumed run names too small a step there, since the script counts each resumed run from 0.
     """
 
-    offset: int = 0
+    offset: int | None = None
     _decoder: Any = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
     _rest: str = ""
     _step: int = 0
@@ -70,13 +76,17 @@ class LogReader:
     _plan: dict[str, int] = field(default_factory=dict)
     _in_traceback: bool = False
     _stage: tuple[str, int] = ("", -1)
+    _before: int = 0
+
+    def __post_init__(self) -> None:
+        self._before = self.offset or 0
 
     def feed(self, data: bytes | str) -> list[dict[str, Any]]:
         """The events of the next piece of output. A piece may end anywhere, also within a character."""
         text = self._decoder.decode(data) if isinstance(data, bytes) else data
         pieces = re.split(r"[\r\n]", self._rest + text)
         self._rest = pieces.pop()
-        if len(self._rest) > 65536:  # no line is that long: binary data, or a stream without line breaks
+        if len(self._rest) > 16 * LONGEST:
             pieces.append(self._rest)
             self._rest = ""
         return [e for p in pieces for e in self._line(p)]
@@ -87,6 +97,8 @@ class LogReader:
         return self._line(rest)
 
     def _line(self, raw: str) -> list[dict[str, Any]]:
+        if len(raw) > LONGEST:
+            raw = f"{raw[: LONGEST // 2]} {raw[-LONGEST // 2 :]}"
         line = _ANSI.sub("", raw).rstrip()
         if not line:
             return []
@@ -111,7 +123,7 @@ class LogReader:
         return [
             {
                 "type": "step",
-                "step": self.offset + step,
+                "step": self._before + step,
                 "total": total,
                 "loss": _number(loss["loss"]),
                 "seconds_per_step": pace or None,
@@ -136,8 +148,8 @@ class LogReader:
         if told := _EPOCH.search(line):
             found.append({"type": "epoch", "epoch": int(told["epoch"]), "epochs": int(told["epochs"])})
         if told := _STATE.search(line):
-            self.offset = int(told["step"])
-            found.append({"type": "resumed", "epoch": int(told["epoch"]), "step": self.offset})
+            self._before = int(told["step"]) if self.offset is None else self.offset
+            found.append({"type": "resumed", "epoch": int(told["epoch"]), "step": self._before})
         if told := _SAVING.search(line):
             found.append({"type": "saving", "path": told[1].strip()})
         if told := _REMOVING.search(line):

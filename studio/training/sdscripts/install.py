@@ -1,0 +1,225 @@
+"""Where sd-scripts lies on this computer, and whether it can be used.
+
+It lives in an environment of its own, since its pinned packages clash with the studio's, and is only ever started as a
+process. What the workspace uses is noted in `<workspace>/backends/sd-scripts.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio import files
+from studio.errors import EnvironmentalError, InputError
+from studio.findings import Finding
+from studio.training.sdscripts import options
+from studio.workspace import Workspace
+
+NOTE = "sd-scripts.json"
+PROBE_SECONDS = 300
+
+_PROBE = """
+import importlib, json, sys
+sys.path.insert(0, ".")
+out = {"failed": {}}
+for name in ("torch", "accelerate", "transformers", "diffusers", "safetensors", *sys.argv[2:], sys.argv[1]):
+    try:
+        importlib.import_module(name)
+    except BaseException as e:
+        out["failed"][name] = f"{type(e).__name__}: {e}"[:300]
+try:
+    import torch
+    out.update(torch=torch.__version__, cuda_build=torch.version.cuda, cuda=torch.cuda.is_available())
+    if out["cuda"]:
+        out.update(gpu=torch.cuda.get_device_name(0), bf16=torch.cuda.is_bf16_supported())
+        torch.zeros(8, device="cuda").sum().item()
+except BaseException as e:
+    out["torch_error"] = f"{type(e).__name__}: {e}"[:300]
+print("PROBE" + json.dumps(out))
+"""
+
+
+@dataclass(frozen=True)
+class Install:
+    """One sd-scripts on this computer. source: its folder; python: the interpreter of its environment; commit: the version
+    that lies there, empty when its folder holds no git history."""
+
+    source: Path
+    python: Path
+    commit: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Plain text for plans, manifests and the workspace's note."""
+        return {"source": str(self.source), "python": str(self.python), "commit": self.commit}
+
+
+def current(workspace: Workspace) -> Install | None:
+    """The one that the workspace uses; None when none was set up."""
+    raw = files.read_json(workspace.root / "backends" / NOTE) or {}
+    if not raw.get("source"):
+        return None
+    return Install(Path(raw["source"]), Path(raw["python"]), str(raw.get("commit", "")))
+
+
+def adopt(workspace: Workspace, source: Path, python: Path | None = None) -> Install:
+    """Use an sd-scripts that is already on this computer; nothing in its folder is changed.
+
+    python: the interpreter of its environment; None: looked for in `venv` and `.venv` inside of the folder. Raises
+    InputError when the folder or the interpreter is not what it should be, naming everything at once.
+    """
+    source = source.expanduser().absolute()
+    found = []
+    missing = [f"{s}.py" for s in options.SCRIPTS.values() if not (source / f"{s}.py").is_file()]
+    if missing:
+        found.append(
+            Finding(
+                severity="block",
+                code="sdscripts-folder",
+                what=f"{source.name or source} is not a folder of sd-scripts.",
+                why=f"It lacks {', '.join(missing)}.",
+                fix="Name the folder that git cloned: it holds train_network.py.",
+            )
+        )
+    chosen = python.expanduser().absolute() if python else _python_in(source)
+    if chosen is None or not chosen.is_file():
+        found.append(
+            Finding(
+                severity="block",
+                code="sdscripts-python",
+                what="The Python of its environment was not found.",
+                why=f"Nothing lies at {chosen}."
+                if chosen
+                else "There is neither venv nor .venv in its folder.",
+                fix="Name the interpreter with --python: in its environment, bin/python (Windows: Scripts\\python.exe).",
+            )
+        )
+    if found:
+        raise InputError(found[0].what, found[0].why, found[0].fix, found if len(found) > 1 else None)
+    assert chosen is not None
+    install = Install(source, chosen, _commit(source))
+    files.write_json(workspace.root / "backends" / NOTE, {**install.as_dict(), "since": files.now()})
+    return install
+
+
+def forget(workspace: Workspace) -> None:
+    """Use it no more. Its folder stays as it is."""
+    (workspace.root / "backends" / NOTE).unlink(missing_ok=True)
+
+
+def _python_in(source: Path) -> Path | None:
+    for name in ("venv", ".venv"):
+        for inside in (Path("bin") / "python", Path("Scripts") / "python.exe"):
+            if (source / name / inside).is_file():
+                return source / name / inside
+    return None
+
+
+def _commit(source: Path) -> str:
+    """The commit that is checked out, read without running anything; empty when there is none."""
+    try:
+        head = (source / ".git" / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = head[5:]
+        loose = source / ".git" / ref
+        if loose.is_file():
+            return loose.read_text(encoding="utf-8").strip()
+        for line in (source / ".git" / "packed-refs").read_text(encoding="utf-8").splitlines():
+            if line.endswith(f" {ref}"):
+                return line.split()[0]
+    except OSError:
+        pass
+    return ""
+
+
+def probe(install: Install, script: str, modules: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Import a script and what it needs in its own environment, and ask torch about the graphics card.
+
+    modules: further packages that the settings need. Returns {"failed": {module: error}, "torch": ...}, or
+    {"crashed": words}. Takes some seconds, and much longer the first time.
+    """
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    try:
+        done = subprocess.run(
+            [str(install.python), "-W", "ignore", "-c", _PROBE, script, *modules],
+            cwd=install.source,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"crashed": f"no answer within {PROBE_SECONDS} seconds"}
+    except OSError as e:
+        return {"crashed": f"{install.python} could not be started: {e.strerror or e}"}
+    for line in done.stdout.splitlines():
+        if line.startswith("PROBE"):
+            return dict(json.loads(line[5:]))
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return {"crashed": f"it ended with code {done.returncode}: {last[:300]}"}
+
+
+def needed(workspace: Workspace) -> Install:
+    """The one in use. Raises EnvironmentalError when there is none, or its folder is gone."""
+    install = current(workspace)
+    if install is None or not install.python.is_file() or not install.source.is_dir():
+        raise EnvironmentalError(
+            "sd-scripts is not set up." if install is None else "sd-scripts is not where it was.",
+            "The kohya backend starts it." if install is None else f"{install.source} or its Python is gone.",
+            "Name its folder: lora-studio setup sd-scripts FOLDER. Or choose the built-in backend.",
+        )
+    return install
+
+
+def findings(
+    workspace: Workspace, family: str, modules: tuple[str, ...] = ()
+) -> tuple[list[Finding], dict[str, Any]]:
+    """What speaks against starting it for a family, and the figures looked at: the inputs of the environment gate."""
+    try:
+        install = needed(workspace)
+    except EnvironmentalError as e:
+        return [Finding(severity="block", code="sdscripts-absent", what=e.what, why=e.why, fix=e.fix)], {}
+    seen = probe(install, options.SCRIPTS[family], modules)
+    found = []
+    if "crashed" in seen:
+        found.append(
+            Finding(
+                severity="block",
+                code="sdscripts-crashed",
+                what="sd-scripts could not be asked.",
+                why=f"Its Python said: {seen['crashed']}.",
+                fix="Check its environment: start its Python by hand and import torch.",
+            )
+        )
+    for name, error in seen.get("failed", {}).items():
+        found.append(
+            Finding(
+                severity="block",
+                code="sdscripts-package",
+                what=f"sd-scripts cannot load '{name}'.",
+                why=error,
+                fix=f'Run in its folder: "{install.python}" -m pip install -r requirements.txt'
+                if name not in modules
+                else f'Run: "{install.python}" -m pip install {name}',
+                where=(name,),
+            )
+        )
+    known = options.commit()
+    if install.commit and install.commit != known:
+        found.append(
+            Finding(
+                severity="warn",
+                code="sdscripts-other-version",
+                what=f"This sd-scripts is another version ({install.commit[:8]}) than the one the studio knows ({known[:8]}).",
+                why="An option may be new, gone, or mean something else; a config key that it does not know is passed over.",
+                fix=f"If something goes wrong: git checkout {known} in {install.source}.",
+            )
+        )
+    facts = {"sdscripts": install.as_dict(), **{k: v for k, v in seen.items() if k != "failed"}}
+    return found, facts

@@ -50,6 +50,10 @@ def auto_captions(project: Project) -> None:
         auto_choices.not_ready(project, e)
         return
     review = samples.state(project, engine)
+    if where := auto.sent_to(engine.auto):
+        st.caption(
+            f":material/cloud_upload: The pictures are sent to {plain(where, 100)}, small and without their EXIF data."
+        )
     st.divider()
     _second(project, engine, review)
     if review.passed:
@@ -168,6 +172,9 @@ def _second(project: Project, engine: Ready, review: ReviewState) -> None:
         )
     box = st.expander("The five samples", key="auto_seen") if review.passed else st.container()
     with box:
+        st.caption(
+            f"Approve what is right, or change the words and press Adjust. `{project.intent.trigger}` is put in front by itself."
+        )
         for n, sample in enumerate(review.samples.items):
             _sample(project, sample, n, first=not review.passed and sample in review.samples.open[:1])
     st.button("Make five other samples", key="auto_again", type="tertiary", icon=":material/refresh:",

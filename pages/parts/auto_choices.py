@@ -249,5 +249,5 @@ def _words(project: Project, now: AutoSettings) -> None:
     with right:
         _part(project, now, "words", "say", st.selectbox, "What it says", options=["content", "both"],
               format_func=lambda s: {"content": "What may change; leaves out what you teach", "both": "That, and how the picture is made"}[s])  # fmt: skip
-    _part(project, now, "words", "hint", st.text_input, "A hint of yours", max_chars=1000,
+    _part(project, now, "words", "hint", st.text_input, "Your own hint", max_chars=1000,
           placeholder="The woman is called Mira; always say what she wears.")  # fmt: skip

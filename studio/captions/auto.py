@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlparse
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -277,6 +278,16 @@ def _replicate(project: Project, own: ReplicateSettings) -> tuple[str, dict[str,
             f"Set {secrets.REPLICATE} in the environment or in .streamlit/secrets.toml.",
         )
     return title[:90], own.model_dump(mode="json"), (secrets.REPLICATE,)
+
+
+def sent_to(auto: AutoSettings) -> str:
+    """Where pictures go when this engine is asked: the name of a server elsewhere; empty when they stay on this computer."""
+    if auto.engine == "replicate":
+        return "replicate.com"
+    if auto.engine != "endpoint":
+        return ""
+    host = urlparse(service.base_of(auto.endpoint.address)).hostname or ""
+    return "" if service.is_here(host) else host
 
 
 def service_models(project: Project) -> list[str]:

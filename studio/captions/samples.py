@@ -18,21 +18,22 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from studio import files
+from studio.captions import auto
 from studio.captions import text as words
 from studio.captions.auto import Ready
 from studio.captions.proposals import Proposal, from_plain
-from studio.captions.recaption import Also
+from studio.captions.reading import IMPORTED
 from studio.captions.store import CaptionStore
 from studio.dataset.folder import look
 from studio.dataset.scan import known_looks
 from studio.errors import BusyError, GateError, InputError, NotFoundError
 
 if TYPE_CHECKING:
+    from studio.captions.recaption import Also
     from studio.dataset.pixels import Look
     from studio.project import Project
 
 COUNT = 5
-_APPROVED: tuple[Also, ...] = ("approved",)
 Verdict = Literal["", "approved", "adjusted", "skipped"]
 _VERDICTS: dict[object, Verdict] = {
     "": "",
@@ -238,23 +239,19 @@ def _write(project: Project, samples: Samples, sample: Sample) -> None:
     store = CaptionStore(project)
     if not sample.text or sample.name not in look(project.dataset_dir).pictures:
         return
-    current = store.get(sample.name)
-    if words.without_trigger(current.text, store.trigger) and not current.by_machine:
-        return
     what = f"sample caption of {sample.name}"
+    also: set[Also] = {"approved", *auto.load(project).also}
     if sample.verdict == "adjusted":
-        store.set_many({sample.name: sample.text}, what=what)
-    else:
-        done = store.write_machine(
-            {sample.name: sample.text},
-            samples.author,
-            samples.settings,
-            "replace",
-            also=_APPROVED,
-            what=what,
-        )
-        if done.changed or store.get(sample.name).author == samples.author:
-            store.approve([sample.name])
+        current = store.get(sample.name)
+        mine = words.without_trigger(current.text, store.trigger) and not current.by_machine
+        if not mine or (current.author == IMPORTED and "imported" in also):
+            store.set_many({sample.name: sample.text}, what=what)
+        return
+    done = store.write_machine(
+        {sample.name: sample.text}, samples.author, samples.settings, "replace", also=also, what=what
+    )
+    if done.changed or store.get(sample.name).author == samples.author:
+        store.approve([sample.name])
 
 
 class _reviewing:

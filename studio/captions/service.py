@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import Collection
+from functools import lru_cache
 
-from studio.addresses import Address, is_public, origin, public_addresses, refuse_unsafe
-from studio.errors import InputError
+from studio.addresses import Address, is_public, origin, refuse_unsafe
+from studio.errors import EnvironmentalError, InputError
 
+_REMEMBERED_S = 60.0
 LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
@@ -56,9 +59,9 @@ def checked(address: str, *, own_network: bool = False) -> tuple[str, Collection
             "Leave out everything from the ? on. A key is read from OPENAI_API_KEY.",
         )
     literal = _literal(host)
-    if host.lower() in LOOPBACK_NAMES or (literal is not None and _same_computer(literal)):
+    if is_here(host):
         return base, (here,)
-    found = [literal] if literal is not None else _looked_up(host, port, scheme)
+    found = (literal,) if literal is not None else _looked_up(host, port)
     if all(is_public(a) for a in found):
         refuse_unsafe(base)  # https
         return base, ()
@@ -78,6 +81,12 @@ def checked(address: str, *, own_network: bool = False) -> tuple[str, Collection
             "Switch on 'This server is in my own network' (--own-network), or use a public https address.",
         )
     return base, (here,)
+
+
+def is_here(host: str) -> bool:
+    """Whether a host, as written, is this computer."""
+    literal = _literal(host)
+    return host.lower() in LOOPBACK_NAMES or (literal is not None and _same_computer(literal))
 
 
 def _literal(host: str) -> Address | None:
@@ -101,10 +110,23 @@ def _metadata(address: Address) -> bool:
     return str(address) in ("100.100.100.200", "192.0.0.192", "fd00:ec2::254")
 
 
-def _looked_up(host: str, port: int, scheme: str) -> list[Address]:
-    """Every address of a name. EnvironmentalError when there is none."""
+def _looked_up(host: str, port: int) -> tuple[Address, ...]:
+    """Every address of a name. Raises EnvironmentalError when there is none."""
+    found = _lookup(host, port, int(time.monotonic() // _REMEMBERED_S))
+    if not found:
+        raise EnvironmentalError(
+            f"There is no server called {host}, or the network is away.",
+            "The name could not be looked up.",
+            "Check the spelling and the network.",
+        )
+    return found
+
+
+@lru_cache(maxsize=64)
+def _lookup(host: str, port: int, _moment: int) -> tuple[Address, ...]:
+    """Asked once a minute at most, since a page asks at every click; whoever connects looks the name up again."""
     try:
         told = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return public_addresses(host, port)  # fails again, with the words for it
-    return list(dict.fromkeys(_plain(ipaddress.ip_address(str(t[4][0]).partition("%")[0])) for t in told))
+        return ()
+    return tuple(dict.fromkeys(_plain(ipaddress.ip_address(str(t[4][0]).partition("%")[0])) for t in told))

@@ -133,8 +133,14 @@ def folder_of(workspace: Workspace, model: str) -> Path:
                 f"Download it here, or with `lora-studio autocaption download {found.id}`.",
             )
         return found.folder(workspace)
+    if not model.strip():
+        raise InputError(
+            "No folder is named.",
+            "A tagger is a folder with model.onnx and selected_tags.csv.",
+            "Give its full path, or choose a tagger of the list.",
+        )
     path = Path(model).expanduser()
-    if not model.strip() or not path.is_absolute():
+    if not path.is_absolute():
         return entry(model).folder(workspace)  # raises, naming what there is
     return path
 

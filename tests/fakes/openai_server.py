@@ -156,6 +156,8 @@ def openai_server(**options: Any) -> Iterator[Server]:
                 state.most_at_once = max(state.most_at_once, state.now)
                 scripted = state.script.pop(0) if state.script else None
             time.sleep(state.wait)
+            with state.guard:
+                state.now -= 1
             self._send(
                 self._refused() or self._wrong(body) or scripted or Reply(200, completion(state.good(n)))
             )

@@ -5,49 +5,27 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from studio.cli.autocaption_options import PLACES, SET_OPTIONS
 from studio.cli.commands.captions import picture
 from studio.cli.context import Context
 from studio.cli.jobs import as_data
 from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
-from studio.cli.values import listed, number, one_of, text, whole
+from studio.cli.values import text
 from studio.cli.watch import say_failed, say_left, watch
-from studio.errors import InputError, NotFoundError
+from studio.errors import NotFoundError, StudioError
 from studio.files import human_size, human_time
 from studio.findings import Finding
 from studio.project import Project
 
 GROUP = "Pictures and captions"
 DETACH = Option("--detach", "Start it and come back at once.", short="-d")
-# option of `autocaption set` -> the part of the settings that it belongs to, and its name there
-_PLACES: dict[str, tuple[str, str]] = {
-    "engine": ("", "engine"), "mode": ("", "mode"), "also": ("", "also"),
-    "general": ("tagger", "general"), "character": ("tagger", "character"), "mcut": ("tagger", "mcut"),
-    "exclude": ("tagger", "exclude"), "underscores": ("tagger", "underscores"), "order": ("tagger", "order"),
-    "rating": ("tagger", "rating"), "batch": ("tagger", "batch"),
-    "address": ("endpoint", "address"), "own_network": ("endpoint", "own_network"), "key": ("endpoint", "key"),
-    "timeout": ("endpoint", "timeout_s"), "at_once": ("endpoint", "at_once"),
-    "picture_input": ("replicate", "picture"), "text_input": ("replicate", "question"),
-    "format": ("words", "format"), "say": ("words", "say"), "hint": ("words", "hint"), "most_words": ("words", "most_words"),
-}  # fmt: skip
-
-
-def _hint_text(raw: str) -> str:
-    """Text that may be empty, which takes the hint away."""
-    return "" if not raw.strip() else text(1000)(raw)
-
-
-def _exclusions(raw: str) -> tuple[str, ...]:
-    return (
-        ()
-        if not raw.strip()
-        else tuple(str(t) for t in listed(text(100), "simple background, signature", 500)(raw))
-    )
 
 
 def _models(ctx: Context, args: Namespace) -> Reply:
     from studio.captions.taggers import downloadable
 
+    project = ctx.project() if args.service or args.project is not None else None
     rows = [
         {
             "id": t.id, "title": t.title, "bytes": t.size_bytes, "licence": t.licence, "summary": t.summary,
@@ -70,11 +48,11 @@ def _models(ctx: Context, args: Namespace) -> Reply:
         ],
         right=(2,),
     )
-    if args.service:
+    if args.service and project is not None:
         from studio.captions import auto
 
-        own = auto.load(ctx.project()).endpoint
-        data["service"] = {"address": own.address, "models": auto.service_models(ctx.project())}
+        own = auto.load(project).endpoint
+        data["service"] = {"address": own.address, "models": auto.service_models(project)}
         ctx.out.heading(f"Models of {own.address}")
         for name in data["service"]["models"]:
             ctx.out.say(f"  {name}")
@@ -111,9 +89,9 @@ def _set(ctx: Context, args: Namespace) -> Reply:
 
     project = ctx.project()
     known = auto.load(project).model_dump(mode="json")
-    given = {k: getattr(args, k) for k in _PLACES if getattr(args, k, None) is not None}
+    given = {k: getattr(args, k) for k in PLACES if getattr(args, k, None) is not None}
     for name, value in given.items():
-        part, key = _PLACES[name]
+        part, key = PLACES[name]
         (known[part] if part else known)[key] = value
     if args.side is not None:
         for part in ("endpoint", "local", "replicate"):
@@ -132,7 +110,7 @@ def _set(ctx: Context, args: Namespace) -> Reply:
     problem_now = None
     try:
         auto.ready(project, made)
-    except (InputError, NotFoundError) as e:
+    except StudioError as e:
         problem_now = e.as_dict()
         ctx.out.say(f"It cannot be asked yet: {e.what} {e.fix}", "yellow")
     else:
@@ -141,9 +119,12 @@ def _set(ctx: Context, args: Namespace) -> Reply:
 
 
 def _samples(ctx: Context, args: Namespace) -> Reply:
+    from studio.captions import auto
     from studio.captions.batch import start_samples
 
     project = ctx.project()
+    if where := auto.sent_to(auto.load(project)):
+        ctx.out.say(f"Five pictures are sent to {where}.")
     job = start_samples(project)
     reply = _follow(ctx, job, args.detach, lambda _: None)
     if reply.code == 0 and not args.detach:
@@ -249,6 +230,8 @@ def _run(ctx: Context, args: Namespace) -> Reply:
         "started": False,
     }  # fmt: skip
     ctx.out.say(todo.plan.words)
+    if where := auto.sent_to(engine.auto):
+        ctx.out.say(f"The pictures are sent to {where}.")
     if todo.seconds:
         ctx.out.say(f"It takes about {human_time(todo.seconds)}.")
     if not todo.plan.write:
@@ -283,7 +266,7 @@ def _status(ctx: Context, args: Namespace) -> Reply:
     facts: list[tuple[str, object]] = [("Engine", auto.ENGINES[chosen.engine][0])]
     try:
         engine = auto.ready(project, chosen)
-    except (InputError, NotFoundError) as e:
+    except StudioError as e:
         data |= {"ready": False, "problem": e.as_dict()}
         facts += [("Ready", f"no: {e.what}"), ("Fix", e.fix)]
     else:
@@ -303,46 +286,6 @@ def _status(ctx: Context, args: Namespace) -> Reply:
     return Reply(data)
 
 
-MODES = ("only-empty", "append", "replace")
-_TAGGER, _SERVICE, _WORDS = "Tagger", "Service", "Descriptions"
-SET_OPTIONS = (
-    Option("--engine", "What writes: tagger, endpoint (a description service), local (a model in a folder), replicate.",
-           metavar="NAME", convert=one_of(("tagger", "endpoint", "local", "replicate"))),
-    Option("--model", "The engine's model: a tagger's id or folder, the service's model, the folder of a local model, or "
-           "owner/name on Replicate.", metavar="NAME", convert=text(500)),
-    Option("--mode", "What happens to captions that are there. A person's words are never replaced.", metavar="MODE",
-           convert=one_of(MODES)),
-    Option("--also", "With --mode replace: captions that came with the pictures (imported), or that you approved.",
-           metavar="LIST", convert=listed(one_of(("imported", "approved")), "imported,approved", 2)),
-    Option("--general", "Least probability of a tag; 0.35 unless told.", metavar="P", convert=number(0, 1, 0.35), group=_TAGGER),
-    Option("--character", "Least probability of a character's name; 0.85 unless told.", metavar="P",
-           convert=number(0, 1, 0.85), group=_TAGGER),
-    Option("--mcut", "Find both thresholds for each picture by the largest gap (MCut).", negatable=True, group=_TAGGER),
-    Option("--exclude", "Tags that are never written, with commas between them; '' for none.", metavar="TAGS",
-           convert=_exclusions, group=_TAGGER),
-    Option("--underscores", "Keep underscores in tags.", negatable=True, group=_TAGGER),
-    Option("--order", "confidence: the surest first; model: as the tagger lists them.", metavar="ORDER",
-           convert=one_of(("confidence", "model")), group=_TAGGER),
-    Option("--rating", "Write the rating as the last tag.", negatable=True, group=_TAGGER),
-    Option("--batch", "Pictures at once.", metavar="N", convert=whole(1, 64, 4), group=_TAGGER),
-    Option("--address", "Where the service's interface begins, such as http://localhost:11434/v1.", metavar="URL",
-           convert=text(500), group=_SERVICE),
-    Option("--own-network", "The service is in your own network, at a private address.", negatable=True, group=_SERVICE),
-    Option("--key", "Send OPENAI_API_KEY: auto (over https only), always, never.", metavar="WHEN",
-           convert=one_of(("auto", "always", "never")), group=_SERVICE),
-    Option("--timeout", "Seconds to wait for one answer.", metavar="S", convert=number(5, 900, 180), group=_SERVICE),
-    Option("--at-once", "Pictures asked about at the same time.", metavar="N", convert=whole(1, 8, 1), group=_SERVICE),
-    Option("--side", "Pictures are made smaller than this before they are sent, pixels.", metavar="PX",
-           convert=whole(256, 2048, 1024), group=_SERVICE),
-    Option("--picture-input", "Replicate: name of the model's input for the picture.", metavar="NAME", convert=text(60), group=_SERVICE),
-    Option("--text-input", "Replicate: name of the model's input for the text.", metavar="NAME", convert=text(60), group=_SERVICE),
-    Option("--format", "auto (as the base model was raised), tags or sentences.", metavar="FORMAT",
-           convert=one_of(("auto", "tags", "sentences")), group=_WORDS),
-    Option("--say", "content: leave out what is taught; both: also how the picture is made.", metavar="WHAT",
-           convert=one_of(("content", "both")), group=_WORDS),
-    Option("--hint", "Your own words to the model; '' for none.", metavar="TEXT", convert=_hint_text, group=_WORDS),
-    Option("--most-words", "Length of a caption.", metavar="N", convert=whole(5, 200, 40), group=_WORDS),
-)  # fmt: skip
 COMMANDS = (
     Command(
         "autocaption set",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
+from studio import files
 from studio.captions import auto, samples
 from studio.captions.auto import AutoSettings
 from studio.captions.batch import start_samples
 from studio.captions.tagger import TaggerSettings
 from studio.dataset.intake import import_pictures
 from studio.dataset.scan import scan
+from studio.errors import StudioError
+from studio.jobs.job import Job, JobSpec, moment
 from studio.project import Intent, Project, create_project
 from studio.workspace import Workspace
 from tests.captions.auto import standin
@@ -55,6 +60,24 @@ def tagging(project: Project, tagger_folder: Path) -> AutoSettings:
     settings = AutoSettings(tagger=TaggerSettings(model=str(tagger_folder), order="model"))
     auto.save(project, settings)
     return settings
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captioning jobs run in this process, with the same worker and the same files, so that a test need not wait for Python
+    to start. Those about life and death use real processes."""
+
+    def launch(folder: Path, target: str, payload: dict[str, Any], **spec: Any) -> Job:
+        from studio.jobs import call
+
+        files.write_json(folder / "payload.json", payload)
+        plain = JobSpec(command=["inline"], **spec).as_dict()
+        files.write_json(folder / "job.json", {**plain, "attempt": 1, "created": moment()})
+        with suppress(StudioError):
+            call.main([target, str(folder)])
+        return Job(folder)
+
+    monkeypatch.setattr("studio.captions.batch.launch_call", launch)
 
 
 def reviewed(project: Project) -> samples.Samples:

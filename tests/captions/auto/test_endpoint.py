@@ -267,6 +267,21 @@ def test_addresses_that_are_not_asked(typed: str, words: str) -> None:
     assert words in e.value.what and e.value.fix
 
 
+def test_where_pictures_go_is_said() -> None:
+    def where(address: str) -> str:
+        return auto.sent_to(AutoSettings(engine="endpoint", endpoint=EndpointSettings(address=address)))
+
+    assert where("http://localhost:11434/v1") == where("http://[::1]:1") == where("http://127.0.0.1:1") == ""
+    assert (
+        where("https://api.example.com/v1") == "api.example.com"
+        and where("http://192.168.1.2/v1") == "192.168.1.2"
+    )
+    assert (
+        auto.sent_to(AutoSettings(engine="replicate")) == "replicate.com"
+        and auto.sent_to(AutoSettings()) == ""
+    )
+
+
 def test_the_own_network_only_when_told() -> None:
     assert checked("http://192.168.1.20:8000/v1", own_network=True)[1]
     assert checked("https://8.8.8.8/v1")[1] == ()
@@ -285,6 +300,7 @@ def test_the_own_network_only_when_told() -> None:
 # ---------------------------------------------------------------- as a job
 
 
+@pytest.mark.usefixtures("inline")
 def test_descriptions_as_a_job(project: Project) -> None:
     """Samples, review, batch; approved captions are shown to the model; a caption changed by a person stays."""
     with openai_server() as server:
@@ -313,6 +329,7 @@ def test_descriptions_as_a_job(project: Project) -> None:
         assert samples.state(project, auto.ready(project)).state == "stale"
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_service_that_goes_away_fails_with_words(project: Project) -> None:
     with openai_server() as server:
         auto.save(

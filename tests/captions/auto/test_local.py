@@ -79,6 +79,9 @@ def tiny_llava(folder: Path, *, says: str = SAYS) -> Path:
     return folder
 
 
+pytestmark = pytest.mark.slow  # loads torch and transformers
+
+
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llava(tmp_path_factory.mktemp("models") / "tiny-llava")

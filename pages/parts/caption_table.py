@@ -8,6 +8,7 @@ its key while pages, filters and order change, so that a late change is still kn
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def table(
     )
     AgGrid(
         frame,
-        gridOptions=_options(),
+        gridOptions=deepcopy(_options()),
         height=min(TALLEST_PX, HEAD_PX + 4 + ROW_PX * max(2, len(rows))),
         key=f"caption_table_{project.slug}",
         data_return_mode="CUSTOM",
@@ -142,17 +143,18 @@ def _script() -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith("//"))
 
 
+@cache
 def _options() -> dict[str, Any]:
     """How the grid behaves; the same at every rerun, since a change would rebuild its columns under an open cell."""
     value = JsCode("(p) => window.captionGrid.value(p)")
-    whole = _script()
     return {
+        "context": {"script": JsCode(_script())},  # first: what follows is looked up in it
         "columnDefs": [
             {
                 "field": "picture",
                 "headerName": "Picture",
                 "width": 100,
-                "cellRenderer": JsCode(whole + ".Picture"),
+                "cellRenderer": JsCode("window.captionGrid.Picture"),
             },
             {
                 "field": "caption",
@@ -163,7 +165,7 @@ def _options() -> dict[str, Any]:
                 "wrapText": True,
                 "autoHeight": True,
                 "valueGetter": value,
-                "cellEditor": JsCode(whole + ".Editor"),
+                "cellEditor": JsCode("window.captionGrid.Editor"),
                 "cellEditorPopup": True,
                 "cellClassRules": {"empty": "!value"},
                 "headerTooltip": "Type, or press Enter to change; Enter saves and goes down, Escape leaves it as it was. "
@@ -190,7 +192,7 @@ def _options() -> dict[str, Any]:
                 "headerName": "File",
                 "valueGetter": JsCode("(p) => p.data.name + ' ' + p.data.by"),
                 "width": 140,
-                "cellRenderer": JsCode(whole + ".Facts"),
+                "cellRenderer": JsCode("window.captionGrid.Facts"),
             },
         ],
         "defaultColDef": {"sortable": False, "suppressMovable": True, "suppressHeaderMenuButton": True},

@@ -13,8 +13,7 @@ from typing import Literal
 
 from studio import choices, gates
 from studio.captions.store import Caption, CaptionStore
-from studio.dataset import lettering
-from studio.dataset.audit import audit
+from studio.dataset.audit import audit, beside
 from studio.dataset.folder import Listing, look
 from studio.dataset.scan import known_looks, scan, thumb_path
 from studio.errors import StudioError
@@ -92,7 +91,7 @@ class _Answer:
     captions: Mapping[str, Caption]
     intent: Intent
     entry: BaseModelEntry | None
-    writing: tuple[int, int]
+    also: tuple[object, ...]
     found: list[Finding]
 
 
@@ -109,19 +108,19 @@ def findings(project: Project) -> list[Finding]:
 
 
 def _findings(project: Project, listing: Listing, captions: Mapping[str, Caption]) -> list[Finding]:
-    intent, entry, writing = project.intent, _entry(project), lettering.token(project.cache_dir)
+    intent, entry, also = project.intent, _entry(project), beside(project)
     have = _answers.get(project.folder)
     # The store hands out the same object while no caption, author or mark changes.
     if (
         have is not None
         and have.captions is captions
-        and (have.listing, have.intent, have.entry, have.writing) == (listing, intent, entry, writing)
+        and (have.listing, have.intent, have.entry, have.also) == (listing, intent, entry, also)
     ):
         return have.found
     found = audit(project, scan(project), entry)
     if len(_answers) > 16:
         _answers.clear()
-    _answers[project.folder] = _Answer(listing, captions, intent, entry, writing, found)
+    _answers[project.folder] = _Answer(listing, captions, intent, entry, also, found)
     return found
 
 

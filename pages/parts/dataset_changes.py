@@ -9,7 +9,6 @@ import streamlit as st
 from pages.parts.flash import say
 from studio.captions.store import CaptionStore
 from studio.dataset.derived import Change, put_back
-from studio.dataset.duplicates import DuplicateGroup, resolve
 from studio.dataset.fixes import FIXES, MAKES, fix_finding
 from studio.dataset.scan import remove_pictures, restore_pictures, scan
 from studio.dataset.set_aside import discard
@@ -92,11 +91,6 @@ def set_aside(project: Project, names: list[str]) -> None:
     for name in gone:
         st.session_state.pop(f"pick_{name}", None)
     aside(project, gone)
-
-
-def keep(project: Project, group: DuplicateGroup, name: str) -> None:
-    """Keep one of a group of duplicates."""
-    aside(project, resolve(project, group, name))
 
 
 def delete_for_good(project: Project) -> None:

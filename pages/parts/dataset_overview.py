@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 
 import streamlit as st
 
-from pages.parts import dataset_aside, dataset_buckets, dataset_duplicates, dataset_gallery, dataset_report
+from pages.parts import (
+    buckets_view,
+    dataset_aside,
+    dataset_gallery,
+    dataset_report,
+    duplicates_view,
+    variety_view,
+)
 from pages.parts.dataset_changes import look_for_writing, mend
 from pages.parts.dataset_gallery import VIEW, show_only
 from pages.parts.findings import show_findings
@@ -66,28 +72,15 @@ def show_noticed(project: Project, seen: Scan, found: list[Finding]) -> None:
                           on_action=lambda f: look_for_writing(project, f))  # fmt: skip
 
 
-def _drawer(
-    module: str, otherwise: Callable[[Project, Scan], None] | None
-) -> Callable[[Project, Scan], None] | None:
-    """`draw` of a view that has a file of its own, where that file is there."""
-    try:
-        return import_module(f"pages.parts.{module}").draw  # type: ignore[no-any-return]
-    except ModuleNotFoundError:
-        return otherwise
-
-
 def tabs(project: Project, seen: Scan, found: list[Finding]) -> None:
     """The views of the dataset; only the open one is drawn. Their names hold no counts, so that an open one stays
     open when a count changes."""
-    views: dict[str, Callable[[], None]] = {"Gallery": lambda: dataset_gallery.gallery(project, seen, found)}
-    for title, module, otherwise in (
-        ("Duplicates", "duplicates_view", dataset_duplicates.draw),
-        ("Variety", "variety_view", None),
-        ("Buckets", "buckets_view", dataset_buckets.draw),
-    ):
-        draw = _drawer(module, otherwise)
-        if draw is not None:
-            views[title] = lambda draw=draw: draw(project, seen)  # type: ignore[misc]
+    views: dict[str, Callable[[], None]] = {
+        "Gallery": lambda: dataset_gallery.gallery(project, seen, found),
+        "Duplicates": lambda: duplicates_view.draw(project, seen),
+        "Variety": lambda: variety_view.draw(project, seen),
+        "Buckets": lambda: buckets_view.draw(project, seen),
+    }
     if (
         set_aside_list(project)
         or dataset_aside.changed_here(project)

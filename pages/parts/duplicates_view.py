@@ -47,7 +47,7 @@ def draw(project: Project, seen: Scan) -> None:
     some, switch = paged(groups, key="duplicates_page", per_page=6)
     small = thumb_url(project, seen)
     for group in some:
-        with st.container(border=True, key=f"group_{group.names[0]}"):
+        with st.container(border=True, key=f"group_{group.kind}_{group.names[0]}"):
             _group(project, seen, group, small)
     switch()
     _asked_before(project)
@@ -74,7 +74,7 @@ def _group(project: Project, seen: Scan, group: DuplicateGroup, small: object) -
             if picture is None:
                 continue
             best = name == group.suggested_keep
-            with st.container(gap="xsmall", key=f"twin_{name}"):
+            with st.container(gap="xsmall", key=f"twin_{group.kind}_{name}"):
                 st.image(small(name), width="stretch", alt=name)  # type: ignore[operator]
                 badges = f" :green-badge[suggested: {group.why}]" if best else ""
                 if name == group.sharpest and not best:
@@ -83,10 +83,15 @@ def _group(project: Project, seen: Scan, group: DuplicateGroup, small: object) -
                 st.caption(
                     f"{size_words(picture)} · {human_size(picture.bytes)}  \n{plain(picture.caption, 90) or 'no caption'}"
                 )
-                st.button("Keep this one", key=f"keep_{name}", icon=":material/check:" if best else None, width="stretch",
+                st.button("Keep this one", key=_key(group, name), icon=":material/check:" if best else None, width="stretch",
                           type="primary" if best else "secondary", on_click=act, args=(_keep, project, group, name))  # fmt: skip
     if len(group.names) > len(shown):
         st.caption(f"And {len(group.names) - len(shown)} more of the same.")
+
+
+def _key(group: DuplicateGroup, name: str) -> str:
+    """One name may be the best of exact copies and of near ones, too: its two buttons are two."""
+    return f"keep_{name}" if group.kind == "exact" else f"keep_near_{name}"
 
 
 def _keep(project: Project, group: DuplicateGroup, name: str) -> None:

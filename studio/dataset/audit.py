@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from studio.captions.audit import caption_findings, length_findings, term_findings
 from studio.captions.store import Caption, CaptionStore
-from studio.dataset.duplicates import DuplicateGroup, find_duplicates
+from studio.dataset import lettering
+from studio.dataset.duplicates import DuplicateGroup, find_duplicates, mark
 from studio.dataset.faults import file_faults, look_faults, size_faults
-from studio.dataset.folder import look, stem_of
-from studio.dataset.lettering import lettering_faults, token
+from studio.dataset.folder import Listing, look, stem_of
 from studio.dataset.origins import regularisation_pictures
+from studio.dataset.scan import Scan
 from studio.dataset.wording import about, named
 from studio.findings import Finding, Severity, by_harm
 from studio.project import KINDS
 
 if TYPE_CHECKING:
-    from studio.dataset.scan import Scan
     from studio.models import BaseModelEntry
     from studio.project import Project
 
@@ -45,7 +45,7 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
         intent.kind,
         intent.trigger,
         extra,
-        token(scan.cache),
+        beside(project),
         scan.pictures,
         scan.subfolders,
     )
@@ -62,11 +62,7 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
             *caption_findings(
                 {n: c for n, c in taught.items() if n not in damaged}, intent.trigger, store.orphans()
             ),
-            *_duplicates(find_duplicates(scan)),
-            *(size_faults(scan, entry) if entry is not None else []),
-            *look_faults(scan),
-            *file_faults(scan),
-            *lettering_faults(scan),
+            *_seen_in(project, scan, listing, entry),
             *term_findings({n: c.text for n, c in taught.items()}, intent.trigger, intent.kind),
             *(length_findings(project, captions, entry) if entry is not None else []),
         ]
@@ -77,8 +73,34 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
     return list(found)
 
 
+def beside(project: Project) -> tuple[object, ...]:
+    """Changes whenever something changes that findings rest on besides pictures, captions, intent and base model:
+    what was read in the pictures, which are called different, what the deep look found."""
+    return lettering.token(project.cache_dir), mark(Scan(project.dataset_dir, project.cache_dir))
+
+
+def _seen_in(project: Project, scan: Scan, listing: Listing, entry: BaseModelEntry | None) -> list[Finding]:
+    """What the pictures themselves show, kept while only words change."""
+    key = (listing.pictures, entry, beside(project), [bool(p.caption) for p in scan])
+    have = _looks.get(project.folder)
+    if have is not None and have[0] == key:
+        return have[1]
+    found = [
+        *_duplicates(find_duplicates(scan)),
+        *(size_faults(scan, entry) if entry is not None else []),
+        *look_faults(scan),
+        *file_faults(scan),
+        *lettering.lettering_faults(scan),
+    ]
+    while len(_looks) >= 16:
+        _looks.pop(next(iter(_looks)))
+    _looks[project.folder] = (key, found)
+    return found
+
+
 # The last answer of each project, so that a page's rerun does not count all words again while nothing changed.
 _answers: dict[Path, tuple[Mapping[str, Caption], tuple[object, ...], list[Finding]]] = {}
+_looks: dict[Path, tuple[tuple[object, ...], list[Finding]]] = {}
 
 
 def _pictures(scan: Scan) -> list[Finding]:

@@ -11,16 +11,19 @@ import re
 import unicodedata
 from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import PurePosixPath
 
 from PIL import Image
 
 from studio.dataset.folder import PICTURE_SUFFIXES
 
-with suppress(ImportError):  # reads HEIC where the optional plugin is installed
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener()
+# HEIC is read where an optional plugin is installed: pi-heif, which only reads and so brings no patented encoder
+# along, or its larger sister.
+for _plugin in ("pi_heif", "pillow_heif"):
+    with suppress(ImportError):
+        import_module(_plugin).register_heif_opener()
+        break
 
 MAX_PIXELS = 200_000_000
 """Pixels of the largest picture taken in: beyond any camera, and 600 MB once decoded."""
@@ -124,7 +127,7 @@ def refusal(name: str, size: int, head: bytes) -> tuple[str, str, str] | None:
         return (
             "not-supported",
             "It is a HEIC picture, and no reader for it is installed.",
-            "Save it as JPEG, or run `pip install pillow-heif`.",
+            "Save it as JPEG, or run `pip install pi-heif`.",
         )
     return None
 

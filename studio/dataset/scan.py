@@ -118,6 +118,7 @@ class _Known:
     token: tuple[int, int, int] = (0, 0, 0)
     rows: dict[str, tuple[Stamp, Look]] = field(default_factory=dict)
     answer: tuple[Listing, Mapping[str, Caption], Scan] | None = None
+    made: dict[str, tuple[Stamp, Look, Picture]] = field(default_factory=dict)
 
 
 _known: dict[Path, _Known] = {}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
 import os
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from studio import files
 from studio.captions.store import CaptionStore
 from studio.dataset import archives
+from studio.dataset.derived import make
 from studio.dataset.intake import import_pictures, import_uploads
 from studio.dataset.origins import all_origins, picture_repeats
 from studio.dataset.scan import scan
@@ -417,3 +420,31 @@ def test_a_damaged_stream_inside_an_archive_is_refused_by_name(project: Project,
     archive.write_bytes(bytes(raw))
     report = import_pictures(project, [archive])
     assert report.added == ["a.bmp"] and list(codes(report).values()) == ["unreadable"]
+
+
+# ---------------------------------------------------------------- HEIC, with the optional plugin or without
+
+
+_HEIC = (
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
+    "ACJpbG9jAAAAAERAAAEAAQAAAAABoQABAAAAAAAAAGUAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRt"
+    "AAAAAAABAAAA/WlwcnAAAADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMA"
+    "AAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5j"
+    "bHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xhcAAAAEAAAAABAAAAKAAAAAEAAAAAAAAAAv///+gAAAACAAAAEHBp"
+    "eGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAAG1tZGF0AAAAYSgBrwQY+MpBoO+4boMvK1WHDtjPzKYdJ8Az9MyX"
+    "DgQLJKx+LXAuvRFaIkl3vO0JW8YbhOPbx3gEAv9M5dmjfeKZey1uSMi2zYWsEUDwB7761AL/JoRTg5gA4gK5O341MDw="
+)
+"""A real HEIC picture of 64 x 40 px."""
+
+
+def test_heic_comes_in_where_it_can_be_read_and_is_named_where_not(project: Project, tmp_path: Path) -> None:
+    path = write(tmp_path / "phone.heic", base64.b64decode(_HEIC))
+    report = import_pictures(project, [path])
+    if find_spec("pi_heif") or find_spec("pillow_heif"):
+        assert report.added == ["phone.heic"]
+        (seen,) = scan(project).readable
+        assert (seen.width, seen.height, seen.format) == (64, 40, "HEIF")
+        assert make(project, ["phone.heic"], "convert").changed == ["phone.jpg"]
+        assert scan(project).pictures[0].format == "JPEG"
+    else:
+        assert codes(report) == {"phone.heic": "not-supported"} and "pi-heif" in report.refused[0].fix

@@ -134,9 +134,9 @@ def _rank(p: Picture) -> tuple[object, ...]:
     return (-_inner(p), not p.caption, -round(p.blur, 3), -p.bytes, len(p.name), p.name)
 
 
-def _inner(p: Picture) -> int:
-    """Pixels without letterbox bars, to within a hundredth: the bars are measured on a small copy."""
-    return round(p.pixels * (1 - p.bars) / 0.01 / max(1, p.pixels)) * p.pixels if p.bars else 100 * p.pixels
+def _inner(p: Picture) -> float:
+    """Pixels without letterbox bars, and a little less: bars are measured on a small copy, and are to go anyway."""
+    return p.pixels * (1 - p.bars) * 0.95 if p.bars else p.pixels
 
 
 def _group(

@@ -189,7 +189,10 @@ def test_letterboxed_copies_are_near(filled: Project) -> None:
     ground = Image.new("RGB", (320, 330), "black")
     ground.paste(scene(3, (320, 240)), (0, 45))
     write(filled.dataset_dir / "boxed.png", ground)
-    assert [set(g.names) for g in find_duplicates(scan(filled))] == [{"p03.png", "boxed.png"}]
+    groups = find_duplicates(scan(filled))
+    assert [(set(g.names), g.suggested_keep, g.why) for g in groups] == [
+        ({"p03.png", "boxed.png"}, "p03.png", "the one without bars")
+    ]
 
 
 def test_what_only_the_deep_look_sees_is_a_group_of_its_own(filled: Project) -> None:

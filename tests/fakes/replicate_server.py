@@ -13,157 +13,45 @@ By hand: python -m tests.fakes.replicate_server --port 9000
 from __future__ import annotations
 
 import io
-import json
 import re
-import struct
-import tarfile
 import threading
-import time
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-TOKEN = "r8_" + "standin0" * 4 + "abcde"
-OWNER = "mushroomfleet"
-SD35 = "64360fd3c38f47e8132564044b67b1ed1d45b450f008b896d354c4d0d65973d0"
-FLUX = "4ffd32160efd92e956d39c5338a9b8fbafca58e03f791f6d8011f3e20e8ea6fa"
-UPLOAD_LIMIT = 100_000_000
-PAGE = 100
-ID = r"[a-z0-9]{10,64}"
-NAME = r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9._-]*"
+from tests.fakes.replicate_contract import (
+    FLUX,
+    OWNER,
+    PAGE,
+    SD35,
+    TOKEN,
+    UPLOAD_LIMIT,
+    Fault,
+    Refused,
+    dataset_zip,
+    input_schema,
+    lora_bytes,
+    result_tar,
+)
+from tests.fakes.replicate_http import api_handler, delivery_handler, serve
 
-_TEXTS = ("layers_to_optimize_regex", "hf_repo_id", "hf_token", "wandb_api_key", "wandb_project", "wandb_run",
-          "wandb_entity", "wandb_sample_prompts")  # fmt: skip
-
-
-def _schema(autocaption: bool) -> dict[str, Any]:
-    inputs: dict[str, Any] = {
-        "input_images": {"type": "string", "format": "uri"},
-        "trigger_word": {"type": "string", "default": "TOK"},
-        "steps": {"type": "integer", "minimum": 3, "maximum": 6000},
-        "learning_rate": {"type": "number"},
-        "batch_size": {"type": "integer"},
-        "resolution": {"type": "string"},
-        "lora_rank": {"type": "integer", "minimum": 1, "maximum": 128},
-        "caption_dropout_rate": {"type": "number", "minimum": 0, "maximum": 1},
-        "optimizer": {"type": "string"},
-        "cache_latents_to_disk": {"type": "boolean"},
-        "wandb_save_interval": {"type": "integer", "minimum": 1},
-        "wandb_sample_interval": {"type": "integer", "minimum": 1},
-        **{n: {"type": "string"} for n in _TEXTS},
-    }
-    if autocaption:
-        inputs |= {"autocaption": {"type": "boolean"}, "autocaption_prefix": {"type": "string"},
-                   "autocaption_suffix": {"type": "string"}}  # fmt: skip
-    return {"components": {"schemas": {"TrainingInput": {"type": "object", "properties": inputs}}}}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a request has to be. body: name -> type, of a JSON body; required: names that must be there."""
-
-    method: str
-    path: str
-    call: str
-    body: dict[str, type] | None = None
-    required: tuple[str, ...] = ()
-    multipart: bool = False
-
-
-CONTRACT = [
-    Rule("GET", r"/v1/account", "account"),
-    Rule("GET", r"/v1/hardware", "hardware"),
-    Rule("GET", rf"/v1/models/({NAME})", "model"),
-    Rule("POST", r"/v1/models", "create_model",
-         {"owner": str, "name": str, "visibility": str, "hardware": str, "description": str},
-         ("owner", "name", "visibility", "hardware")),
-    Rule("GET", rf"/v1/models/({NAME})/versions/([0-9a-f]{{64}})", "version"),
-    Rule("POST", rf"/v1/models/({NAME})/versions/([0-9a-f]{{64}})/trainings", "train",
-         {"destination": str, "input": dict, "webhook": str, "webhook_events_filter": list}, ("destination", "input")),
-    Rule("GET", r"/v1/trainings", "trainings"),
-    Rule("GET", rf"/v1/trainings/({ID})", "training"),
-    Rule("POST", rf"/v1/trainings/({ID})/cancel", "cancel"),
-    Rule("POST", r"/v1/files", "upload", multipart=True),
-    Rule("GET", rf"/v1/files/({ID})", "file"),
-]  # fmt: skip
-
-
-class Refused(Exception):
-    """An answer of 400 and more."""
-
-    def __init__(self, status: int, detail: str, title: str = "", **more: Any) -> None:
-        super().__init__(detail)
-        self.status, self.body = (
-            status,
-            {"title": title or detail, "detail": detail, "status": status, **more},
-        )
-
-
-@dataclass
-class Fault:
-    """One misbehaviour. how: a status to answer, or `drop` (close without an answer), `garbage` (no JSON), `empty`,
-    `redirect`, `slow` (seconds in `seconds`). after: first do what was asked, then misbehave."""
-
-    call: str
-    how: int | str
-    after: bool = False
-    seconds: float = 0.0
-    body: bytes = b"<html>Bad gateway</html>"
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-def lora_bytes(keys: tuple[str, ...] = ("transformer.blocks.0.attn.to_q.lora_A.weight",)) -> bytes:
-    """A small but whole safetensors file with LoRA tensors."""
-    header = {
-        k: {"dtype": "F16", "shape": [2, 4], "data_offsets": [i * 16, i * 16 + 16]}
-        for i, k in enumerate(keys)
-    }
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(16 * len(keys))
-
-
-def result_tar(files: dict[str, bytes] | None = None, *, gz: bool = False) -> bytes:
-    """A result as the trainers pack it: the LoRA nested, with captions and the config beside it."""
-    told = files or {
-        "output/flux_train_replicate/lora.safetensors": lora_bytes(),
-        "output/flux_train_replicate/config.yaml": b"job: custom_job\n",
-        "output/flux_train_replicate/captions/0001.txt": b"MYTOK, a boat",
-    }
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz" if gz else "w") as tar:
-        for name, content in told.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def dataset_zip(pictures: int = 12, captions: int = 12) -> bytes:
-    """A small dataset as trainers take it."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as z:
-        for n in range(pictures):
-            z.writestr(f"{n:04}.png", bytes(500))
-            if n < captions:
-                z.writestr(f"{n:04}.txt", "mxqstyle, a boat")
-    return buffer.getvalue()
+__all__ = ["OWNER", "SD35", "TOKEN", "ReplicateServer", "dataset_zip", "lora_bytes", "result_tar"]
 
 
 class ReplicateServer:
     """See the module. Attributes may be changed by tests while it runs.
 
-    life: statuses that a training goes through, one step at each look at it. steps_a_look: steps done at each look
-    while processing. seconds_a_look: running time that passes at each look, on the server's clock.
+    life: statuses that a training goes through, one step at each look at it.
+    seconds_a_look: running time that passes at each look, on the server's clock.
     """
 
     def __init__(self, port: int = 0) -> None:
         self.models: dict[str, dict[str, Any]] = {
-            "lucataco/sd3.5-large-fine-tuner": {"versions": {SD35: _schema(False)}, "visibility": "public"},
-            "ostris/flux-dev-lora-trainer": {"versions": {FLUX: _schema(True)}, "visibility": "public"},
+            "lucataco/sd3.5-large-fine-tuner": {
+                "versions": {SD35: input_schema(False)},
+                "visibility": "public",
+            },
+            "ostris/flux-dev-lora-trainer": {"versions": {FLUX: input_schema(True)}, "visibility": "public"},
         }
         self.trainings: dict[str, dict[str, Any]] = {}
         self.files: dict[str, dict[str, Any]] = {}
@@ -173,7 +61,6 @@ class ReplicateServer:
         self.tokens = {TOKEN}
         self.paid = True
         self.life = ["starting", "processing", "processing", "succeeded"]
-        self.steps_a_look = 0
         self.seconds_a_look = 60.0
         self.skew = timedelta(0)
         self.result = result_tar()
@@ -182,8 +69,8 @@ class ReplicateServer:
         self.error = ""
         self.last_log = ""
         self._lock = threading.RLock()
-        self._api = _serve(_api_handler(self), port)
-        self._delivery = _serve(_delivery_handler(self), 0)
+        self._api = serve(api_handler(self), port)
+        self._delivery = serve(delivery_handler(self), 0)
         self.url = f"http://127.0.0.1:{self._api.server_port}"
         self.dataset_url = f"http://127.0.0.1:{self._delivery.server_port}/dataset.zip"
         self.delivery = f"http://127.0.0.1:{self._delivery.server_port}"
@@ -406,164 +293,6 @@ def _log(done: int, total: int, last: str) -> str:
 
 def _time(at: datetime) -> str:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _serve(handler: type[BaseHTTPRequestHandler], port: int) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    return server
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: Any) -> None: ...
-
-    def reply(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
-        try:
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(body)))
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-        except OSError:
-            self.close_connection = True
-
-
-def _api_handler(server: ReplicateServer) -> type[BaseHTTPRequestHandler]:
-    class Api(_Handler):
-        def do_GET(self) -> None:
-            self._answer()
-
-        def do_POST(self) -> None:
-            self._answer()
-
-        def do_DELETE(self) -> None:
-            self._answer()
-
-        def date_time_string(self, timestamp: float | None = None) -> str:
-            return super().date_time_string(server.now().timestamp())
-
-        def _answer(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("content-length") or 0))
-            path, _, query = self.path.partition("?")
-            with server._lock:
-                server.requests.append((self.command, self.path))
-                rule, match = _rule(self.command, path)
-                if rule is None or match is None:
-                    server.breaches.append(f"{self.command} {path}: no such call")
-                    return self._say(404, {"detail": "Not found", "status": 404})
-                fault = next((f for f in server.faults if f.call == rule.call), None)
-                if fault is not None:
-                    server.faults.remove(fault)
-                    if not fault.after:
-                        return self._misbehave(fault)
-                try:
-                    body = self._checked(rule, raw)
-                    if rule.call == "trainings":
-                        answer: Any = server.trainings_page(query.removeprefix("cursor="))
-                    else:
-                        act: Callable[..., Any] = getattr(server, rule.call)
-                        answer = act(match, body)
-                except Refused as e:
-                    return self._say(e.status, e.body)
-                if fault is not None:
-                    return self._misbehave(fault)
-            return self._say(201 if rule.method == "POST" and rule.call != "cancel" else 200, answer)
-
-        def _say(self, status: int, body: Any) -> None:
-            kind = "application/json" if status < 400 else "application/problem+json"
-            self.reply(status, json.dumps(body).encode(), kind)
-
-        def _checked(self, rule: Rule, raw: bytes) -> dict[str, Any]:
-            told = self.headers.get("authorization", "")
-            if told.removeprefix("Bearer ").removeprefix("Token ") not in server.tokens:
-                raise Refused(401, "You did not pass a valid authentication token", "Unauthenticated")
-            if rule.multipart:
-                return _multipart(self.headers.get("content-type", ""), raw)
-            if rule.body is None:
-                if raw.strip() not in (b"", b"null", b"{}"):
-                    server.breaches.append(f"{rule.call}: a body that nobody asked for")
-                return {}
-            body = json.loads(raw or b"{}")
-            for name, value in body.items():
-                if name not in rule.body or not isinstance(value, rule.body[name]):
-                    server.breaches.append(f"{rule.call}: {name}={value!r}")
-            lacking = [n for n in rule.required if n not in body]
-            if lacking:
-                raise Refused(422, f"{', '.join(lacking)} required", "Input validation failed")
-            return body
-
-        def _misbehave(self, fault: Fault) -> None:
-            if fault.how == "slow":
-                time.sleep(fault.seconds)
-            if fault.how in ("drop", "slow"):
-                self.close_connection = True
-                self.connection.close() if fault.how == "drop" else None
-                return None
-            if fault.how == "garbage":
-                return self.reply(201, fault.body, "text/html")
-            if fault.how == "redirect":
-                return self.reply(302, b"", location="https://login.example/", **fault.headers)
-            assert isinstance(fault.how, int)
-            body = json.dumps({"detail": "as told", "status": fault.how}).encode()
-            return self.reply(fault.how, body, **fault.headers)
-
-    return Api
-
-
-def _delivery_handler(server: ReplicateServer) -> type[BaseHTTPRequestHandler]:
-    class Delivery(_Handler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            content = server.served.get(self.path.partition("?")[0], server.result)
-            server.requests.append(("DELIVERY", f"{self.path} {self.headers.get('range', '')}".strip()))
-            if "authorization" in self.headers:
-                server.breaches.append("delivery: the token was sent to another host")
-            if not content:
-                return self.reply(404, b"")
-            size = len(content)
-            first, _, last = self.headers.get("range", "").removeprefix("bytes=").partition("-")
-            start = int(first or 0)
-            content = content[: int(last) + 1] if last else content
-            status = 206 if "range" in self.headers else 200
-            whole = {"etag": '"weights"', "accept_ranges": "bytes"}
-            if status == 206:
-                whole["content_range"] = f"bytes {start}-{len(content) - 1}/{size}"
-            if server.delivery_drop:
-                server.delivery_drop -= 1
-                self.send_response(status)
-                for name, value in {**whole, "content_length": str(len(content) - start)}.items():
-                    self.send_header(name.replace("_", "-"), value)
-                self.end_headers()
-                self.wfile.write(content[start : start + max(1, (len(content) - start) // 2)])
-                self.close_connection = True
-                return None
-            return self.reply(status, content[start:], "application/x-tar", **whole)
-
-    return Delivery
-
-
-def _rule(method: str, path: str) -> tuple[Rule | None, re.Match[str] | None]:
-    for rule in CONTRACT:
-        match = re.fullmatch(rule.path, path)
-        if match and rule.method == method:
-            return rule, match
-    return None, None
-
-
-def _multipart(kind: str, raw: bytes) -> dict[str, Any]:
-    parsed = BytesParser().parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + raw)
-    for part in parsed.get_payload() if parsed.is_multipart() else []:
-        if part.get_param("name", header="content-disposition") == "content":  # type: ignore[union-attr]
-            return {"name": part.get_filename(), "type": part.get_content_type(),  # type: ignore[union-attr]
-                    "content": part.get_payload(decode=True)}  # type: ignore[union-attr]  # fmt: skip
-    raise Refused(422, "content is required")
 
 
 def main() -> None:

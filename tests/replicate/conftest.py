@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from studio.replicate import submit
 from studio.replicate.api import Api
 from studio.replicate.config import Config, resolve
 from tests.fakes.replicate_server import TOKEN, ReplicateServer
@@ -22,6 +24,15 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Replicat
         monkeypatch.setenv("SD35L_CONFIG_DIR", str(tmp_path / "sd35l"))
         yield made
         assert not made.breaches, made.breaches
+
+
+@pytest.fixture
+def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder, and no pauses anywhere."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(time, "sleep", lambda _s: None)
+    monkeypatch.setattr(submit, "SEARCH_PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture

@@ -47,8 +47,11 @@ class _Remote(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = {0: 0, 1: self._at, 2: self._size}[whence] + offset
-        return self._at
+        to = {0: 0, 1: self._at, 2: self._size}[whence] + offset
+        if to < 0:
+            raise OSError("before the beginning")  # as files do; zipfile counts on it
+        self._at = to
+        return to
 
     def read(self, size: int = -1) -> bytes:
         begin = self._at - (self._size - len(self._tail))

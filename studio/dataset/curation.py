@@ -84,7 +84,7 @@ def curated(project: Project, seen: Scan) -> Features:
 def suggested_size(kind: str, count: int, groups: list[Cluster]) -> int:
     """How many pictures to keep: one of each cluster, within what suits the kind."""
     low, high = KINDS[kind]["images"]
-    return min(count, max(min(low, count), min(high, len(groups))))
+    return int(min(count, max(min(low, count), min(high, len(groups)))))
 
 
 def recommend(project: Project, seen: Scan, size: int | None = None) -> Recommendation:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 READ_WRITING = "read-writing"
 """`Finding.action` that starts the check for writing."""
-SECONDS_A_PICTURE = 1.5
-"""Processor seconds that looking for writing takes for one picture, on two cores; measured with rapidocr 3.10."""
 
 
 def unmeasured(scan: Scan, entry: BaseModelEntry | None) -> list[Finding]:

@@ -70,7 +70,7 @@ def recorded(name: str, *checkpoints: str) -> dict[str, Any]:
     ("name", "checkpoint"), [(n, c) for n, told in RECORDED.items() for c in told["eye"]]
 )
 def test_the_verdict_says_what_the_eye_says(name: str, checkpoint: str) -> None:
-    """Two styles, an object and a character, trained too little, right, long and far too fast; each sheet was looked at."""
+    """Three styles, an object and a character, trained too little, right, long and far too fast; each sheet was looked at."""
     eye, verdict = RECORDED[name]["eye"][checkpoint], find_sweet_spot(recorded(name, checkpoint))
     assert verdict.state == eye["state"], verdict.headline
     if eye["low"] is not None:

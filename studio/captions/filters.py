@@ -147,6 +147,8 @@ def overview(
 
 def fitting(captions: Mapping[str, Caption], wanted: Filter, trigger: str, count: Count) -> list[str]:
     """The names that the filter lets through, in the order of `captions`."""
+    if wanted == Filter(limit=wanted.limit):
+        return list(captions)
     query = wanted.query.strip().casefold()
     tags, without = _folded(wanted.tags), _folded(wanted.without)
     found = []

@@ -93,7 +93,7 @@ def test_stopped_and_gone_on_with_twice(tmp_path: Path) -> None:
         assert job.is_alive, job.log_tail()
         job.stop()
         assert job.wait(60) == "stopped"
-        assert not processes(plan.run_folder)
+        until(lambda: not processes(plan.run_folder))
         relaunch(job, KohyaBackend().command(plan))
     (tmp_path / "sd" / "how").write_text("")
     assert job.wait(120) == "finished", job.log_tail()
@@ -114,7 +114,6 @@ def test_nothing_trains_on_unseen(tmp_path: Path, victim: str) -> None:
             os.kill(int(told[name]), signal.SIGKILL)
     until(lambda: not processes(plan.run_folder))
     until(lambda: job.state in ("interrupted", "failed"))
-    assert Run(plan.run_folder).resumable
 
 
 def test_a_dry_run(tmp_path: Path) -> None:
@@ -190,7 +189,7 @@ def test_the_real_scripts_train_stop_and_resume(tmp_path: Path) -> None:
     until(lambda: events(job, "checkpoint") or not job.is_alive, 900)
     job.stop()
     assert job.wait(120) == "stopped", job.log_tail()
-    assert not processes(plan.run_folder)
+    until(lambda: not processes(plan.run_folder))
     relaunch(job, KohyaBackend().command(plan))
     assert job.wait(900) == "finished", job.log_tail()
     seen = Metrics().add(job.events()[0])

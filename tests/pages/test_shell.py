@@ -154,7 +154,10 @@ def test_nothing_is_fetched_from_elsewhere() -> None:
         *(ROOT / "pages" / "static").glob("*.svg"),
         ROOT / ".streamlit" / "config.toml",
     ]:
-        found = set(re.findall(r"https?://[\w.-]+", path.read_text(encoding="utf-8"))) - {"http://www.w3.org", "http://localhost"}
+        found = set(re.findall(r"https?://[\w.-]+", path.read_text(encoding="utf-8"))) - {
+            "http://www.w3.org",
+            "http://localhost",
+        }
         assert not found, f"{path.name} points outside: {found}"
         assert not re.search(r"page_icon=[\"']:material", path.read_text(encoding="utf-8"))
 

@@ -225,7 +225,7 @@ def _replicate(project: Project, now: AutoSettings) -> None:
           help="From the model's page on replicate.com; community models also need their version: owner/name:version.")  # fmt: skip
     there, _ = secrets.secret_state(project.workspace, secrets.REPLICATE)
     st.caption(
-        f"Token ({secrets.REPLICATE}): {'set' if there else 'not set'} · each caption costs about a cent or less"
+        f"Token ({secrets.REPLICATE}): {'set' if there else 'not set'} · each caption costs money: the model's page says how much"
     )
     if advanced():
         a, b = st.columns(2, gap="medium")

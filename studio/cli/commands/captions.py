@@ -30,7 +30,8 @@ def _list(ctx: Context, args: Namespace) -> Reply:
         ctx.out.table(["Tag", "Captions"], counts[: args.limit], right=(1,))
         return Reply({"project": project.slug, "tags": dict(counts)})
     reader = readers(models.get_model(ctx.workspace, project.intent.base_model), ctx.workspace)[0]
-    tokens: list[int | None] = [*(reader.counts(c.text for c in some.values()) or [None] * len(some))]
+    counted = reader.counts(c.text for c in some.values())
+    tokens: list[int | None] = [*counted] if counted else [None] * len(some)
     rows = [
         {
             "picture": name,

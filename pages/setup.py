@@ -15,7 +15,13 @@ from studio.machine import Machine, detect, disk_free
 from studio.models import BaseModelEntry
 from studio.training.registry import backends, get_backend
 
-FAMILY_WORDS = {"pocket": "the pocket model", "sd15": "SD1.5", "sdxl": "SDXL", "sd35": "SD3.5", "flux": "FLUX"}
+FAMILY_WORDS = {
+    "pocket": "the pocket model",
+    "sd15": "SD1.5",
+    "sdxl": "SDXL",
+    "sd35": "SD3.5",
+    "flux": "FLUX",
+}
 ABILITY = {
     "well": ":green[:material/check:]",
     "tight": ":orange[:material/compress:]",
@@ -59,13 +65,21 @@ def replicate_card(title: str) -> None:
     is_set, where = secrets.secret_state(workspace(), secrets.REPLICATE)
     with st.container(border=True, height="stretch", gap="xsmall", key="replicate_card"):
         st.markdown(f"**{title}** {':green-badge[token set]' if is_set else ':orange-badge[needs one step]'}")
-        st.markdown("Trains Stable Diffusion 3.5 Large and FLUX on rented computers. You see the cost before you start.")
+        st.markdown(
+            "Trains Stable Diffusion 3.5 Large and FLUX on rented computers. You see the cost before you start."
+        )
         if is_set:
-            st.caption(f"The token comes from: {where}. The environment gate asks Replicate whether it is taken.")
+            st.caption(
+                f"The token comes from: {where}. The environment gate asks Replicate whether it is taken."
+            )
             return
-        st.markdown("Make a token at replicate.com/account/api-tokens and put it into a file of your workspace:")
-        st.code(f"[cloud]\n{secrets.REPLICATE} = \"r8_...\"", language="toml")
-        st.caption(f"File: {workspace().root / '.streamlit' / 'secrets.toml'}. An environment variable of that name works too.")
+        st.markdown(
+            "Make a token at replicate.com/account/api-tokens and put it into a file of your workspace:"
+        )
+        st.code(f'[cloud]\n{secrets.REPLICATE} = "r8_..."', language="toml")
+        st.caption(
+            f"File: {workspace().root / '.streamlit' / 'secrets.toml'}. An environment variable of that name works too."
+        )
 
 
 def engines(machine: Machine) -> None:

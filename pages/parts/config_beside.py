@@ -43,7 +43,9 @@ def beside(project: Project, settings: TrainingSettings) -> None:
     plan = told.steps
     cost = cost_words(settings, choices.entry_of(project).family, plan.total_steps)
     if cost:
-        shown = upper_first(cost).replace("$", "\\$")  # else two of them would set what is between as a formula
+        shown = upper_first(cost).replace(
+            "$", "\\$"
+        )  # else two of them would set what is between as a formula
         st.markdown(f":material/payments: **Cost on Replicate**  \n{shown}")
         st.markdown(f":material/steps: **Steps**  \n{plan.total_steps}")
         st.caption("A forecast. Nothing is spent before all four gates pass and you start the run.")

@@ -74,10 +74,15 @@ def draw(project: Project) -> None:
     numbers(told, bad)
     st.caption(f":material/lightbulb: {STYLES[entry.caption_style]} Name what may change; leave out what you teach. "
                f"`{trigger}` is put in front by itself.")  # fmt: skip
-    if found:
-        noticed(project, found)
-    by_itself(project)
-    show_clashes(project)
+    # Boxes that are always there, empty or not: what stands below would be built anew when it moves, and an open cell with
+    # what is typed in it would go.
+    with st.container():
+        if found:
+            noticed(project, found)
+    with st.container():
+        by_itself(project)
+    with st.container():
+        show_clashes(project)
     left, middle = st.columns([5, 19], gap="medium")
     with left:
         st.markdown("**Tags**", help="How many captions hold each tag. Click to filter.")

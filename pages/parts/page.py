@@ -119,7 +119,8 @@ def page(
                 st.stop()
             except Exception as e:  # noqa: BLE001  the page itself may still work without its bar
                 show_unexpected(e)
-        with st.container():  # always there, so that a message does not move, and so rebuild, what stands below
+        # Always there, so that a message does not move, and so rebuild, what stands below.
+        with st.container():
             _flash(title)
         _scroll()
         st.space("small")

@@ -14,8 +14,10 @@ demo: setup
 run: setup
 	$(BIN)/python -m streamlit run streamlit_app.py
 
+# WORKERS: tests that run side by side; the tests of one file stay together.
+WORKERS ?= 3
 test: dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # ruff and mypy: the same commands as in the pre-commit hooks and in CI.
 lint: dev

@@ -28,14 +28,20 @@ def _commands(language: str) -> list[str]:
 
 
 MAKE = [c for c in _commands("sh") if c.startswith("make ")]
-PYTHON = [c for c in _commands("sh") if c.startswith("python -m studio")]
+PYTHON = [c for c in _commands("sh") if c.startswith("python -m studio ")]
+CLOUD = [c for c in _commands("sh") if c.startswith("python -m studio.cli.sd35l ")]
 
 
-def _run(command: list[str], home: Path, timeout: float = 900) -> str:
-    env = {**os.environ, "STUDIO_HOME": str(home), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+def _run(command: list[str], home: Path, timeout: float = 900, cwd: Path = ROOT) -> str:
+    env = {
+        **os.environ,
+        "STUDIO_HOME": str(home),
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env=env,
         capture_output=True,
         text=True,
@@ -53,7 +59,7 @@ def _make(target: str) -> list[str]:
 
 
 def test_every_shown_command_is_known_to_these_tests() -> None:
-    assert {*MAKE, *PYTHON} == set(_commands("sh")), "a new command in the README needs a test here"
+    assert {*MAKE, *PYTHON, *CLOUD} == set(_commands("sh")), "a new command in the README needs a test here"
     assert [c.split()[1] for c in MAKE] == ["demo", "run"]
     for target in ("demo", "run", "test", "lint", "docs", "pocket", "bench"):
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
@@ -101,6 +107,12 @@ def test_the_path_in_six_lines(tmp_path: Path) -> None:
     for line in PYTHON:
         _run([sys.executable, *shlex.split(line)[1:]], tmp_path)
     assert list((tmp_path / "library").glob("*/*.safetensors"))
+
+
+def test_the_cloud_command(tmp_path: Path) -> None:
+    (line,) = CLOUD
+    said = _run([sys.executable, *shlex.split(line)[1:]], tmp_path / "home", cwd=tmp_path)
+    assert "dataset_url:" in said and "trigger_word:" in said, "a config to start from is shown"
 
 
 def _port() -> int:

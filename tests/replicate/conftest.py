@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from studio.replicate import submit
+from studio import remote
+from studio.replicate import follow, submit, weights
 from studio.replicate.api import Api
 from studio.replicate.config import Config, resolve
 from tests.fakes.replicate_server import TOKEN, ReplicateServer
@@ -32,6 +33,13 @@ def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(time, "sleep", lambda _s: None)
+    for pausing in (
+        Api.__init__,
+        follow.follow,
+        weights.fetch,
+        remote.download,
+    ):  # bound when they were defined
+        monkeypatch.setitem(pausing.__kwdefaults__, "wait", lambda _s: None)
     monkeypatch.setattr(submit, "SEARCH_PAUSES", (0.0, 0.0))
 
 

@@ -14,10 +14,10 @@ demo: setup
 run: setup
 	$(BIN)/python -m streamlit run streamlit_app.py
 
-# WORKERS: tests that run side by side; the tests of one file stay together.
-WORKERS ?= 3
+# WORKERS: tests that run side by side; those of one file stay together, and files with slow ones come first.
+WORKERS ?= 2
 test: dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # ruff and mypy: the same commands as in the pre-commit hooks and in CI.
 lint: dev

@@ -13,6 +13,10 @@ from studio.workspace import Workspace
 # As in jobs (studio.jobs.supervise): several processes share the cores, so threads wait asleep. Read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Tests that run side by side have a core each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 # What runs the tests may ignore SIGCHLD, and then no exit code that a test asks for would be true.
 wait_for_children()
 

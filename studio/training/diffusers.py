@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -77,10 +78,12 @@ class DiffusersBackend:
 
 
 def threads() -> int:
-    """CPU threads for the computation: one a physical core, as hyper-threads share the units that multiply."""
+    """CPU threads for the computation: one a physical core, as hyper-threads share the units that multiply; fewer when
+    OMP_NUM_THREADS, which every such program heeds, says so."""
     cores = computer.detect().cores
     physical = psutil.cpu_count(logical=False) or cores
-    return max(1, min(cores, physical))
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, physical, int(told) if told.isdigit() and int(told) else cores))
 
 
 def _explained(plan: TrainingPlan) -> str:

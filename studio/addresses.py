@@ -53,7 +53,11 @@ def refuse_unsafe(url: str, allow: Collection[str] = ()) -> tuple[str, int]:
             "Use an address without the part before the @ sign.",
         )
     if not parsed.host:
-        raise InputError("The address names no server.", "", "Write it whole, from https:// on.")
+        raise InputError(
+            "The address names no server.",
+            "Nothing stands between https:// and the next slash.",
+            "Write it whole, from https:// on.",
+        )
     if parsed.port is not None and not 0 < parsed.port < 65536:
         raise InputError(
             f"{parsed.port} is not a port.", "Ports are 1 to 65535.", "Take it out, or correct it."

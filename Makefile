@@ -15,7 +15,7 @@ run: setup
 	$(BIN)/python -m streamlit run streamlit_app.py
 
 # WORKERS: tests that run side by side; those of one file stay together, and files with slow ones come first.
-WORKERS ?= 2
+WORKERS ?= 3
 test: dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

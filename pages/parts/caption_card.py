@@ -48,7 +48,8 @@ def card(
             st.image(str(seen.folder / name), width=fit(picture, 560, 560), alt=caption.text or name)
         st.caption(" · ".join((short(name, 50), *([size_words(picture)] if picture else []))))
     with right:
-        st.text_area("Caption", key=key, height=190, on_change=act, args=(_save, project, name, key, caption.text),
+        # Named after its picture: while the page changes to the next one, nobody types into the wrong field unawares.
+        st.text_area(f"Caption of {short(name, 40)}", key=key, height=190, on_change=act, args=(_save, project, name, key, caption.text),
                      help=f"{STYLES[entry.caption_style]} The trigger word is put in front by itself.")  # fmt: skip
         show_tokens(count(str(st.session_state[key])), limit, entry)
         st.markdown(status_line(caption))

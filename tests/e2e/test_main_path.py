@@ -104,7 +104,7 @@ def _write_captions(user: User, workspace: Workspace, pictures: dict[Path, str])
     for at, name in enumerate(said, 1):
         user.sees(re.compile(f"^{at} of 10$"))
         user.sees(re.compile(rf"^{re.escape(name)} "))
-        field = user.page.get_by_role("textbox", name="Caption", exact=True)
+        field = user.page.get_by_role("textbox", name=f"Caption of {name}", exact=True)
         if name in in_table:
             expect(field).to_have_value(f"{TRIGGER}, {said[name]}")
             user.press("Skip")
@@ -126,6 +126,7 @@ def _choose_settings(user: User) -> None:
     quick = user.page.locator(".st-key-preset_pocket-quick")
     quick.get_by_role("button", name="Use this").click()
     expect(quick.get_by_role("button", name="In use")).to_be_visible()
+    user.settled()  # the fields of the old preset are gone
     epochs = user.page.get_by_role("spinbutton", name=re.compile("^Epochs"))
     epochs.fill("6")
     epochs.press("Tab")

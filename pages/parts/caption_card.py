@@ -15,7 +15,7 @@ from pages.parts.gallery import fit, short, size_words
 from pages.parts.words import plain
 from studio.captions.reading import Caption
 from studio.captions.store import CaptionStore
-from studio.captions.typed import unapprove, write_typed
+from studio.captions.typed import write_typed
 from studio.dataset.scan import Scan
 from studio.models import BaseModelEntry
 from studio.project import Project
@@ -106,7 +106,7 @@ def _approve(project: Project, name: str, key: str, seen: str, after: str, at: i
 
 
 def _doubt(project: Project, name: str) -> None:
-    unapprove(CaptionStore(project), [name])
+    CaptionStore(project).unapprove([name])
 
 
 def _history(project: Project, name: str, caption: Caption) -> None:

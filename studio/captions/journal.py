@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,6 +146,8 @@ class Journal:
             self.pending = None
         elif op == "abort":
             self.pending = None
+        elif op == "renamed":
+            self._take_names({str(a): str(b) for a, b in record["names"].items()})
         elif op == "maker":
             self.makers[record["key"]] = dict(record["settings"])
         elif op == "state":
@@ -174,6 +176,39 @@ class Journal:
         else:
             self.done.append(self.undone.pop())
         self.events.append(event)
+
+    def _take_names(self, names: Mapping[str, str]) -> None:
+        """Pictures are called otherwise now: what is known of them, and their part of each edit, goes along."""
+        moved = {new: self.notes.pop(old, None) for old, new in names.items()}
+        for name, note in moved.items():
+            if note is None:
+                self.notes.pop(name, None)
+            else:
+                self.notes[name] = note
+        fresh: dict[int, Entry] = {}
+
+        def entry(known: Entry) -> Entry:
+            if id(known) not in fresh:
+                fresh[id(known)] = _renamed(known, names)
+            return fresh[id(known)]
+
+        self.done = [entry(e) for e in self.done]
+        self.undone = [entry(e) for e in self.undone]
+        self.events = [
+            e
+            if names.keys().isdisjoint(e.names) and e.names.isdisjoint(names.values())
+            else replace(e, entry=entry(e.entry), names=_names(e.names, names))
+            for e in self.events
+        ]
+
+    def knows(self, name: str) -> bool:
+        """Whether anything is known of the caption of a picture of this name."""
+        return name in self.notes or any(name in e.names for e in self.events)
+
+    def renamed(self, names: Mapping[str, str]) -> None:
+        """Write down that pictures are called otherwise now. Call with the captions lock held, after `refresh`."""
+        self._append({"op": "renamed", "names": dict(names), "at": files.now()})
+        self.refresh()
 
     def events_of(self, name: str) -> list[Event]:
         """What happened to one picture's caption, oldest first."""
@@ -240,6 +275,24 @@ class Journal:
         files.write_bytes(self.path, head + b"".join(reversed(kept)))
         self.__init__(self.path)  # type: ignore[misc]
         self.refresh()
+
+
+def _names(known: frozenset[str], names: Mapping[str, str]) -> frozenset[str]:
+    """`known` with its pictures' new names; a picture that is gone gives way to the one that took its name."""
+    return (known - names.keys() - set(names.values())) | {names[n] for n in known & names.keys()}
+
+
+def _renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
+    """An edit with its pictures' new names, as `_names`."""
+    taken = set(names.values())
+    if not any(s.name in names or s.name in taken for s in entry.steps):
+        return entry
+    steps = tuple(
+        replace(s, name=names.get(s.name, s.name))
+        for s in entry.steps
+        if s.name in names or s.name not in taken
+    )
+    return replace(entry, steps=steps)
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

@@ -206,6 +206,32 @@ class CaptionStore(CaptionWriter):
                     steps.append(Step(name, text, text, note, now))
             return self._commit(f"{len(steps)} approved", PERSON, steps, [])
 
+    def unapprove(self, names: Iterable[str]) -> EditResult:
+        """Ask for another look at approved captions, word for word as they are and under the name of who wrote them."""
+        with self._writing():
+            steps = []
+            for name in names:
+                self._must_exist(name)
+                text, note = self._read(name), self._notes.get(name)
+                if text and note and note.status == "approved" and note.mark == mark_of(text):
+                    steps.append(
+                        Step(
+                            name, text, text, note, replace(note, updated=files.now(), status="needs review")
+                        )
+                    )
+            return self._commit(f"{len(steps)} not approved any more", PERSON, steps, [])
+
+    def renamed(self, names: Mapping[str, str]) -> None:
+        """Pictures are called otherwise now (old name -> new name): approval, author and history go along with each.
+
+        To be told by whoever renames pictures, with the dataset lock held; it is no edit, so nothing is undone by it
+        and undo still works under the new names. Told twice it does nothing; told the other way round it goes back.
+        """
+        with self._writing():
+            known = {a: b for a, b in names.items() if a != b and self._cache.journal.knows(a)}
+            if known:
+                self._cache.journal.renamed(known)
+
     def restore(self, name: str, number: int, *, expected: str | None = None) -> EditResult:
         """Write an earlier version of a caption (see `versions`) again, approved, under the name of who wrote it then.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from studio.captions import text as words
-from studio.captions.store import CaptionStore, EditResult
+from studio.captions.store import CaptionStore
 from studio.errors import BusyError, StudioError
 from studio.findings import Finding
 
@@ -80,19 +80,11 @@ def write_all(store: CaptionStore, changes: Iterable[tuple[str, str, object, Ite
                 else:
                     done.changed.append(name)
             elif what == "approved":
-                store.approve([name]) if value else unapprove(store, [name])
+                store.approve([name]) if value else store.unapprove([name])
                 done.changed.append(name)
         except StudioError as e:
             done.refused.append(_refused(e, name))
     return done
-
-
-def unapprove(store: CaptionStore, names: Iterable[str]) -> EditResult:
-    """Ask for another look at captions: approved ones need review again, word for word as they are."""
-    texts = {n: c.text for n in names if (c := store.get(n)).status == "approved"}
-    return store.set_many(
-        texts, what=f"{len(texts)} not approved any more", expected=texts, status="needs review"
-    )
 
 
 def _refused(error: StudioError, name: str) -> Finding:

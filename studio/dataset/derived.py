@@ -2,7 +2,8 @@
 
 The copy as it was imported moves to `<project>/imported/`; `list.jsonl` there says what was made of it and can be put
 back. A later change starts from the imported copy again, so that nothing is compressed twice. Whatever moment a
-process dies at, the imported copy lies in one of the two folders, and the next call goes on.
+process dies at, the imported copy lies in one of the two folders, and the next call goes on. A picture whose name
+changes with its format keeps what is known under its name (`studio.dataset.renaming`), there and back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from studio import files
 from studio.dataset.folder import dataset_lock, look, stem_of
 from studio.dataset.formats import TooManyPixels
 from studio.dataset.remade import WAYS, remade
+from studio.dataset.renaming import carry_along
 from studio.errors import BusyError, EnvironmentalError, InputError, NotFoundError
 from studio.findings import Finding
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from studio.project import Project
 
 Progress = Callable[[int, int, str], None]
+_RENAMED_AT_ONCE = 64
+"""Pictures that lie there under both names for a moment: what goes along with a name is written once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +132,17 @@ def make(
         _settle(project)
         there = look(project.dataset_dir).pictures
         known = made_pictures(project)
+        renamed: dict[str, str] = {}
         for at, name in enumerate(names):
             if should_stop is not None and should_stop():
                 break
             if name in there:
-                _make_one(project, name, way, known.get(name), done)
+                _make_one(project, name, way, known.get(name), done, renamed)
+            if len(renamed) >= _RENAMED_AT_ONCE:
+                _rename(project, renamed)
             if progress is not None:
                 progress(at + 1, len(names), name)
+        _rename(project, renamed)
     if done.changed:
         project.decided(f"pictures changed: {way}", pictures=done.changed)
     return done
@@ -153,7 +161,20 @@ def _told(project: Project) -> Iterator[None]:
         ) from e
 
 
-def _make_one(project: Project, name: str, way: str, known: Made | None, done: Change) -> None:
+def _rename(project: Project, names: dict[str, str]) -> None:
+    """Give up old names (`names`: old -> new, emptied), once what is known under them has gone along."""
+    carry_along(project, names)
+    known = made_pictures(project) if names else {}
+    for old in names:
+        (project.dataset_dir / old).unlink(missing_ok=True)
+        if old in known:  # it was made from the same copy, under another ending
+            _note(project, {"name": old, "undone": True})
+    names.clear()
+
+
+def _make_one(
+    project: Project, name: str, way: str, known: Made | None, done: Change, renamed: dict[str, str]
+) -> None:
     path = project.dataset_dir / name
     now = path.read_bytes()
     sha = hashlib.sha256(now).hexdigest()
@@ -187,9 +208,7 @@ def _make_one(project: Project, name: str, way: str, known: Made | None, done: C
     _note(project, asdict(Made(target, original, file, source_sha, made, ways, files.now())))
     files.write_bytes(project.dataset_dir / target, content)
     if target != name:
-        path.unlink()
-        if known is not None:
-            _note(project, {"name": name, "undone": True})
+        renamed[name] = target
     done.changed.append(target)
 
 
@@ -230,6 +249,7 @@ def put_back(project: Project, names: Iterable[str]) -> Change:
                 "It is as it was imported, or it is not in the dataset.",
                 "Look at the list of changed pictures.",
             )
+        back: dict[str, str] = {}
         for name in names:
             record = known[name]
             path, kept = project.dataset_dir / name, imported_dir(project) / record.file
@@ -246,17 +266,27 @@ def put_back(project: Project, names: Iterable[str]) -> Change:
             files.copy_atomic(kept, target)
             if record.original != name:
                 path.unlink()
-            _note(project, {"name": name, "undone": True})
-            kept.unlink()
+                back[name] = record.original
+            else:
+                _put_away(project, record)
             done.changed.append(record.original)
+        carry_along(project, back)
+        for name in back:
+            _put_away(project, known[name])
     if done.changed:
         project.decided("imported copies put back", pictures=done.changed)
     return done
 
 
+def _put_away(project: Project, record: Made) -> None:
+    """The imported copy is in its place again: nothing is made from it any more."""
+    _note(project, {"name": record.name, "undone": True})
+    (imported_dir(project) / record.file).unlink()
+
+
 def settle(project: Project) -> None:
     """Finish what a killed process left between two names, unless pictures are being changed right now."""
-    if not _unsettled(project):
+    if not _unsettled(project) and not _outdated(project):
         return
     with suppress(BusyError, OSError), dataset_lock(project, 0.05):
         _settle(project)
@@ -270,17 +300,42 @@ def _unsettled(project: Project) -> list[Made]:
     return [m for m in known if m.original in there]
 
 
+def _outdated(project: Project) -> list[tuple[Made, Made]]:
+    """Pairs made from the same copy under two endings: the earlier, and the later that takes its place."""
+    newest: dict[str, Made] = {}
+    found = []
+    for record in made_pictures(project).values():
+        if record.file in newest:
+            found.append((newest[record.file], record))
+        newest[record.file] = record
+    return found
+
+
 def _settle(project: Project) -> None:
-    """The list decides: where both names are there and the old one is the imported copy, it goes; where only the
-    old one is there, the change was taken back."""
+    """The list decides: where both names are there and the old one is the imported copy, or was made from the same
+    one earlier, it goes; where only the old one is there, the change was taken back."""
+    forth: dict[str, str] = {}
+    back: dict[str, str] = {}
     for record in _unsettled(project):
         old, new = project.dataset_dir / record.original, project.dataset_dir / record.name
         if files.sha256_file(old) != record.sha256:
             continue
         if not new.is_file():
-            _note(project, {"name": record.name, "undone": True})
+            back[record.name] = record.original
         elif (imported_dir(project) / record.file).is_file():
-            old.unlink()
+            forth[record.original] = record.name
+    carry_along(project, back)
+    for name in back:
+        _note(project, {"name": name, "undone": True})
+    for earlier, later in _outdated(project):
+        if earlier.name in back or later.name in back:
+            continue
+        path = project.dataset_dir / earlier.name
+        if not (project.dataset_dir / later.name).is_file():
+            _note(project, {"name": later.name, "undone": True})
+        elif not path.is_file() or files.sha256_file(path) == earlier.made:
+            forth[earlier.name] = later.name
+    _rename(project, forth)
 
 
 def forget(project: Project, shas: set[str]) -> int:

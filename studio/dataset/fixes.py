@@ -12,6 +12,7 @@ from studio.dataset.duplicates import find_duplicates, resolve
 from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of
 from studio.dataset.formats import same_stem
 from studio.dataset.remade import WAYS
+from studio.dataset.renaming import carry_along
 from studio.dataset.scan import scan
 from studio.dataset.set_aside import free_name, remove_pictures
 from studio.errors import InputError
@@ -110,7 +111,7 @@ def _keep_best(project: Project, names: set[str]) -> list[str]:
 
 def _rename(project: Project, names: list[str]) -> list[str]:
     """Give pictures that share a stem one each; a renamed one takes a copy of the caption along."""
-    renamed = []
+    renamed: dict[str, str] = {}
     with dataset_lock(project), captions_lock(project):
         folder = project.dataset_dir
         listing = look(folder)
@@ -124,8 +125,9 @@ def _rename(project: Project, names: list[str]) -> list[str]:
                 if caption_path(folder, name).is_file():
                     files.copy_atomic(caption_path(folder, name), caption_path(folder, target))
                 (folder / name).rename(folder / target)
-                renamed.append(target)
+                renamed[name] = target
             seen.add(stem)
+        carry_along(project, renamed)
     if renamed:
-        project.decided("pictures renamed", pictures=renamed)
-    return renamed
+        project.decided("pictures renamed", pictures=list(renamed.values()))
+    return list(renamed.values())

@@ -108,6 +108,15 @@ def change(
     return changed
 
 
+def renamed(project: Project, names: Mapping[str, str]) -> None:
+    """Pictures are called otherwise now (old name -> new name): what is known goes along. Told twice it does nothing.
+    Needs the dataset lock."""
+    known = all_origins(project)
+    moved = {new: known.pop(old) for old, new in names.items() if old != new and old in known}
+    if moved:
+        _save(project, known | moved)
+
+
 def _save(project: Project, known: Mapping[str, Origin]) -> None:
     plain = {
         n: {

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from studio.captions.store import CaptionStore
-from studio.captions.typed import Clash, unapprove, write_all, write_typed
+from studio.captions.typed import Clash, write_all, write_typed
 from studio.project import Project
 
 
@@ -71,7 +71,7 @@ def test_doubt_keeps_the_words(captioned: Project) -> None:
     store = CaptionStore(captioned)
     name = next(iter(store.all()))
     store.set(name, "words")
-    unapprove(store, [name])
+    store.unapprove([name])
     assert (store.get(name).status, store.get(name).text) == ("needs review", f"{store.trigger}, words")
     store.undo()
     assert store.get(name).status == "approved"

@@ -16,7 +16,9 @@ from studio.dataset import derived, remade
 from studio.dataset.audit import audit
 from studio.dataset.derived import imported_dir, made_pictures, make, put_back
 from studio.dataset.fixes import FIXES, fix_finding, touches
+from studio.dataset.origins import picture_repeats, regularisation_pictures
 from studio.dataset.scan import scan
+from studio.dataset.subsets import mark_regularisation, set_repeats
 from studio.errors import EnvironmentalError, InputError, NotFoundError
 from studio.project import Project
 from tests.dataset.pictures import encoded, scene, write
@@ -183,6 +185,8 @@ def test_dying_at_any_step_loses_nothing(
 ) -> None:
     way = "convert" if name == "scan.tif" else "trim"
     original = (odd.dataset_dir / name).read_bytes()
+    CaptionStore(odd).approve([name])
+    set_repeats(odd, [name], 4)
     caption = CaptionStore(odd).get(name).text
     made = name.replace(".tif", ".png")
     survived = 0
@@ -226,6 +230,8 @@ def test_dying_at_any_step_loses_nothing(
         seen = scan(odd)
         here = [p.name for p in seen if p.name in (name, made)]
         assert len(here) == 1 and seen.get(here[0]).caption == caption, f"step {step}: {here}"  # type: ignore[union-attr]
+        assert CaptionStore(odd).get(here[0]).status == "approved", f"approval lost at step {step}"
+        assert picture_repeats(odd) == {here[0]: 4}, f"repeats lost at step {step}"
         make(odd, here, way)
         assert put_back(odd, [made]).changed == [name]
         assert (odd.dataset_dir / name).read_bytes() == original and not (
@@ -235,3 +241,64 @@ def test_dying_at_any_step_loses_nothing(
             break
     assert survived >= 3
     assert files.read_jsonl(imported_dir(odd) / "list.jsonl")[0]
+
+
+def known_of(project: Project, name: str) -> tuple[object, ...]:
+    """What is known under a picture's name, and what its caption said."""
+    store = CaptionStore(project)
+    caption = store.get(name)
+    told = (caption.text, caption.author, caption.status, caption.engine)
+    texts = tuple(v.text for v in store.versions(name))
+    return told, texts, picture_repeats(project).get(name), name in regularisation_pictures(project)
+
+
+def test_what_is_known_goes_along_with_a_new_ending_and_back(odd: Project) -> None:
+    store = CaptionStore(odd)
+    store.set("scan.tif", "an old harbour")
+    store.write_machine({"phone.avif": "a phone"}, "wd", {"t": 1}, "append")
+    store.approve(["phone.avif"])
+    set_repeats(odd, ["scan.tif"], 4)
+    mark_regularisation(odd, ["phone.avif"])
+    before = {n: known_of(odd, n) for n in ("scan.tif", "phone.avif")}
+    assert before["scan.tif"][0] == ("mirastyle, an old harbour", "person", "approved", "")
+    assert before["phone.avif"][0][1:] == ("import", "approved", "wd") and before["phone.avif"][3]  # type: ignore[index]
+    make(odd, ["scan.tif", "phone.avif"], "convert")
+    assert (
+        known_of(odd, "scan.png") == before["scan.tif"] and known_of(odd, "phone.jpg") == before["phone.avif"]
+    )
+    store.set("scan.png", "a new harbour")
+    assert store.undo().changed == ("scan.png",) and store.undo().changed == ("phone.jpg",)
+    assert store.get("phone.jpg").status == "needs review"
+    assert store.redo().changed == ("phone.jpg",)
+    put_back(odd, ["scan.png", "phone.jpg"])
+    assert known_of(odd, "phone.avif") == before["phone.avif"]
+    assert known_of(odd, "scan.tif")[2:] == (4, False) and store.get("scan.tif").status == "approved"
+    while store.can_undo:
+        assert not store.undo().skipped
+    assert store.get("scan.tif").text == "mirastyle, scan" and store.get("scan.tif").author == "import"
+
+
+def test_a_second_ending_takes_what_is_known_along(odd: Project) -> None:
+    d = odd.dataset_dir
+    glass = scene(33, (320, 200)).convert("RGBA")
+    glass.putalpha(90)
+    write(d / "clear.avif", glass, "mirastyle, clear")
+    CaptionStore(odd).approve(["clear.avif"])
+    assert make(odd, ["clear.avif"], "convert").changed == ["clear.png"]
+    assert make(odd, ["clear.png"], "flatten").changed == ["clear.jpg"]
+    assert CaptionStore(odd).get("clear.jpg").status == "approved" and not (d / "clear.png").exists()
+    assert [m for m in made_pictures(odd) if m.startswith("clear")] == ["clear.jpg"]
+    assert put_back(odd, ["clear.jpg"]).changed == ["clear.avif"]
+    assert CaptionStore(odd).get("clear.avif").status == "approved"
+    assert contents(imported_dir(odd)) == {}
+
+
+def test_pictures_renamed_because_they_share_a_caption_keep_what_is_known(odd: Project) -> None:
+    write(odd.dataset_dir / "p1.jpg", scene(50))
+    CaptionStore(odd).approve(["p1.jpg", "p1.png"])
+    set_repeats(odd, ["p1.png"], 3)
+    assert fix_finding(odd, "rename", ["p1.jpg", "p1.png"]) == ["p1-2.png"]
+    assert {n: CaptionStore(odd).get(n).status for n in ("p1.jpg", "p1-2.png")} == dict.fromkeys(
+        ("p1.jpg", "p1-2.png"), "approved"
+    )
+    assert picture_repeats(odd) == {"p1-2.png": 3}

@@ -10,9 +10,11 @@ from pages.parts.dataset_changes import say_changed
 from pages.parts.flash import act, say
 from pages.parts.live_job import is_running
 from studio import guidance
+from studio.dataset.folder import look
 from studio.dataset.incoming import is_url
 from studio.dataset.intake import import_uploads
 from studio.dataset.scan import scan
+from studio.dataset.subsets import mark_regularisation, marked_at_import
 from studio.dataset.tasks import (
     KINDS as JOBS,
 )
@@ -48,7 +50,36 @@ def take_uploads(project: Project, key: str) -> None:
         report = import_uploads(project, [(f.name, f.getvalue()) for f in sent])
         if guidance.unseen(project) <= AT_ONCE:
             scan(project)  # before anything is drawn, so that the step bar above knows it already
-    say(report.words, findings=[*report.refused, *_renamed(report.renamed)])
+    _say_what_came(project, report.words, report.refused, report.renamed, report.regularisation)
+
+
+def _say_what_came(
+    project: Project, words: str, refused: list[Finding], renamed: dict[str, str], marked: list[str]
+) -> None:
+    """What an import did; pictures that it marked because of their folder's name can be used for training at once."""
+    say(
+        words,
+        findings=[*marked_at_import(marked), *refused, *_renamed(renamed)],
+        undo=(lambda: use_for_training(project, marked)) if marked else None,
+        undo_label="Use them for training",
+    )
+
+
+def use_for_training(project: Project, names: list[str]) -> None:
+    """Take the mark off pictures that an import marked; those that are gone meanwhile are passed over."""
+    changed = mark_regularisation(
+        project, [n for n in names if n in look(project.dataset_dir).pictures], False
+    )
+    say(
+        f"{count_words(len(changed), 'picture')} now for training.",
+        undo=(lambda: mark_again(project, changed)) if changed else None,
+    )
+
+
+def mark_again(project: Project, names: list[str]) -> None:
+    """Use pictures for regularisation after all."""
+    changed = mark_regularisation(project, names)
+    say(f"{count_words(len(changed), 'picture')} now for regularisation.")
 
 
 def _renamed(renamed: dict[str, str]) -> list[Finding]:
@@ -150,7 +181,13 @@ def ended_job(project: Project) -> None:
         return
     left = [Finding.model_validate(f) for f in told.get("refused", told.get("left", []))]
     if told.get("words"):
-        say(str(told["words"]), findings=[*left, *_renamed(dict(told.get("renamed", {})))])
+        _say_what_came(
+            project,
+            str(told["words"]),
+            left,
+            dict(told.get("renamed", {})),
+            list(told.get("regularisation", [])),
+        )
         st.rerun()
     elif "changed" in told:
         say_changed(project, list(told["changed"]), left)

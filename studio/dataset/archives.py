@@ -23,6 +23,7 @@ from studio.dataset.items import (
     take_list,
 )
 from studio.dataset.lists import CaptionLists, is_list
+from studio.dataset.origins import says_regularisation
 
 MAX_ENTRIES = 100_000
 """Entries of the largest archive taken in."""
@@ -111,6 +112,7 @@ def list_archive(found: Gathered, label: str, source: Path | io.BytesIO) -> None
                     caption_of(inside, lists.of(name)),
                     path.name,
                     repeats_of(name),
+                    says_regularisation(f"{PurePosixPath(label).stem}/{name}"),
                 )
             )
 

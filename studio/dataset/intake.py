@@ -50,6 +50,7 @@ class ImportReport:
     refused:        one finding for each file that was not taken in.
     captions_taken: how many pictures got a caption from beside the source.
     repeats:        names of pictures from kohya's `N_name` folders -> N.
+    regularisation: names of pictures that were marked so, because they lay in a folder called `reg` or alike.
     stopped:        the user stopped it; what was added so far stays.
     """
 
@@ -59,6 +60,7 @@ class ImportReport:
     refused: list[Finding] = field(default_factory=list)
     captions_taken: int = 0
     repeats: dict[str, int] = field(default_factory=dict)
+    regularisation: list[str] = field(default_factory=list)
     stopped: bool = False
 
     def include(self, other: ImportReport) -> None:
@@ -69,6 +71,7 @@ class ImportReport:
         self.refused += other.refused
         self.captions_taken += other.captions_taken
         self.repeats |= other.repeats
+        self.regularisation += other.regularisation
         self.stopped = self.stopped or other.stopped
 
     @property
@@ -81,6 +84,8 @@ class ImportReport:
             parts.append(f"{len(self.already_there)} already there")
         if self.renamed:
             parts.append(f"{len(self.renamed)} renamed")
+        if self.regularisation:
+            parts.append(f"{len(self.regularisation)} marked for regularisation")
         if self.refused:
             parts.append(f"{len(self.refused)} not taken in")
         return ", ".join(parts) + ("; stopped early." if self.stopped else ".")
@@ -90,7 +95,7 @@ class ImportReport:
         return {
             "added": self.added, "already_there": self.already_there, "renamed": self.renamed,
             "refused": [f.model_dump(mode="json") for f in self.refused], "captions_taken": self.captions_taken,
-            "repeats": self.repeats, "stopped": self.stopped, "words": self.words,
+            "repeats": self.repeats, "regularisation": self.regularisation, "stopped": self.stopped, "words": self.words,
         }  # fmt: skip
 
 
@@ -155,12 +160,14 @@ def _import(
                         break
                     name = _take(target, item, report, batch)
                     if name:
-                        notes[name] = origins.Origin(item.label, files.now(), item.repeats)
+                        notes[name] = origins.Origin(
+                            item.label, files.now(), item.repeats, item.regularisation
+                        )
                     if progress is not None:
                         progress(done + 1, len(items), item.label)
         finally:
             there = look(project.dataset_dir).pictures
-            origins.add(project, {n: o for n, o in notes.items() if n in there})
+            report.regularisation = origins.add(project, {n: o for n, o in notes.items() if n in there})
     project.decided("pictures imported", sources=sources[:50], result=report.words)
     return report
 

@@ -51,6 +51,7 @@ class Item:
     caption: gives the text beside it, or None.
     name:    the file's own name.
     repeats: from a folder named kohya's way (`10_name`); 0 when there is none.
+    regularisation: it lies in a folder called so, such as `reg`.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Item:
     caption: Callable[[], str | None]
     name: str
     repeats: int = 0
+    regularisation: bool = False
 
 
 @dataclass

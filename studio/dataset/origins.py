@@ -72,19 +72,23 @@ def all_origins(project: Project) -> dict[str, Origin]:
     return dict(have[1])
 
 
-def add(project: Project, new: Mapping[str, Origin]) -> None:
-    """Remember origins; a picture that is known keeps its first one, but takes new repeats. Needs the dataset lock."""
+def add(project: Project, new: Mapping[str, Origin]) -> list[str]:
+    """Remember origins; a picture that is known keeps its first one, but takes new repeats. Names of the pictures that
+    are new and for regularisation. Needs the dataset lock."""
     if not new:
-        return
+        return []
+    marked = []
     known = all_origins(project)
     for name, origin in new.items():
         old = known.get(name)
         if old is None:
             said = origin.regularisation or says_regularisation(origin.source)
             known[name] = replace(origin, regularisation=said)
+            marked += [name] if said else []
         else:
             known[name] = replace(old, repeats=origin.repeats or old.repeats)
     _save(project, known)
+    return marked
 
 
 def change(

@@ -26,6 +26,7 @@ from studio.dataset.items import (
     take_list,
 )
 from studio.dataset.lists import CaptionLists, is_list
+from studio.dataset.origins import says_regularisation
 
 
 def is_there(path: Path) -> bool:
@@ -104,6 +105,7 @@ def _file(found: Gathered, path: Path) -> None:
             return
         parent = path.resolve().parent
         label = f"{parent.name}/{path.name}" if repeats_of(f"{parent.name}/x") else path.name
+        place = f"{_called(parent)}/{path.name}"
         texts = [
             p
             for n in (path.stem, path.name)
@@ -118,6 +120,7 @@ def _file(found: Gathered, path: Path) -> None:
                 caption_of([p.read_bytes for p in texts]),
                 path.name,
                 repeats_of(label),
+                says_regularisation(place),
             )
         )
     except OSError as e:
@@ -134,9 +137,15 @@ def _unreadable(found: Gathered, label: str, error: BaseException) -> None:
     )
 
 
+def _called(folder: Path) -> str:
+    """The name of a folder that was chosen, with that of the one above it where it is called kohya's way: `reg/1_woman`."""
+    return f"{folder.parent.name}/{folder.name}" if repeats_of(f"{folder.name}/x") else folder.name
+
+
 def _folder(found: Gathered, top: Path, leave_out: set[Path]) -> None:
-    # The folder's own name counts, because `10_name` may be the one that was chosen.
+    # The folder's own name counts, because `10_name` or `reg` may be the one that was chosen.
     base, lists = top.resolve(), CaptionLists()
+    called = _called(base)
     for root, folders, names in os.walk(
         base, followlinks=False, onerror=lambda e: _unreadable(found, str(e.filename), e)
     ):
@@ -188,5 +197,6 @@ def _folder(found: Gathered, top: Path, leave_out: set[Path]) -> None:
                         caption_of([p.read_bytes for p in texts], lists.of(label)),
                         name,
                         repeats_of(f"{base.name}/{label}"),
+                        says_regularisation(f"{called}/{label}"),
                     )
                 )

@@ -167,6 +167,23 @@ def mark_regularisation(project: Project, names: Iterable[str], on: bool = True)
     return changed
 
 
+def marked_at_import(names: Iterable[str]) -> list[Finding]:
+    """What to say of pictures that an import marked because of their folder's name; [] for none."""
+    marked = tuple(names)
+    if not marked:
+        return []
+    return [
+        Finding(
+            severity="info",
+            code="regularisation-marked",
+            what=f"{len(marked)} picture{'s are' if len(marked) > 1 else ' is'} used for regularisation.",
+            why="The folder is called so. They keep the base model's own idea of the class and teach nothing new.",
+            fix="If they show what you teach, use them for training instead: the tab Variety changes it at any time.",
+            where=marked,
+        )
+    ]
+
+
 def set_repeats(project: Project, names: Iterable[str], repeats: int) -> list[str]:
     """Give pictures repeats of their own, 1 to MOST_REPEATS, as a kohya folder `N_name` would; the names that changed.
 

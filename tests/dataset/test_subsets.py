@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from studio.dataset.scan import scan
 from studio.dataset.subsets import (
     Subset,
     mark_regularisation,
+    marked_at_import,
     project_subsets,
     set_repeats,
     shown_per_bucket,
@@ -162,3 +164,31 @@ def test_a_plan_holds_them_without_the_trigger_word(marked: Project, tmp_path: P
     mark_regularisation(marked, list(told))
     with pytest.raises(InputError, match="no pictures to train"):
         freeze(marked, entry, tmp_path / "other", output_name="x")
+
+
+def test_a_chosen_folder_that_is_called_reg_is_marked_and_said(project: Project, tmp_path: Path) -> None:
+    """The chosen folder's own name counts, and that of the one above kohya's `N_name`; a mark of the user stays."""
+    kohya = tmp_path / "set" / "reg" / "2_woman"
+    write(kohya / "a.png", scene(1))
+    write(tmp_path / "reg_images" / "b.png", scene(2))
+    write(tmp_path / "prior" / "deep" / "c.png", scene(3))
+    write(tmp_path / "regal" / "d.png", scene(4))
+    packed = tmp_path / "reg.zip"
+    with zipfile.ZipFile(packed, "w") as z:
+        z.write(write(tmp_path / "e.png", scene(5)), "1_woman/e.png")
+    sources = [kohya, tmp_path / "reg_images", tmp_path / "prior", tmp_path / "regal", packed]
+    report = import_pictures(project, sources)
+    assert sorted(report.regularisation) == ["a.png", "b.png", "c.png", "e.png"]
+    assert "4 marked for regularisation" in report.words and report.as_dict()["regularisation"]
+    assert regularisation_pictures(project) == {"a.png", "b.png", "c.png", "e.png"}
+    assert picture_repeats(project) == {"a.png": 2, "e.png": 1}
+    (told,) = marked_at_import(report.regularisation)
+    assert told.where == tuple(report.regularisation) and "for training instead" in told.fix
+    mark_regularisation(project, ["b.png"], on=False)
+    again = import_pictures(project, sources)
+    assert again.regularisation == [] and marked_at_import([]) == []
+    assert regularisation_pictures(project) == {"a.png", "c.png", "e.png"}, "what the user said stays"
+    single = import_pictures(
+        project, [write(kohya / "f.png", scene(6)), write(tmp_path / "regs" / "g.png", scene(7))]
+    )
+    assert sorted(single.regularisation) == ["f.png", "g.png"]

@@ -59,6 +59,7 @@ def _import(ctx: Context, args: Namespace) -> Reply:
 def imported(ctx: Context, project: Project, report: Any) -> Reply:
     """Say what an import did. Raises InputError when nothing came of it."""
     from studio.dataset.folder import look
+    from studio.dataset.subsets import marked_at_import
 
     if not report.added and not report.already_there and not report.stopped:
         raise InputError(
@@ -72,7 +73,7 @@ def imported(ctx: Context, project: Project, report: Any) -> Reply:
     ctx.out.good(report.words)
     for source, name in list(report.already_there.items())[:10]:
         ctx.out.dim(f"  {source} is the same picture as {name}")
-    ctx.out.findings(report.refused)
+    ctx.out.findings([*report.refused, *marked_at_import(report.regularisation)])
     count = len(look(project.dataset_dir).pictures)
     low, high = KINDS[project.intent.kind]["images"]
     ctx.out.say()

@@ -4,7 +4,7 @@ Each field carries its title, plain-words help, safe range, unit, group and leve
 the `--help` and the configuration reference are all made from here; nothing else repeats a default or a range.
 
 knob.py      what a field says about itself
-taught.py, learning.py, running.py, renting.py   the fields
+taught.py, learning.py, running.py, scripts.py, renting.py   the fields
 model.py     all of them together
 checks.py    values that cannot be settings, and unusual ones
 """

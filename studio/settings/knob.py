@@ -21,6 +21,7 @@ GROUPS = (
     "Memory",
     "Saving",
     "Repeatability",
+    "sd-scripts",
     "Cloud",
 )
 

@@ -10,11 +10,13 @@ from studio.settings.knob import Knob, knob_of
 from studio.settings.learning import HowItLearns
 from studio.settings.renting import WhereItRents
 from studio.settings.running import HowItRuns
+from studio.settings.scripts import HowScriptsRun
 from studio.settings.taught import WhatIsTaught
 
 
-# Fields of the last base come first: the order of the form is model, network, length ... saving, repeatability, cloud.
-class TrainingSettings(WhereItRents, HowItRuns, HowItLearns, WhatIsTaught):
+# Fields of the last base come first: the order of the form is model, network, length ... saving, repeatability, sd-scripts,
+# cloud.
+class TrainingSettings(WhereItRents, HowScriptsRun, HowItRuns, HowItLearns, WhatIsTaught):
     """What to train and how, in words that every backend shares."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)

@@ -67,6 +67,7 @@ class TrainingPlan(BaseModel):
     model_hash:     hash of the base model, for the LoRA's metadata; may be empty.
     metadata:       further text fields for the LoRA file; never paths.
     engine:         where the backend's own program lies, for backends that start one (source, python, commit).
+    parts:          further files of a base model that consists of several, by role (clip_l, t5xxl, ae ...).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -87,6 +88,7 @@ class TrainingPlan(BaseModel):
     model_hash: str = ""
     metadata: dict[str, str] = Field(default_factory=dict)
     engine: dict[str, str] = Field(default_factory=dict)
+    parts: dict[str, Path] = Field(default_factory=dict)
 
     @property
     def checkpoints_dir(self) -> Path:

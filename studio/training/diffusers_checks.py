@@ -11,7 +11,7 @@ from studio.models import BaseModelEntry
 from studio.settings import TrainingSettings
 
 # The rate that AdamW is usually given for each family: presets of the studio and the trainers' own defaults.
-USUAL_RATE = {"pocket": 1.2e-3, "sd15": 5e-4, "sdxl": 3e-4}
+USUAL_RATE = {"pocket": 1.2e-3, "sd15": 5e-4, "sdxl": 3e-4, "sd35": 1e-4, "flux": 1e-4}
 _PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt", "lion": "lion-pytorch"}
 
 
@@ -21,22 +21,30 @@ def check(
     machine: Machine,
     entry: BaseModelEntry,
     trigger: str,
+    *,
+    flow: bool = False,
+    packages_here: bool = True,
 ) -> list[Finding]:
-    """All findings about these settings; `families` are those that the backend can train."""
-    if entry.family not in families or entry.prediction == "flow":
+    """All findings about these settings; `families` are those that the backend can train.
+
+    flow: it trains models of rectified flow, too. packages_here: it runs in the studio's own environment, so that an optimizer
+    has to be installed there.
+    """
+    if entry.family not in families or (entry.prediction == "flow" and not flow):
+        name = {True: "This backend", False: "The built-in backend"}[flow]
         return [
             Finding(
                 severity="block",
                 code="family-not-supported",
-                what=f"The built-in backend cannot train {entry.title}.",
-                why=f"It knows {', '.join(families)} models that predict noise or velocity.",
+                what=f"{name} cannot train {entry.title}.",
+                why=f"It knows {', '.join(families)} models{'' if flow else ' that predict noise or velocity'}.",
                 fix="Choose another base model or another backend.",
                 where=("backend",),
             )
         ]
     return [
         *_check_machine(settings, machine, entry),
-        *_check_optimizer(settings, machine, entry),
+        *_check_optimizer(settings, machine, entry, packages_here),
         *_check_network(settings),
         *_check_pictures(settings, entry),
         *_check_captions(settings, entry, trigger),
@@ -93,7 +101,9 @@ def _check_machine(s: TrainingSettings, machine: Machine, entry: BaseModelEntry)
     return found
 
 
-def _check_optimizer(s: TrainingSettings, machine: Machine, entry: BaseModelEntry) -> list[Finding]:
+def _check_optimizer(
+    s: TrainingSettings, machine: Machine, entry: BaseModelEntry, packages_here: bool
+) -> list[Finding]:
     found = []
     package = _PACKAGES.get(s.optimizer)
     if s.optimizer == "adamw8bit" and machine.device != "cuda":
@@ -107,7 +117,7 @@ def _check_optimizer(s: TrainingSettings, machine: Machine, entry: BaseModelEntr
                 where=("optimizer",),
             )
         )
-    elif package and package not in machine.packages:
+    elif packages_here and package and package not in machine.packages:
         found.append(
             Finding(
                 severity="block",

@@ -12,24 +12,39 @@ from studio.models import BaseModelEntry
 from studio.settings import TrainingSettings
 from studio.training import diffusers_checks
 from studio.training.base import Checkpoint, TrainingPlan, find_checkpoints
-from studio.training.sdscripts import config
+from studio.training.sdscripts import config, options
 from studio.training.sdscripts.log import LogReader
 from studio.workspace import Workspace
 
 
 class KohyaBackend:
-    """Trains SD1.5 and SDXL models (Pony, Illustrious, NoobAI among them) with kohya's sd-scripts, which has to be set up."""
+    """Trains SD1.5, SDXL (Pony, Illustrious, NoobAI among them), SD3.5 and FLUX models with kohya's sd-scripts, which has to
+    be set up."""
 
     id = "kohya"
     title = "kohya sd-scripts"
-    families: tuple[str, ...] = ("sd15", "sdxl")
+    families: tuple[str, ...] = tuple(options.SCRIPTS)
 
     def check(
         self, settings: TrainingSettings, machine: Machine, entry: BaseModelEntry, trigger: str = ""
     ) -> list[Finding]:
         """What speaks against these settings: what speaks against any LoRA training, and what sd-scripts cannot do."""
-        found = diffusers_checks.check(self.families, settings, machine, entry, trigger)
-        return found + config.check(entry.family, settings)
+        if entry.format == "cloud":
+            return [
+                Finding(
+                    severity="block",
+                    code="model-only-rented",
+                    what=f"{entry.title} is an entry for Replicate: its files are not here.",
+                    why="sd-scripts trains on this computer.",
+                    fix="Choose the base model of the same name that lies on this computer, or the backend Replicate.",
+                    where=("backend",),
+                )
+            ]
+        # Which optimizers are installed is asked in its own environment, by gate 3.
+        found = diffusers_checks.check(
+            self.families, settings, machine, entry, trigger, flow=True, packages_here=False
+        )
+        return found + (config.check(entry.family, settings) if entry.family in self.families else [])
 
     def engine(self, workspace: Workspace) -> dict[str, str]:
         """Where the sd-scripts in use lies. Raises EnvironmentalError when it is not set up."""
@@ -38,7 +53,7 @@ class KohyaBackend:
         return needed(workspace).as_dict()
 
     def native_files(self, plan: TrainingPlan) -> dict[str, str]:
-        """train.toml, dataset.toml, and each line in words."""
+        """train.toml, dataset.toml, the command line, and each line in words."""
         return config.native_files(plan)
 
     def command(self, plan: TrainingPlan) -> list[str]:

@@ -15,6 +15,7 @@ from studio.models import BaseModelEntry, model_fingerprint
 from studio.project import Project
 from studio.training.base import PlannedPicture, TrainingPlan
 from studio.training.registry import get_backend
+from studio.training.sdscripts.parts import parts_of
 
 PICTURES = "pictures"
 
@@ -80,6 +81,7 @@ def freeze(
         model_title=entry.title,
         model_hash=model_fingerprint(place),
         engine=_engine(project),
+        parts=parts_of(entry, project.workspace),
         metadata={"studio_project": project.slug, "studio_kind": intent.kind},
     )
     plan.save()

@@ -8,7 +8,7 @@ scripts/sdscripts/options.py.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -96,18 +96,24 @@ def options_of(script: str) -> dict[str, Option]:
     }
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The name that one probably meant; "" when none is near."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return close[0] if close else ""
+
+
 def check(script: str, config: Mapping[str, object]) -> list[Finding]:
     """Keys of a config that the script does not know, and values that it does not take; [] when all fit."""
     known, found = options_of(script), []
     for key, value in config.items():
         option = known.get(key)
         if option is None:
-            close = difflib.get_close_matches(key, known, 1)
+            close = nearest(key, known)
             elsewhere = [s for s in _listed()["scripts"] if key in options_of(s)]
             if elsewhere:
                 hint = f"It belongs to {', '.join(elsewhere)}."
             elif close:
-                hint = f"Did you mean '{close[0]}'?"
+                hint = f"Did you mean '{close}'?"
             else:
                 hint = "No script of sd-scripts has it."
             found.append(
@@ -116,7 +122,7 @@ def check(script: str, config: Mapping[str, object]) -> list[Finding]:
                     code="option-unknown",
                     what=f"{script} has no option '{key}'.",
                     why=f"It would be passed over without a word. {hint}",
-                    fix=f"Write '{close[0]}' instead, or remove it." if close else "Remove it.",
+                    fix=f"Write '{close}' instead, or remove it." if close else "Remove it.",
                     where=(key,),
                 )
             )

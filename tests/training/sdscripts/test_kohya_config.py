@@ -13,31 +13,38 @@ import pytest
 from studio.errors import EnvironmentalError, InputError
 from studio.settings import TrainingSettings
 from studio.training.kohya import KohyaBackend
-from studio.training.sdscripts import config, install, layout, options, tokenizers
+from studio.training.sdscripts import config, families, install, layout, lines, options, tokenizers
 from studio.training.weights import broken_layers
 from studio.workspace import Workspace
 from tests.training.sdscripts.sdscripts_small import make_plan, stand_in
+
+
+def parts(folder: Path, family: str) -> dict[str, Path]:
+    """The further files that a family's base model consists of."""
+    return {role: folder / f"{role}.safetensors" for role in families.PARTS.get(family, ())}
 
 
 def toml_of(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     family = changes.pop("family", "sd15")
     prediction = changes.pop("prediction_of_model", "epsilon")
     plan = make_plan(tmp_path / "run", {}, **changes).model_copy(
-        update={"family": family, "prediction": prediction}
+        update={"family": family, "prediction": prediction, "parts": parts(tmp_path, family)}
     )
     return tomllib.loads(config.native_files(plan)[config.TRAIN])
 
 
 @pytest.mark.parametrize(
     ("family", "optimizer", "scheduler"),
-    [*itertools.product(["sd15", "sdxl"], ["adamw", "adamw8bit", "prodigy", "lion", "adafactor"], ["cosine", "cosine_with_restarts"])],
+    [*itertools.product(["sd15", "sdxl", "sd35", "flux"], ["adamw", "adamw8bit", "prodigy", "lion", "adafactor"], ["cosine", "cosine_with_restarts"])],
 )  # fmt: skip
 def test_every_key_is_known_to_the_script(
     tmp_path: Path, family: str, optimizer: str, scheduler: str
 ) -> None:
     told = toml_of(
         tmp_path, family=family, optimizer=optimizer, scheduler=scheduler, precision="fp16", noise_offset=0.05,
-        network_dropout=0.1, keep_checkpoints=2, sample_every_epochs=1, prediction="v_prediction",
+        network_dropout=0.1, keep_checkpoints=2, sample_every_epochs=1, prediction="v_prediction", fp8_base=True,
+        blocks_to_swap=8, timestep_sampling="shift", flow_shift=2, t5_attention_mask=True, train_t5=True,
+        extra_options=("scale_weight_norms = 1", "network_args = [\"rank_dropout=0.1\"]"),
     )  # fmt: skip
     assert options.check(options.SCRIPTS[family], told) == []
 
@@ -57,7 +64,7 @@ def test_a_line_that_the_script_does_not_know_is_never_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(tmp_path / "run", {})
-    monkeypatch.setattr(config, "_network", lambda s: [config.Line("network_rank", 4, "")])
+    monkeypatch.setattr(lines, "_network", lambda plan, told: [config.Line("network_rank", 4, "")])
     with pytest.raises(InputError, match="would not be understood"):
         config.native_files(plan)
 
@@ -136,8 +143,8 @@ def test_pictures_and_captions_are_laid_out(tmp_path: Path) -> None:
 
 def test_each_line_is_explained(tmp_path: Path) -> None:
     told = KohyaBackend().native_files(make_plan(tmp_path / "run", {}, sample_every_epochs=1))
-    lines = tomllib.loads(told[config.TRAIN])
-    for name in lines:
+    written = tomllib.loads(told[config.TRAIN])
+    for name in written:
         assert f"| `{name}` |" in told[config.EXPLAINED]
     assert str(tmp_path) not in told[config.EXPLAINED]
     assert told[config.PROMPTS].startswith("bluprnt, thing 0 in two lines --w 128")

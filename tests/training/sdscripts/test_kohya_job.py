@@ -205,14 +205,18 @@ def test_the_real_scripts_train_stop_and_resume(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not (SOURCE and PYTHON), reason="STUDIO_SD_SCRIPTS and STUDIO_SD_SCRIPTS_PYTHON name no sd-scripts"
 )
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd35", "flux"])
 def test_the_real_scripts_understand_the_config(tmp_path: Path, family: str) -> None:
     """Their own argument parser and their own check of the dataset config, on everything that the studio writes."""
-    from studio.training.sdscripts import config, layout, options
+    from studio.training.sdscripts import config, families, layout, options
 
     plan = make_plan(
-        tmp_path / "run", {}, optimizer="prodigy", learning_rate=1.0, precision="bf16"
-    ).model_copy(update={"family": family})
+        tmp_path / "run", {}, optimizer="prodigy", learning_rate=1.0, precision="bf16", sample_every_epochs=1, train_t5=True,
+        fp8_base=True, gradient_checkpointing=True, flow_shift=2.0, t5_attention_mask=True, noise_offset=0.03,
+        extra_options=("scale_weight_norms = 1", "network_args = rank_dropout=0.1", "caption_tag_dropout_rate = 0.1"),
+    )  # fmt: skip
+    here = {r: tmp_path / f"{r}.safetensors" for r in families.PARTS.get(family, ())}
+    plan = plan.model_copy(update={"family": family, "parts": here})
     paths = config.write(plan, layout.lay_out(plan))
     code = f"""
 import sys, {options.SCRIPTS[family]} as script
@@ -223,6 +227,11 @@ args = train_util.read_config_from_file(parser.parse_args(), parser)
 user = config_util.load_user_config({str(paths[config.DATASET])!r})
 generator = config_util.BlueprintGenerator(config_util.ConfigSanitizer(True, True, False, True))
 blueprint = generator.generate(user, args)
+import tomllib
+for name, value in tomllib.load(open({str(paths[config.TRAIN])!r}, "rb")).items():
+    action = next(a for a in parser._actions if a.dest == name)
+    assert action.choices is None or value in action.choices, (name, value)
+    assert getattr(args, name) == value, (name, value)
 print("READ", args.network_dim, args.network_alpha, args.optimizer_type, len(blueprint.dataset_group.datasets[0].subsets))
 """
     done = subprocess.run(

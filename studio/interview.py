@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from studio.captions.stats import token_count
 from studio.captions.store import CaptionStore, EditResult
+from studio.captions.trigger import pieces, reading_problems, unlike
 from studio.errors import StudioError
 from studio.estimate import estimate
 from studio.files import human_size
@@ -68,47 +68,32 @@ def _offer(workspace: Workspace, entry: BaseModelEntry, kind: str, machine: Mach
 
 
 def check_trigger(trigger: str, workspace: Workspace, base_model: str = "") -> list[Finding]:
-    """What is wrong with a trigger word; with a base model also whether that model reads it as a word that it knows."""
+    """What is wrong with a trigger word; with a base model also how that model reads it."""
     found = trigger_problems(trigger)
     if blocking(found) or not base_model:
         return found
     try:
         entry = get_model(workspace, base_model)
-        tokens = token_count(trigger, entry, workspace)
     except StudioError:
         return found
-    if tokens == 1:
-        found.append(
-            Finding(
-                severity="warn",
-                code="trigger-known",
-                what=f"{entry.title} knows '{trigger}' as a word of its own.",
-                why="Its tokenizer has one token for it, so it has a meaning already, which what you teach has to fight.",
-                fix=f"Change a letter or two, such as '{_unlike(trigger)}'.",
-            )
-        )
-    return found
+    return found + reading_problems(trigger, pieces(trigger, entry, workspace), entry.title)
 
 
 def trigger_words(trigger: str, workspace: Workspace, base_model: str) -> str:
-    """How a base model reads a trigger word, such as "read as 3 pieces"; empty when its tokenizer is not here."""
+    """How a base model reads a trigger word, such as "read as blu + pr + nt"; empty when its tokenizer is not here."""
     try:
-        tokens = token_count(trigger, get_model(workspace, base_model), workspace)
+        read = pieces(trigger, get_model(workspace, base_model), workspace)
     except StudioError:
         return ""
-    return "" if tokens is None else f"read as {tokens} piece{'s' if tokens != 1 else ''}"
-
-
-def _unlike(word: str) -> str:
-    """A made-up word close to `word`."""
-    bare = "".join(c for i, c in enumerate(word) if i == 0 or c.lower() not in "aeiou")
-    return f"{bare}xq" if len(bare) < 5 else bare
+    return f"read as {' + '.join(read)}" if read else ""
 
 
 def suggest_trigger(name: str, workspace: Workspace, base_model: str = "") -> str:
     """A trigger word for a name that nothing speaks against."""
     word = propose_trigger(name)
-    return word if not check_trigger(word, workspace, base_model) else f"{word[:9]}xq"
+    bare = unlike(word)
+    better = (word, bare, f"{bare[:9]}xq", f"{bare[:3]}zqx")
+    return next((w for w in better if not check_trigger(w, workspace, base_model)), f"{word[:9]}xq")
 
 
 def change_trigger(project: Project, trigger: str) -> EditResult:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studio.answers import Passing
+from studio.captions.trigger import clip_pieces, reading_problems
 from studio.errors import StudioError
-from studio.findings import Finding
+from studio.findings import Finding, blocking
 from studio.project import trigger_problems
 from studio.replicate.api import Api
 from studio.replicate.config import Config
@@ -96,7 +97,10 @@ def check_destination(destination: str) -> list[Finding]:
 
 def check_trigger(word: str) -> list[Finding]:
     """As for every LoRA of the studio: there, not a common word, not split oddly."""
-    found = [f.model_copy(update={"where": ("trigger_word",)}) for f in trigger_problems(word)]
+    told = trigger_problems(word)
+    if not blocking(told) and word.upper() != "TOK":
+        told += reading_problems(word, clip_pieces(word), "The base model")
+    found = [f.model_copy(update={"where": ("trigger_word",)}) for f in told]
     if not found and word.upper() == "TOK":
         found.append(
             _finding("warn", "trigger-everyones", "TOK is everyone's trigger word.",

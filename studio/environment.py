@@ -19,7 +19,7 @@ from studio.estimate import MARGIN
 from studio.files import human_size
 from studio.findings import Finding
 from studio.machine import Machine, detect
-from studio.models import BaseModelEntry
+from studio.models import BaseModelEntry, file_findings
 from studio.settings import TrainingSettings
 from studio.training.registry import get_backend
 from studio.training.sdscripts import install
@@ -114,7 +114,7 @@ def check(
         *engine,
         *_packages(seen),
         *_card(machine, seen, settings),
-        *_model(workspace, entry),
+        *file_findings(workspace, entry),
         *_writable(workspace),
     ]
     if free < disk_bytes + DISK_RESERVE:
@@ -234,21 +234,6 @@ def _card(machine: Machine, seen: dict[str, Any], settings: TrainingSettings) ->
             )
         ]
     return []
-
-
-def _model(workspace: Workspace, entry: BaseModelEntry) -> list[Finding]:
-    if entry.location(workspace) is not None:
-        return []
-    where = entry.path or f"{workspace.models_dir} (file {entry.source.rsplit(', ', 1)[-1]})"
-    return [
-        Finding(
-            severity="block",
-            code="model-absent",
-            what=f"The base model {entry.title} is not on this computer.",
-            why=f"It was looked for at {where}.",
-            fix=f"Download it ({entry.source or 'see where you got it'}) and put it there, or choose another base model.",
-        )
-    ]
 
 
 def _writable(workspace: Workspace) -> list[Finding]:

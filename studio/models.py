@@ -3,19 +3,68 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio import files
 from studio.errors import InputError, NotFoundError
+from studio.findings import Finding
+from studio.modelfiles import checking
+from studio.modelfiles.header import tensor_header
+from studio.modelfiles.kinds import PART_WORDS
 from studio.workspace import Workspace, shipped
 
+__all__ = [
+    "BaseModelEntry",
+    "Family",
+    "ModelFile",
+    "add_local_model",
+    "file_findings",
+    "forget_local_model",
+    "get_model",
+    "list_models",
+    "model_fingerprint",
+    "tensor_header",
+]
+
 Family = Literal["pocket", "sd15", "sdxl", "sd35", "flux"]
+Part = Literal["model", "clip_l", "clip_g", "t5xxl", "ae"]
+# Under these names parts are looked for, in the workspace's folder of models and beside the model's own file.
+_PART_NAMES: dict[str, tuple[str, ...]] = {
+    "clip_l": ("clip_l.safetensors",),
+    "clip_g": ("clip_g.safetensors",),
+    "t5xxl": ("t5xxl_fp16.safetensors", "t5xxl.safetensors", "t5xxl_fp8_e4m3fn.safetensors"),
+    "ae": ("ae.safetensors", "flux_ae.safetensors"),
+}
+
+
+class ModelFile(BaseModel):
+    """One file of a base model as it can be downloaded.
+
+    part:     `model` for the model itself, else which part of it.
+    repo, revision, path: where it lies on the hub.
+    bytes, sha256: what has to arrive. gated: the hub asks to sign in and to accept the licence first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    part: Part = "model"
+    repo: str
+    path: str
+    revision: str = "main"
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    gated: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the file in the workspace's folder of models."""
+        return self.path.rpartition("/")[2]
 
 
 class BaseModelEntry(BaseModel):
@@ -25,6 +74,9 @@ class BaseModelEntry(BaseModel):
     family:       which geometry it has; a backend trains families.
     format:       `diffusers` (a folder), `checkpoint` (one .safetensors file), or `cloud` (it only lies where it is rented).
     path:         where the user keeps it; None for one that is shipped or expected in the workspace.
+    files:        what is downloaded for it, the model itself first; none when it cannot be downloaded here.
+    parts:        where the user keeps its text encoders and autoencoder, by part.
+    complete:     its file holds its text encoders, so no other file is needed.
     resolution:   pixels of a side it was trained at; bucket_step: pixels that bucket sides are multiples of.
     prediction:   what it predicts; decides the loss.
     caption_style: how captions for it are written.
@@ -41,6 +93,9 @@ class BaseModelEntry(BaseModel):
     source: str = ""
     sha256: str = ""
     path: Path | None = None
+    files: tuple[ModelFile, ...] = ()
+    parts: Mapping[str, Path] = {}
+    complete: bool = False
     resolution: int
     bucket_step: int = 64
     prediction: Literal["epsilon", "v_prediction", "flow"] = "epsilon"
@@ -49,19 +104,65 @@ class BaseModelEntry(BaseModel):
     embedded: bool = False
     summary: str = ""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The parts that have to lie beside the model's own file, such as `clip_l`."""
+        return (
+            checking.PARTS.get(self.family, ()) if self.format == "checkpoint" and not self.complete else ()
+        )
+
+    @property
+    def download_bytes(self) -> int:
+        """Bytes of everything that is downloaded for it; 0 when it cannot be downloaded here."""
+        return sum(f.bytes for f in self.files)
+
+    @property
+    def gated(self) -> bool:
+        """Whether the hub asks to sign in and to accept a licence before one of its files may be downloaded."""
+        return any(f.gated for f in self.files)
+
+    def main_place(self, workspace: Workspace) -> Path:
+        """Where the model's own file or folder is, or would be looked for."""
+        if self.embedded:
+            return shipped("data", self.id)
+        if self.path is not None:
+            return self.path
+        name = self.files[0].name if self.files else self.source.rsplit(", ", 1)[-1]
+        return workspace.models_dir / name
+
+    def part_paths(self, workspace: Workspace) -> dict[str, Path]:
+        """The parts that are on this computer, by name (`clip_l`, `clip_g`, `t5xxl`, `ae`); only those that it needs."""
+        found = {}
+        beside = [self.path.parent] if self.path is not None else []
+        for part in self.needs:
+            names = [f.name for f in self.files if f.part == part] or list(_PART_NAMES[part])
+            places = [self.parts[part]] if part in self.parts else []
+            places += [folder / n for folder in (*beside, workspace.models_dir) for n in names]
+            for place in places:
+                if place.is_file():
+                    found[part] = place
+                    break
+        return found
+
+    def missing(self, workspace: Workspace) -> tuple[str, ...]:
+        """What of it is not on this computer: `model` and the parts that it needs."""
+        place = self.main_place(workspace)
+        there = (place / "model_index.json").is_file() if self.format == "diffusers" else place.is_file()
+        lacking = () if there else ("model",)
+        needs = self.needs
+        if not needs:
+            return lacking
+        here = self.part_paths(workspace)
+        return (*lacking, *(p for p in needs if p not in here))
+
     def location(self, workspace: Workspace) -> Path | None:
-        """Where its files are on this computer; None when they are not here. For one in the cloud the description of its
-        trainer stands for them: nothing of it is ever needed here."""
+        """Where its own file or folder is; None when that or a part that it needs is not on this computer.
+
+        For one in the cloud the description of its trainer stands for them: nothing of it is ever needed here.
+        """
         if self.format == "cloud":
             return shipped("data", "replicate.yaml")
-        if self.embedded:
-            place = shipped("data", self.id)
-        elif self.path is not None:
-            place = self.path
-        else:
-            place = workspace.models_dir / self.source.rsplit(", ", 1)[-1]
-        there = (place / "model_index.json").is_file() if self.format == "diffusers" else place.is_file()
-        return place if there else None
+        return None if self.missing(workspace) else self.main_place(workspace)
 
 
 def _entries(path: Path) -> list[BaseModelEntry]:
@@ -104,12 +205,20 @@ def get_model(workspace: Workspace, model_id: str) -> BaseModelEntry:
 
 
 def add_local_model(
-    workspace: Workspace, path: Path, title: str = "", caption_style: str = ""
+    workspace: Workspace,
+    path: Path,
+    title: str = "",
+    caption_style: str = "",
+    *,
+    prediction: str = "",
+    parts: Mapping[str, Path] | None = None,
 ) -> BaseModelEntry:
-    """Add a base model that the user has: a diffusers folder or a .safetensors checkpoint. The file stays where it is.
+    """Add a base model that the user has: a diffusers folder or a .safetensors checkpoint. The files stay where they are.
 
-    Its family is read from its own headers, never guessed from the name. Raises InputError when it is not a base
-    model that the studio can train.
+    Its family is read from its own headers, never guessed from the name.
+    prediction: `epsilon` or `v_prediction` when the file does not say it itself.
+    parts: text encoders and autoencoder of SD3.5 and FLUX; those not named are looked for beside the file and in the
+    workspace. Raises InputError, with every problem at once, when it is not a base model that the studio can train.
     """
     path = path.expanduser().resolve()
     if not path.exists():
@@ -118,33 +227,98 @@ def add_local_model(
             "The path may be misspelt, or the disk not connected.",
             "Give the full path of a .safetensors file or of a diffusers folder.",
         )
-    family, prediction = _identify(path)
+    found = checking.base_model(path)
+    family = checking.TRAINABLE[found.family]
+    told = found.prediction if found.sure or not prediction or found.prediction == "flow" else prediction
+    if prediction and prediction != told:
+        raise InputError(
+            f"{path.name} says itself that it is trained with {told}.",
+            "Trained the other way, its LoRAs turn pictures to noise.",
+            "Leave the prediction out.",
+        )
+    own = {k: p.expanduser().resolve() for k, p in (parts or {}).items()}
+    _check_parts(family, path.name, own)
     base = next(m for m in _shipped_entries() if m.family == family)
     taken = {m.id for m in list_models(workspace)}
     model_id = stem = files.slug(title or path.stem)
     n = 2
     while model_id in taken:
         model_id, n = f"{stem}-{n}", n + 1
-    entry = base.model_copy(
-        update={
-            "id": model_id,
-            "title": title or path.stem,
-            "format": "diffusers" if path.is_dir() else "checkpoint",
-            "path": path,
-            "licence": "unknown: see where you got it",
-            "source": "",
-            "sha256": "",
-            "embedded": False,
-            "prediction": prediction,
-            "size_bytes": files.folder_size(path) if path.is_dir() else path.stat().st_size,
-            "summary": "Added by you.",
-            "caption_style": caption_style or base.caption_style,
-        }
+    entry = BaseModelEntry(
+        id=model_id,
+        title=title or path.stem,
+        family=base.family,
+        format="diffusers" if path.is_dir() else "checkpoint",
+        path=path,
+        parts=own,
+        complete=family == "sd35" and found.has_text,
+        resolution=base.resolution,
+        bucket_step=base.bucket_step,
+        prediction=told,  # type: ignore[arg-type]  # pydantic checks the word
+        size_bytes=files.folder_size(path) if path.is_dir() else path.stat().st_size,
+        summary="Added by you.",
+        caption_style=caption_style or base.caption_style,  # type: ignore[arg-type]
     )
-    entry = BaseModelEntry.model_validate(entry.model_dump())
     listed = workspace.models_dir / "models.yaml"
     files.write_yaml(listed, {"models": [m.model_dump(mode="json") for m in [*_entries(listed), entry]]})
     return entry
+
+
+def _check_parts(family: str, name: str, parts: Mapping[str, Path]) -> None:
+    """Every problem of the parts that the user named, at once."""
+    wanted = checking.PARTS.get(family, ())
+    found = []
+    for part, place in parts.items():
+        if part not in wanted:
+            found.append(
+                Finding(
+                    severity="block",
+                    code="part-unneeded",
+                    what=f"{name} takes no {part}.",
+                    why="A model of its family needs no such file beside it.",
+                    fix="Leave it out.",
+                )
+            )
+        else:
+            found += checking.part_mismatch(place, part, name)
+    if found:
+        raise InputError(found[0].what, found[0].why, found[0].fix, found if len(found) > 1 else None)
+
+
+def file_findings(workspace: Workspace, entry: BaseModelEntry) -> list[Finding]:
+    """What is wrong with a base model's files on this computer: missing, not whole, of another family, a wrong part.
+
+    Reads headers only, each once as long as its file stays the same. [] when it can be trained with; for one in the cloud
+    and for the built-in one there is nothing to look at.
+    """
+    if entry.format == "cloud" or entry.embedded:
+        return []
+    missing = entry.missing(workspace)
+    found = [_absent(workspace, entry, missing)] if missing else []
+    if "model" not in missing:
+        found += checking.mismatch(entry.main_place(workspace), entry.family, entry.prediction, entry.title)
+    for part, place in entry.part_paths(workspace).items():
+        found += checking.part_mismatch(place, part, entry.title)
+    return found
+
+
+def _absent(workspace: Workspace, entry: BaseModelEntry, missing: tuple[str, ...]) -> Finding:
+    parts = [PART_WORDS[p] for p in missing if p != "model"]
+    if "model" in missing:
+        what = f"The base model {entry.title} is not on this computer."
+        why = f"It was looked for at {entry.main_place(workspace)}."
+    else:
+        what = f"{entry.title} lacks {', '.join(parts)}."
+        why = "Its own file is here, but it is trained together with these."
+    fix = "Choose another base model, or add the file again from where it lies now."
+    if entry.files:
+        fix = f"Download it on the Set-up page, or with: lora-studio models download {entry.id}"
+    elif "model" not in missing:
+        names = ", ".join(_PART_NAMES[p][0] for p in missing)
+        fix = (
+            f"Put {names} beside its file or into {workspace.models_dir}, or download a model of its family."
+        )
+    return Finding(severity="block", code="model-absent", what=what, why=why, fix=fix, where=missing)
 
 
 def forget_local_model(workspace: Workspace, model_id: str) -> None:
@@ -158,92 +332,6 @@ def forget_local_model(workspace: Workspace, model_id: str) -> None:
             f"Yours are: {', '.join(m.id for m in own) or 'none'}.",
         )
     files.write_yaml(listed, {"models": [m.model_dump(mode="json") for m in own if m.id != model_id]})
-
-
-def tensor_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a .safetensors file: tensor names, shapes, types. Reads the header only; loads no tensor.
-
-    Raises InputError for a file that is not whole or is no safetensors file. Layout: 8 bytes little-endian length,
-    then that many bytes of JSON, then the tensors (the safetensors format, huggingface/safetensors).
-    """
-    advice = "Download the file again, or choose the .safetensors version of it."
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as f:
-            head = f.read(8)
-            length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-            if head[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-                raise InputError(
-                    f"{path.name} is a pickle file (.ckpt / .pt), not safetensors.",
-                    "Such files can run any program when they are loaded, so the studio never opens them.",
-                    advice,
-                )
-            if not 2 <= length <= min(size - 8, 100_000_000):
-                raise InputError(
-                    f"{path.name} is not a safetensors file, or only a part of one.",
-                    "Its first bytes do not say how long its header is.",
-                    advice,
-                )
-            header = json.loads(f.read(length))
-    except OSError as e:
-        raise InputError(
-            f"{path.name} cannot be read.",
-            str(e.strerror or e),
-            "Check that the file exists and that you may read it.",
-        ) from e
-    except ValueError as e:
-        raise InputError(
-            f"{path.name} has a damaged header.", "Its table of contents is not readable.", advice
-        ) from e
-    ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
-    if 8 + length + max(ends, default=0) != size:
-        raise InputError(
-            f"{path.name} is not whole.",
-            f"It should have {8 + length + max(ends, default=0):,} bytes and has {size:,}.",
-            advice,
-        )
-    return dict(header)
-
-
-def _identify(path: Path) -> tuple[Family, str]:
-    """Family and prediction type of a diffusers folder or a checkpoint, from what it says of itself."""
-    if path.is_dir():
-        index = files.read_json(path / "model_index.json")
-        if not isinstance(index, dict):
-            raise InputError(
-                f"{path.name} is not a base model.",
-                "The folder holds no model_index.json, so it is no diffusers model.",
-                "Choose the folder that holds model_index.json, unet and text_encoder; or a .safetensors file.",
-            )
-        unet = files.read_json(path / "unet" / "config.json") or {}
-        scheduler = files.read_json(path / "scheduler" / "scheduler_config.json") or {}
-        prediction = str(scheduler.get("prediction_type", "epsilon"))
-        families: dict[int, Family] = {768: "sd15", 2048: "sdxl"}
-        width = unet.get("cross_attention_dim")
-        if width not in families:
-            raise InputError(
-                f"{path.name} is of a kind that cannot be trained here.",
-                f"Its text width is {width}; SD1.5 has 768, SDXL 2048.",
-                "Choose an SD1.5 or SDXL model.",
-            )
-        return families[width], prediction
-    header = tensor_header(path)
-    names = header.keys()
-    if any("lora_" in n for n in names):
-        raise InputError(
-            f"{path.name} is a LoRA, not a base model.",
-            "It holds only small changes to a base model.",
-            "Choose the base model that it was made for.",
-        )
-    if any(n.startswith("conditioner.embedders.1") for n in names):
-        return "sdxl", "v_prediction" if "v_pred" in names else "epsilon"
-    if any(n.startswith("cond_stage_model.transformer") for n in names):
-        return "sd15", "epsilon"
-    raise InputError(
-        f"{path.name} is of a kind that cannot be trained here.",
-        "Its tensors are named neither like SD1.5 nor like SDXL.",
-        "Choose an SD1.5 or SDXL checkpoint.",
-    )
 
 
 def model_fingerprint(place: Path) -> str:

@@ -13,12 +13,12 @@ STUDIO = ROOT / "studio"
 # Lower numbers know nothing of higher ones. A folder counts for all its files unless a file is named itself.
 LEVELS = [
     {"errors", "findings", "files", "workspace"},
-    {"settings", "machine", "models", "project", "secrets", "addresses", "answers", "remote"},
-    {"presets", "estimate", "jobs", "guides"},
+    {"settings", "machine", "modelfiles", "models", "project", "secrets", "addresses", "answers", "remote"},
+    {"presets", "vram", "estimate", "jobs", "guides"},
     {"dataset", "captions", "replicate"},
     {"training"},
     {"evaluation"},
-    {"library"},
+    {"library", "lora"},
     {"environment", "records"},
     {"gates"},
     {"launch"},

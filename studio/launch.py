@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from studio import files, gates, records
+from studio.dataset.folder import full_look
 from studio.dataset.gate import dataset_fingerprint
 from studio.errors import BusyError, GateError, InputError, NotFoundError
 from studio.jobs import locks
@@ -49,6 +50,7 @@ def _only_training(project: Project, backend: str) -> Iterator[None]:
         lock.release()
 
 
+@full_look()
 def start_training(project: Project) -> Run:
     """Start a run with the project's pictures, captions and settings as they are now.
 
@@ -125,6 +127,7 @@ def _start(project: Project) -> Run:
     return Run(folder)
 
 
+@full_look()
 def resume_run(project: Project, run_id: str = "") -> Run:
     """Go on with a stopped, failed or interrupted run from its last saved state, with the settings it began with.
 

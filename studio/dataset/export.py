@@ -26,7 +26,7 @@ from studio.captions.store import CaptionStore
 from studio.dataset import origins
 from studio.dataset.buckets import bucket_sizes
 from studio.dataset.export_place import export_place
-from studio.dataset.folder import stem_of
+from studio.dataset.folder import full_look, stem_of
 from studio.dataset.formats import open_picture, same_stem
 from studio.dataset.pixels import eight_bits, on_white, orientation, turned
 from studio.dataset.scan import Picture, scan
@@ -106,6 +106,7 @@ class ExportReport:
         }  # fmt: skip
 
 
+@full_look()
 def export_dataset(
     project: Project,
     target: Path,
@@ -123,7 +124,7 @@ def export_dataset(
     Raises InputError when the target exists or lies inside the project, or when there is no picture; EnvironmentalError
     when the disk has no room or refuses.
     """
-    target = _checked(project, target, layout)
+    target = check_target(project, target, layout)
     seen = scan(project).pictures
     good = {p.name: p for p in seen if not p.error}
     if not good:
@@ -245,7 +246,8 @@ def _one_line(text: str) -> str:
 # ---------------------------------------------------------------- before anything is written
 
 
-def _checked(project: Project, target: Path, layout: str) -> Path:
+def check_target(project: Project, target: Path, layout: str) -> Path:
+    """The full path of an export. Raises InputError when it exists, lies inside the project or cannot be made."""
     if layout not in LAYOUTS:
         raise InputError(
             f"'{layout}' is no layout.", "Trainers look for pictures in a certain way.", f"Use one of: {', '.join(LAYOUTS)}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from studio import environment, files
+from studio.dataset.folder import full_look
 from studio.dataset.gate import dataset_findings
 from studio.errors import EnvironmentalError, GateError, NotFoundError
 from studio.files import human_size
@@ -18,6 +19,7 @@ from studio.project import Project
 from studio.training import dry_run
 
 
+@full_look()
 def run_gate(project: Project, gate: GateName, tell: Callable[[str], None] | None = None) -> Verdict:
     """Run one gate and store its verdict. The dry run starts a job and waits for it; the others take seconds.
 
@@ -62,6 +64,7 @@ def _environment(project: Project, say: Callable[[str], None]) -> Verdict:
     return save_verdict(project, "environment", found, current_fingerprint(project, "environment"), facts)
 
 
+@full_look()
 def start_dry_run(project: Project) -> Job:
     """Start the dry run as a job and return it. Raises GateError while one of the first three gates does not pass."""
     require(project, GATES[:3], "The dry run was not started.")
@@ -69,6 +72,7 @@ def start_dry_run(project: Project) -> Job:
     return dry_run.start(project, get_model(project.workspace, project.intent.base_model), mark)
 
 
+@full_look()
 def require_gates(project: Project) -> None:
     """Return when all four gates pass now and there is still room on the disk; otherwise raise GateError (or
     EnvironmentalError). Every launch asks this, whoever calls."""
@@ -83,6 +87,7 @@ def require_gates(project: Project) -> None:
         )
 
 
+@full_look()
 def require_environment(project: Project) -> None:
     """Run the environment gate now and raise GateError when it does not pass; what resuming a run asks for."""
     if not run_gate(project, "environment").passed:

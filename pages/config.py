@@ -59,7 +59,7 @@ def base_model(project: Project) -> None:
 
 def preset_cards(project: Project, settings: TrainingSettings) -> None:
     """The presets as cards, with memory and time on this computer."""
-    offered = presets.list_presets(project.workspace, choices.entry_of(project).family)
+    offered = presets.presets_for(project.workspace, choices.entry_of(project))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             "**Preset**",

@@ -5,6 +5,7 @@ The config page and its review are drawn from here. Every change is stored at on
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,16 +18,18 @@ from studio.machine import Machine, detect
 from studio.models import BaseModelEntry
 from studio.project import Project
 from studio.settings import Knob, TrainingSettings, changed, knobs, parse_settings
+from studio.settings.optimizers import DECAY_SHARE, RATE_SHARE
 from studio.training.base import PlannedPicture, TrainingPlan
 from studio.training.diffusers_checks import USUAL_RATE
-from studio.training.registry import get_backend
+from studio.training.registry import backends, get_backend, is_rented
+from studio.training.sdscripts import install
+from studio.training.sdscripts.parts import parts_of
 from studio.workspace import Workspace
 
 # Basic settings which Easy mode does not ask for, because another choice answers them: repeats follow from the preset and
-# the number of pictures, the learning rate from the optimizer. With preset and base model that leaves six questions.
+# the number of pictures, the learning rate from the optimizer. With preset and base model that leaves six questions, and a
+# seventh, the backend, where there is more than one to choose from.
 ANSWERED = frozenset(("repeats", "learning_rate"))
-# How a rate for AdamW is written for the others: lion-pytorch says a third to a tenth; Prodigy scales a 1 by itself.
-_RATE_SHARE = {"adamw": 1.0, "adamw8bit": 1.0, "adafactor": 1.0, "lion": 0.2}
 
 Origin = Literal["default", "preset", "yours"]
 
@@ -51,6 +54,9 @@ class Choice:
     origin: Origin
 
 
+READ_BY = {"Cloud": "replicate", "sd-scripts": "kohya"}
+"""Groups of settings that only one backend reads."""
+
 RENTED_ASKS = ("cloud_destination", "cloud_create", "cloud_spending_limit")
 
 
@@ -61,14 +67,44 @@ def easy_knobs(rented: bool = False) -> list[Knob]:
     return asked + [known[n] for n in RENTED_ASKS] if rented else asked
 
 
+def backends_for(project: Project) -> list[str]:
+    """Backends on this computer that can train the project's base model, and the one that is chosen; the built-in one first.
+    sd-scripts counts once it is set up."""
+    entry, now = entry_of(project), project.settings.backend
+    found = []
+    for backend in backends():
+        fits = entry.family in backend.families and (entry.format == "cloud") == is_rented(backend.id)
+        fits = fits and not (backend.id == "diffusers" and entry.prediction == "flow")
+        ready = backend.id != "kohya" or install.current(project.workspace) is not None
+        if backend.id == now or (fits and ready):
+            found.append(backend.id)
+    return found
+
+
+def easy_asks(project: Project) -> list[Knob]:
+    """What Easy mode asks for in this project: `easy_knobs`, and the backend where there is a choice."""
+    backend = knobs()["backend"]
+    offered = backends_for(project)
+    asked = easy_knobs(project.settings.backend == "replicate")
+    if len(offered) < 2 or project.settings.backend == "replicate":
+        return asked
+    return [dataclasses.replace(backend, choices={b: backend.choices[b] for b in offered}), *asked]
+
+
 def entry_of(project: Project) -> BaseModelEntry:
     """The project's base model. Raises NotFoundError when it is not listed any more."""
     return models.get_model(project.workspace, project.intent.base_model)
 
 
 def preset_settings(project: Project, preset: presets.Preset) -> TrainingSettings:
-    """What a preset means for this project on this computer. Raises InputError when it is for another family."""
-    return presets.fill(preset, entry_of(project), teaching_count(project), detect())
+    """What a preset means for this project on this computer. A preset that names no backend keeps the project's own, when
+    that can train the base model. Raises InputError when it is for another family."""
+    entry = entry_of(project)
+    filled = presets.fill(preset, entry, teaching_count(project), detect())
+    now = project.settings.backend
+    if "backend" in preset.settings or not project.settings_chosen or is_rented(now):
+        return filled
+    return filled.model_copy(update={"backend": now}) if entry.family in get_backend(now).families else filled
 
 
 def current_preset(project: Project) -> presets.Preset | None:
@@ -84,7 +120,7 @@ def reference(project: Project) -> TrainingSettings:
     entry = entry_of(project)
     preset = current_preset(project)
     if preset is None or preset.family != entry.family:
-        preset = presets.default_preset(project.workspace, entry.family)
+        preset = presets.default_for(project.workspace, entry)
     return preset_settings(project, preset)
 
 
@@ -101,7 +137,7 @@ def first_settings(project: Project) -> TrainingSettings:
     """The project's settings; before any were chosen, those of its family's standard preset, which is stored with that."""
     if (project.folder / "settings.yaml").exists():
         return project.settings
-    return choose_preset(project, presets.default_preset(project.workspace, entry_of(project).family).id)
+    return choose_preset(project, presets.default_for(project.workspace, entry_of(project)).id)
 
 
 def choose_base_model(project: Project, model_id: str) -> presets.Preset | None:
@@ -110,15 +146,16 @@ def choose_base_model(project: Project, model_id: str) -> presets.Preset | None:
     entry, intent = models.get_model(project.workspace, model_id), project.intent
     if entry.id == intent.base_model:
         return None
-    before = entry_of(project).family if _known(project) else ""
+    before = entry_of(project) if _known(project) else None
     project.save_intent(intent.model_copy(update={"base_model": entry.id}))
     project.decided("base model chosen", base_model=entry.id)
-    if entry.family == before and project.preset:
+    alike = before is not None and before.family == entry.family
+    if before and alike and (before.format == "cloud") == (entry.format == "cloud") and project.preset:
         return None
     length = project.preset.rpartition("-")[2]
-    offered = presets.list_presets(project.workspace, entry.family)
+    offered = presets.presets_for(project.workspace, entry)
     preset = next((p for p in offered if p.id == f"{entry.family}-{length}"), None)
-    preset = preset or presets.default_preset(project.workspace, entry.family)
+    preset = preset or presets.default_for(project.workspace, entry)
     choose_preset(project, preset.id)
     return preset
 
@@ -164,6 +201,22 @@ def _follow(
                     "text_encoder_lr", before.text_encoder_lr, 0.0, "Prodigy keeps one rate for everything."
                 )
             )
+        decay = (
+            before.weight_decay
+            / DECAY_SHARE.get(before.optimizer, 1.0)
+            * DECAY_SHARE.get(asked.optimizer, 1.0)
+        )
+        decay = float(f"{min(1.0, decay):.3g}")
+        if decay != before.weight_decay:
+            found.append(
+                Followed("weight_decay", before.weight_decay, decay, "Rate times decay stays as it was.")
+            )
+        if asked.optimizer == "adafactor" and entry_of(project).family == "flux" and before.max_grad_norm:
+            found.append(
+                Followed(
+                    "max_grad_norm", before.max_grad_norm, 0.0, "For FLUX Adafactor goes without clipping."
+                )
+            )
     if follow_rank and asked.rank != before.rank:
         alpha = float(f"{before.alpha / before.rank * asked.rank:.3g}")
         alpha = min(512.0, max(alpha, 0.01))
@@ -177,12 +230,12 @@ def _rate_for(project: Project, before: TrainingSettings, optimizer: str) -> flo
     the preset's rate is taken after it."""
     if optimizer == "prodigy":
         return 1.0
-    known = before if before.optimizer in _RATE_SHARE else reference(project)
-    if known.optimizer not in _RATE_SHARE:  # a preset of the user's own may be for Prodigy, too
+    known = before if before.optimizer in RATE_SHARE else reference(project)
+    if known.optimizer not in RATE_SHARE:  # a preset of the user's own may be for Prodigy, too
         plain = USUAL_RATE.get(entry_of(project).family, 1e-4)
     else:
-        plain = known.learning_rate / _RATE_SHARE[known.optimizer]
-    return float(f"{plain * _RATE_SHARE[optimizer]:.3g}")
+        plain = known.learning_rate / RATE_SHARE[known.optimizer]
+    return float(f"{plain * RATE_SHARE[optimizer]:.3g}")
 
 
 def reset(project: Project, names: list[str]) -> None:
@@ -196,7 +249,7 @@ def listed(project: Project, settings: TrainingSettings | None = None) -> list[C
     now, usual, plain = settings or project.settings, reference(project), TrainingSettings()
     found = []
     for knob in knobs().values():
-        if knob.group == "Cloud" and now.backend != "replicate":
+        if READ_BY.get(knob.group, now.backend) != now.backend:
             continue  # nobody would read them
         value, expected = getattr(now, knob.name), getattr(usual, knob.name)
         origin: Origin = "yours"
@@ -258,5 +311,6 @@ def native_files(project: Project) -> dict[str, str]:
         trigger=intent.trigger,
         output_name=files.slug(intent.name),
         model_title=entry.title,
+        parts=parts_of(entry, project.workspace),
     )
     return get_backend(settings.backend).native_files(plan)

@@ -12,7 +12,7 @@ from studio.files import human_size
 from studio.findings import Finding, blocking
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry, get_model, list_models
-from studio.presets import default_preset, fill
+from studio.presets import default_for, fill
 from studio.project import KINDS, Project, propose_trigger, trigger_problems
 from studio.workspace import Workspace
 
@@ -50,7 +50,7 @@ def _offer(workspace: Workspace, entry: BaseModelEntry, kind: str, machine: Mach
         return Offer(entry, True, True, "Trained on Replicate's computers for money; this computer only waits. The studio says "
                      "the cost before anything is spent.")  # fmt: skip
     pictures = int(KINDS[kind]["images"][0])
-    settings = fill(default_preset(workspace, entry.family), entry, pictures, machine)
+    settings = fill(default_for(workspace, entry), entry, pictures, machine)
     need = estimate(entry.family, settings, [pictures * settings.repeats])
     fits = need.fits(machine.memory_bytes)
     memory = f"about {human_size(need.memory_bytes)} of this computer's {human_size(machine.memory_bytes)}"

@@ -42,6 +42,11 @@ class Preset(BaseModel):
     order: int = 50
     settings: dict[str, Any]
 
+    @property
+    def rented(self) -> bool:
+        """Whether it is for training on rented computers."""
+        return self.settings.get("backend") == "replicate"
+
 
 def _load(path: Path) -> Preset:
     raw = files.read_yaml(path)
@@ -84,6 +89,22 @@ def list_presets(workspace: Workspace, family: str | None = None) -> list[Preset
     return sorted(chosen, key=lambda p: (p.family, p.order, p.id))
 
 
+def presets_for(workspace: Workspace, entry: BaseModelEntry) -> list[Preset]:
+    """Presets for a base model: of its family, and for where it lies, here or on rented computers."""
+    cloud = entry.format == "cloud"
+    return [p for p in list_presets(workspace, entry.family) if p.rented == cloud]
+
+
+def default_for(workspace: Workspace, entry: BaseModelEntry) -> Preset:
+    """The preset to start from with a base model: the standard one, or the one for beginners where training is paid for.
+    Raises NotFoundError when there is neither."""
+    ends = ("-beginner", "-standard") if entry.format == "cloud" else ("-standard", "-beginner")
+    offered = {p.id for p in presets_for(workspace, entry)}
+    return get_preset(
+        workspace, next((entry.family + e for e in ends if entry.family + e in offered), entry.family)
+    )
+
+
 def get_preset(workspace: Workspace, preset_id: str) -> Preset:
     """The preset of an id. Raises NotFoundError naming those that exist."""
     every = list_presets(workspace)
@@ -114,9 +135,35 @@ def fill(preset: Preset, entry: BaseModelEntry, pictures: int, machine: Machine)
         values["repeats"] = max(1, round(preset.pictures_per_epoch / pictures))
     if machine.device == "cpu":
         values["precision"] = "no"
+    if not preset.rented:
+        values |= _for_machine(preset, values, machine)
     values.setdefault("resolution", entry.resolution)
     values.setdefault("bucket_step", entry.bucket_step)
     return parse_settings(values)
+
+
+# Graphics memory in GiB -> blocks to swap, at 8 bits with a batch of one: the ladder of sd-scripts' notes on FLUX
+# (docs/flux_train_network.md); for SD3.5 Large 16 GB without swapping (its README), and 0.21 GB for each block below that.
+_SWAPS = {
+    "flux": ((23, 0), (15, 8), (11, 16), (9, 22), (0, 28)),
+    "sd35": ((15, 0), (11, 20), (9, 30), (0, 36)),
+}
+
+
+def _for_machine(preset: Preset, values: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    """What a preset's values become on a computer: no 8-bit arithmetic without an NVIDIA card, and as many blocks of a large
+    model kept out of graphics memory as the card needs."""
+    told: dict[str, Any] = {}
+    if machine.device != "cuda":
+        if values.get("optimizer") == "adamw8bit":
+            told["optimizer"] = "adamw"
+        if values.get("fp8_base"):
+            told["fp8_base"] = False
+        return told
+    if preset.family in _SWAPS and values.get("fp8_base"):
+        gib = machine.memory_bytes / 2**30
+        told["blocks_to_swap"] = next(n for least, n in _SWAPS[preset.family] if gib >= least)
+    return told
 
 
 def default_preset(workspace: Workspace, family: str) -> Preset:

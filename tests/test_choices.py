@@ -11,6 +11,8 @@ from studio.errors import InputError, NotFoundError
 from studio.machine import Gpu, Machine
 from studio.project import Project
 from studio.settings import TrainingSettings, knobs
+from studio.settings.optimizers import ABOUT
+from studio.training.sdscripts import install
 from studio.workspace import Workspace
 from tests.pages import worlds
 
@@ -70,7 +72,8 @@ def test_all_problems_at_once_and_nothing_stored(project: Project) -> None:
 def test_everything_is_listed_with_who_decided_it(project: Project) -> None:
     choices.change(project, {"epochs": 9})
     listed = {c.knob.name: c for c in choices.listed(project)}
-    assert list(listed) == [n for n, k in knobs().items() if k.group != "Cloud"]  # read by nobody here
+    unread = ("Cloud", "sd-scripts")
+    assert list(listed) == [n for n, k in knobs().items() if k.group not in unread]
     assert listed["epochs"].origin == "yours"
     assert listed["epochs"].usual == 5
     assert listed["resolution"].origin == "preset"
@@ -144,3 +147,41 @@ def test_abilities_grow_with_the_card(workspace: Workspace) -> None:
 def test_settings_of_the_project_are_never_the_shared_default(project: Project) -> None:
     choices.change(project, {"epochs": 3})
     assert TrainingSettings().epochs == 15
+
+
+def test_a_preset_keeps_the_engine_that_was_chosen(workspace: Workspace, tmp_path: Path) -> None:
+    from tests.training.sdscripts.sdscripts_small import stand_in
+
+    made = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    assert choices.backends_for(made) == ["diffusers"]
+    engine = stand_in(tmp_path / "sd")
+    install.adopt(workspace, Path(engine["source"]), Path(engine["python"]))
+    choices.choose_base_model(made, "sdxl")
+    assert choices.backends_for(made) == ["diffusers", "kohya"]
+    assert len(choices.easy_asks(made)) + 2 <= 7, "the preset and the base model are asked as well"
+    choices.change(made, {"backend": "kohya"})
+    choices.choose_preset(made, "sdxl-quick")
+    assert made.settings.backend == "kohya"
+    choices.choose_base_model(made, "flux-dev")
+    assert (made.preset, made.settings.backend) == ("flux-quick", "kohya")
+    choices.choose_base_model(made, "flux")
+    assert (made.preset, made.settings.backend) == ("flux-beginner", "replicate")
+    choices.choose_base_model(made, "pocket")
+    assert made.settings.backend == "diffusers"
+
+
+@pytest.mark.parametrize(("optimizer", "rate", "decay"), [
+    ("prodigy", 1.0, 0.01), ("lion", 2e-5, 0.05), ("adafactor", 1e-4, 0.01), ("adamw8bit", 1e-4, 0.01),
+])  # fmt: skip
+def test_each_optimizer_brings_its_rate_and_says_why(
+    workspace: Workspace, tmp_path: Path, optimizer: str, rate: float, decay: float
+) -> None:
+    made = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    choices.choose_base_model(made, "sdxl")
+    before = made.settings.learning_rate
+    followed = choices.change(made, {"optimizer": optimizer})
+    assert (made.settings.learning_rate, made.settings.weight_decay) == (rate, pytest.approx(decay))
+    assert all(f.why for f in followed)
+    choices.change(made, {"optimizer": "adamw"})
+    assert (made.settings.learning_rate, made.settings.weight_decay) == (before, pytest.approx(0.01))
+    assert optimizer in ABOUT

@@ -10,7 +10,7 @@ from studio.errors import InputError, NotFoundError
 from studio.estimate import GIB, estimate, fitting_batch, plan_steps
 from studio.machine import Gpu, detect
 from studio.models import get_model, list_models
-from studio.presets import default_preset, fill, get_preset, list_presets, save_as_preset
+from studio.presets import default_for, fill, get_preset, list_presets, presets_for, save_as_preset
 from studio.settings import TrainingSettings, parse_settings, unusual
 from studio.workspace import Workspace, shipped
 
@@ -30,15 +30,37 @@ def test_every_shipped_preset_fills_settings(path: Path, workspace: Workspace) -
     assert preset.source and preset.who and preset.time and preset.memory
 
 
-def test_every_family_has_the_three(workspace: Workspace) -> None:
-    rented = {m.family for m in list_models(workspace) if m.format == "cloud"}
-    for family in rented:
-        assert [p.title for p in list_presets(workspace, family)] == ["Beginner", "Experienced", "Fast"]
-        assert default_preset(workspace, family).title == "Beginner"
-        assert estimate(family, fill(default_preset(workspace, family), get_model(workspace, {"sd35": "sd35-large"}.get(family, family)), 20, CPU), [20]).fits(1)  # fmt: skip
-    for family in {m.family for m in list_models(workspace)} - rented:
-        assert [p.title for p in list_presets(workspace, family)] == ["Quick", "Standard", "Thorough"]
-        assert default_preset(workspace, family).title == "Standard"
+@pytest.mark.parametrize("base", ["pocket", "sd15", "sdxl", "pony", "sd35-large-local", "flux-dev"])
+def test_every_base_model_here_has_the_three(workspace: Workspace, base: str) -> None:
+    entry = get_model(workspace, base)
+    assert [p.title for p in presets_for(workspace, entry)] == ["Quick", "Standard", "Thorough"]
+    assert default_for(workspace, entry).title == "Standard"
+
+
+@pytest.mark.parametrize("base", ["sd35-large", "flux"])
+def test_what_is_rented_has_presets_of_its_own(workspace: Workspace, base: str) -> None:
+    entry = get_model(workspace, base)
+    assert [p.title for p in presets_for(workspace, entry)] == ["Beginner", "Experienced", "Fast"]
+    preset = default_for(workspace, entry)
+    assert preset.title == "Beginner"
+    assert estimate(entry.family, fill(preset, entry, 20, CPU), [20]).fits(1)
+
+
+@pytest.mark.parametrize(("gib", "swapped"), [(24, 0), (16, 8), (12, 16), (10, 22), (8, 28)])
+def test_a_small_card_keeps_blocks_of_flux_outside(workspace: Workspace, gib: int, swapped: int) -> None:
+    card = dataclasses.replace(CARD, gpus=(Gpu("card", gib * GIB, "580.1"),))
+    settings = fill(get_preset(workspace, "flux-standard"), get_model(workspace, "flux-dev"), 20, card)
+    assert (settings.blocks_to_swap, settings.fp8_base) == (swapped, True)
+
+
+def test_a_computer_without_a_card_gets_nothing_that_needs_one(workspace: Workspace) -> None:
+    settings = fill(get_preset(workspace, "sd35-standard"), get_model(workspace, "sd35-large-local"), 20, CPU)
+    assert (settings.optimizer, settings.fp8_base, settings.precision, settings.blocks_to_swap) == (
+        "adamw",
+        False,
+        "no",
+        0,
+    )
 
 
 def test_repeats_follow_the_number_of_pictures(workspace: Workspace) -> None:

@@ -183,7 +183,7 @@ def _reset(ctx: Context, args: Namespace) -> Reply:
         preset = (
             get_preset(ctx, args.preset)
             if args.preset
-            else presets.default_preset(ctx.workspace, choices.entry_of(project).family)
+            else presets.default_for(ctx.workspace, choices.entry_of(project))
         )
         after, preset_id = choices.preset_settings(project, preset), preset.id
         what = f"the settings of '{preset.id}'"

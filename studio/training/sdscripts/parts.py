@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from studio.findings import Finding
 from studio.models import BaseModelEntry
@@ -13,15 +12,13 @@ from studio.workspace import Workspace
 
 def parts_of(entry: BaseModelEntry, workspace: Workspace) -> dict[str, Path]:
     """Files of a base model beside its checkpoint that are here, by role."""
-    told: Any = getattr(entry, "parts", None)
-    found: dict[str, Path | None] = told(workspace) if callable(told) else {}
-    return {role: path for role, path in found.items() if path is not None}
+    return dict(entry.part_paths(workspace))
 
 
 def missing(entry: BaseModelEntry, workspace: Workspace) -> list[str]:
     """Roles of files that sd-scripts needs for this base model and that are not here."""
     here = parts_of(entry, workspace)
-    return [r for r in families.PARTS.get(entry.family, ()) if r not in here]
+    return [r for r in entry.needs if r not in here]
 
 
 def findings(entry: BaseModelEntry, workspace: Workspace) -> list[Finding]:

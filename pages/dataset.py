@@ -4,7 +4,7 @@ from collections import Counter
 
 import streamlit as st
 
-from pages.parts import dataset_aside
+from pages.parts import dataset_aside, export_view
 from pages.parts.context import advanced, require_project
 from pages.parts.dataset_gallery import follow_address
 from pages.parts.dataset_intake import AT_ONCE, bring_in, busy_job, ended_job, unfinished
@@ -32,6 +32,7 @@ def overview(project: Project) -> None:
     with st.expander("Add more pictures", icon=":material/add_photo_alternate:", key="add_more"):
         bring_in(project, first=False)
     tabs(project, seen, found)
+    export_view.draw(project)
     st.space("small")
     bad = [f for f in blocking(found) if not about_captions(f)]
     words = Counter(about_captions(f) for f in blocking(found))

@@ -13,6 +13,7 @@ from pages.parts import auto_choices
 from pages.parts.flash import act, say
 from pages.parts.gallery import short
 from pages.parts.live_job import is_running, live_job
+from pages.parts.previews import preview_url
 from pages.parts.words import plain
 from studio.captions import auto, samples
 from studio.captions.auto import Ready
@@ -20,6 +21,7 @@ from studio.captions.batch import BATCH, SAMPLES, last_job, plan, start_batch, s
 from studio.captions.recaption import MODES
 from studio.captions.samples import ReviewState, Sample
 from studio.captions.store import CaptionStore
+from studio.dataset.scan import scan
 from studio.errors import StudioError
 from studio.files import human_time
 from studio.guidance import count_words
@@ -191,10 +193,10 @@ def _sample(project: Project, sample: Sample, n: int, *, first: bool) -> None:
     """One picture with the caption proposed for it, and the three verdicts."""
     with st.container(border=True, key=f"auto_sample_{n}"):
         left, right = st.columns([2, 5], gap="medium", vertical_alignment="top")
-        path = project.dataset_dir / sample.name
+        picture = scan(project).get(sample.name)
         with left:
-            if path.is_file() and not sample.trouble:
-                st.image(str(path), width="stretch", alt=sample.proposal.caption)
+            if picture is not None and not picture.error and not sample.trouble:
+                st.image(preview_url(project, picture), width="stretch", alt=sample.proposal.caption)
             else:
                 st.markdown(":red[:material/broken_image:]")
             st.caption(short(sample.name, 30))

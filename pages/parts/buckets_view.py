@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.parts.charts import CONFIG, colours
-from pages.parts.gallery import crop_svg, paged, short
+from pages.parts.gallery import crop_html, paged, short
+from pages.parts.thumbs import thumb_url
 from studio import guidance
 from studio.dataset.buckets import place
 from studio.dataset.scan import Scan
@@ -56,14 +57,13 @@ def draw(project: Project, seen: Scan) -> None:
             f":gray[The most cropped first. {much} of {len(names)} lose more than {1 - MUCH_CUT:.0%} of their area.]"
         )
         some, switch = paged(names, key=f"bucket_page_{chosen}", per_page=9)
+        url = thumb_url(project, seen)
         with st.grid(3, min_column_width=120):
             for name in some:
                 picture = seen.get(name)
                 if picture is not None:
                     with st.container(gap="xxsmall", key=f"crop_{name}"):
-                        st.image(
-                            crop_svg(picture, settings), width="stretch", alt=f"{name}, what is trained of it"
-                        )
+                        st.html(crop_html(picture, settings, url(name)))
                         share = (
                             f":orange[{kept[name]:.0%} kept]"
                             if kept[name] < MUCH_CUT

@@ -12,6 +12,7 @@ from pages.parts.caption_words import STYLES, diff, show_tokens, status_line
 from pages.parts.flash import act, say
 from pages.parts.form import synced
 from pages.parts.gallery import fit, short, size_words
+from pages.parts.previews import preview_url
 from pages.parts.words import plain
 from studio.captions.reading import Caption
 from studio.captions.store import CaptionStore
@@ -45,7 +46,7 @@ def card(
         if picture is None or picture.error:
             st.markdown(":red[:material/broken_image:] cannot be read")
         else:
-            st.image(str(seen.folder / name), width=fit(picture, 560, 560), alt=caption.text or name)
+            st.image(preview_url(project, picture), width=fit(picture, 560, 560), alt=caption.text or name)
         st.caption(" · ".join((short(name, 50), *([size_words(picture)] if picture else []))))
     with right:
         # Named after its picture: while the page changes to the next one, nobody types into the wrong field unawares.

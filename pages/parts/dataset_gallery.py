@@ -7,11 +7,11 @@ import streamlit as st
 from pages.parts.dataset_changes import set_aside
 from pages.parts.flash import act
 from pages.parts.gallery import fit, paged, short, size_words
+from pages.parts.previews import preview_url
 from pages.parts.thumbs import thumb_url
 from pages.parts.words import plain
 from studio import guidance
 from studio.dataset.buckets import bucket_preview, place
-from studio.dataset.pixels import preview
 from studio.dataset.scan import Picture, Scan, scan
 from studio.files import human_size
 from studio.findings import Finding, by_harm
@@ -143,10 +143,7 @@ def large(project: Project, names: list[str], at: int) -> None:
     if picture.error:
         st.warning(picture.error, title="It cannot be read")
     else:
-        try:
-            st.image(preview(seen.folder / picture.name), width=fit(picture, 640, 520), alt=picture.name)
-        except Exception:  # noqa: BLE001  a file that broke since it was looked at
-            st.warning("It changed and cannot be read any more.")
+        st.image(preview_url(project, picture), width=fit(picture, 640, 520), alt=picture.name)
     notes = [size_words(picture), human_size(picture.bytes), picture.format]
     if not picture.error:
         bucket = place(picture.width, picture.height, guidance.planned_settings(project))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,25 +55,20 @@ def fit(picture: Picture, width: int, height: int) -> int:
     return max(1, round(min(width, height * picture.width / max(1, picture.height))))
 
 
-def data_uri(path: Path) -> str:
-    """A small picture as text, for tables; empty when it is not there."""
-    try:
-        return "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-    except OSError:
-        return ""
+def crop_html(picture: Picture, settings: TrainingSettings, url: str) -> str:
+    """The picture with what the trainer sees in full colour and what it cuts off dimmed, as HTML.
 
-
-def crop_svg(picture: Picture, settings: TrainingSettings) -> str:
-    """The picture with what the trainer sees in full colour and what it cuts off dimmed, as SVG."""
+    url: where its thumbnail lies.
+    """
     placed = place(picture.width, picture.height, settings)
     left, top, right, bottom = placed.crop_in(picture.width, picture.height)
     w, h = picture.width, picture.height
-    line = max(w, h) / 90
-    inner = f"M{left:.1f} {top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}Z"
+    words = html.escape(f"{picture.name}, what is trained of it", quote=True)
+    inside = f"left:{left / w:.2%};top:{top / h:.2%};width:{(right - left) / w:.2%};height:{(bottom - top) / h:.2%}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {w} {h}" '
-        f'width="{w}" height="{h}" role="img" aria-label="{html.escape(picture.name)}">'
-        f'<image href="{data_uri(picture.thumb)}" width="{w}" height="{h}" preserveAspectRatio="none"/>'
-        f'<path d="M0 0H{w}V{h}H0Z{inner}" fill="#101716" fill-opacity=".62" fill-rule="evenodd"/>'
-        f'<path d="{inner}" fill="none" stroke="#2dd4bf" stroke-width="{line:.1f}"/></svg>'
+        '<div style="position:relative;overflow:hidden;line-height:0;border-radius:.25rem">'
+        f'<img src="{html.escape(url, quote=True)}" alt="{words}" loading="lazy" '
+        f'style="width:100%;aspect-ratio:{w}/{h};object-fit:fill">'
+        f'<div style="position:absolute;{inside};box-shadow:0 0 0 999px rgba(16,23,22,.62);'
+        'outline:2px solid #2dd4bf;outline-offset:-2px"></div></div>'
     )

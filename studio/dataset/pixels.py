@@ -310,7 +310,12 @@ def preview(path: Path, side: int = 1400) -> Image.Image:
 
     Raises OSError and others when it cannot be decoded.
     """
-    image = open_picture(path.read_bytes())
+    return shown_small(path.read_bytes(), side)
+
+
+def shown_small(raw: bytes, side: int) -> Image.Image:
+    """`preview` of a file's content."""
+    image = open_picture(raw)
     if image.format in ("JPEG", "MPO"):
         image.draft("RGB", (side, side))
     image = as_shown(image)

@@ -36,6 +36,28 @@ NARROWED = (
 
 # command -> wrong lines: (words after the command, exit code, words that the answer must hold). @NAME are the files below.
 OWN: dict[str, list[tuple[list[str], int, str]]] = {
+    "lora info": [
+        ([], 2, "FILE"), (["@missing"], 2, "Nothing is there"), (["@notes"], 2, "not a .safetensors file"), (["@folder"], 2, "not a .safetensors"),
+        (["@junk"], 2, "junk.safetensors"), ([""], 2, "empty"), (["@lora", "@lora"], 2, "not expected here"),
+    ],
+    "lora check": [
+        ([], 2, "FILE"), (["@missing"], 2, "Nothing is there"), (["@junk"], 2, "junk.safetensors"), (["@notes"], 2, "not a .safetensors file"),
+    ],
+    "lora resize": [
+        (["@lora"], 2, "--rank or --keep"), (["@lora", "--rank", "0"], 2, "too small"), (["@lora", "--rank", "5000"], 2, "too large"),
+        (["@lora", "--rank", "4096"], 2, "a larger one adds nothing"), (["@lora", "--keep", "1.2"], 2, "too large"),
+        (["@lora", "--keep", "0,9"], 2, "with a point"), (["@lora", "--rank", "2", "--type", "fp8"], 2, "Use one of"),
+        (["@lora", "--keep", "0.9", "--out", "@notes"], 2, "no name for a LoRA"), (["@lora", "--keep", "0.9", "--out", "@lora"], 2, "there already"),
+        (["@junk", "--rank", "2"], 2, "junk.safetensors"),
+    ],
+    "lora merge": [
+        ([], 2, "FILE:WEIGHT"), (["@lora"], 2, "Name 2 to 16"), (["@lora", "@lora"], 2, "named twice"), (["@lora", "@missing"], 2, "Nothing is there"),
+        (["@lora", "@notes"], 2, "not a .safetensors"), (["x.safetensors:9"], 2, ""), (["@lora", "@lora", "--rank", "0"], 2, "too small"),
+    ],
+    "lora convert": [
+        (["@lora"], 2, "--names or --type"), (["@lora", "--names", "koyha"], 2, "Did you mean 'kohya'?"), (["@lora", "--names", "kohya"], 2, "these names already"),
+        (["@lora", "--type", "int8"], 2, "Use one of"), (["@junk", "--type", "bf16"], 2, "junk.safetensors"),
+    ],
     "duplicates": [
         (["--keep"], 2, "--keep has no value"),
         (["--keep", ""], 2, "empty"),
@@ -500,7 +522,8 @@ RIGHT: dict[str, list[str]] = {
     "captions merge-tags": ["car", "bus"], "captions history": ["01_car.png"], "captions restore": ["01_car.png", "1"],
     "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "config set": ["rank=4"], "library show": ["x"],
     "library remove": ["x"], "library put-back": ["x"], "delete": ["empty"],
-    "explain": ["train.log"],
+    "explain": ["train.log"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
+    "lora convert": ["@lora", "--type", "fp16"],
 }  # fmt: skip
 CASES = [
     pytest.param(c, line, code, words, id=f"{c.name}-{n}")

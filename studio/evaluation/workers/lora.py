@@ -131,7 +131,7 @@ class Lora:
 def _fit(path: Path, models: dict[Part, nn.Module], family: str) -> tuple[list[Layer], list[str]]:
     """Match the file's names to modules. Raises InputError when nothing fits, shapes differ or numbers are broken."""
     tensors = load_file(str(path), device="cpu")
-    modules = _names(models, family)
+    modules = layer_names(models, family)
     grouped: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         stem, role = _split(name)
@@ -200,7 +200,7 @@ def _split(name: str) -> tuple[str, str]:
     return stem, role
 
 
-def _names(models: dict[Part, nn.Module], family: str) -> dict[str, tuple[Part, str, nn.Module]]:
+def layer_names(models: dict[Part, nn.Module], family: str) -> dict[str, tuple[Part, str, nn.Module]]:
     """Every name under which a file may mean a layer: kohya's, with diffusers' block names too, and peft's."""
     names: dict[str, tuple[Part, str, nn.Module]] = {}
     for part, model in models.items():

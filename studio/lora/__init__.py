@@ -1,0 +1,1 @@
+"""Tools for LoRA files of any origin: look inside, check, resize, merge, convert, publish."""

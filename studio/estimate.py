@@ -1,65 +1,27 @@
 """What a run will take before anything is spent: steps, memory, time, disk.
 
-The memory model is a sum of terms, each shown to the user: weights + adapters + optimizer + activations (+ overhead).
-Figures and their origin: parameter counts and activation slopes as printed by public runs of the same geometries (SD1.5 UNet
-859.52 M parameters, SDXL UNet 2,567.5 M; activations per megapixel SDXL 0.16 + 1.59 GiB with gradient checkpointing,
-0.48 + 7.8 without; SD1.5 1.4 with, 5.0 without). Stated error: SDXL -40 / +15 %, SD1.5 +-25 %; without checkpointing
-the error is larger, so the estimate only warns there. After a dry run its measured figures replace these.
+The memory is `studio.vram`'s: a sum of terms, each shown to the user, with an error band for each family. After a dry run its
+measured figures replace the forecast.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from studio import vram
+from studio.findings import Finding
 from studio.settings import TrainingSettings
+from studio.vram import GIB, MARGIN
+from studio.vram.conditions import STATE
 
-GIB = 2**30
-MARGIN = 0.20  # Share of memory that stays free; a desktop, a browser and fragmentation need it.
+__all__ = ["GIB", "MARGIN", "Estimate", "StepPlan", "estimate", "fitting_batch", "plan_steps"]
 
-
-@dataclass(frozen=True)
-class _Geometry:
-    """Parameter counts; adapter parameters per unit of rank (attention only, attention + feed-forward, text encoders);
-    activations in GiB as (fixed, per megapixel and picture) with and without checkpointing; error band (low, high)."""
-
-    unet: float
-    text: float
-    vae: float
-    rank_attention: float
-    rank_all: float
-    rank_text: float
-    act_saved: tuple[float, float]
-    act_full: tuple[float, float]
-    band: tuple[float, float]
-
-
-_GEOMETRY: dict[str, _Geometry] = {
-    # Pocket: 0.7 GB in all was measured for batch 8 at 64 px on a CPU; the slopes spread that figure.
-    "pocket": _Geometry(8.89e6, 1.23e6, 0.65e6, 12_000, 26_000, 12_000, (0.05, 4.0), (0.05, 8.0), (0.3, 0.3)),
-    "sd15": _Geometry(
-        859.52e6,
-        123.06e6,
-        83.65e6,
-        199_296,
-        423_936,
-        165_888,
-        (0.0, 1.4),
-        (0.0, 5.0),
-        (0.25, 0.25),
-    ),
-    "sdxl": _Geometry(
-        2567.5e6, 817.8e6, 83.65e6, 1_451_520, 2_659_840, 903_168, (0.16, 1.59), (0.48, 7.8), (0.40, 0.15)
-    ),
-}
-# Bytes of optimizer state for each trained parameter, 32-bit states unless the name says 8 bit.
-_STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "prodigy": 16, "lion": 4, "adafactor": 1}
-
-
-# Families that are only trained on rented computers; bytes of their LoRA files for each rank (half precision, all linear
-# layers of the two transformers; about 6 to 11 million bytes).
-RENTED = frozenset({"sd35", "flux"})
+# A measured peak moves this much between two runs of the same settings.
+MEASURED_BAND = 0.05
+RENTED = "replicate"
+# Bytes of a LoRA file from rented computers for each rank (half precision, all linear layers; about 6 to 11 million bytes).
 RENTED_LORA_BYTES_PER_RANK = 10_700_000
 
 
@@ -94,8 +56,11 @@ def plan_steps(shown_per_bucket: list[int], settings: TrainingSettings) -> StepP
 class Estimate:
     """Forecast of a run.
 
-    terms:        memory in bytes by part, in words.
-    memory_bytes: their sum; memory_low / memory_high: the error band around it.
+    terms:        memory in bytes by part, in words, during a step.
+    phases:       memory in bytes by phase; the fullest decides.
+    memory_bytes: what has to fit; memory_low / memory_high: the error band around it.
+    known:        what the band rests on, in words.
+    refused:      combinations of settings that cannot work or that cost more than they save.
     seconds:      time of the run, None while nothing was measured on this computer.
     disk_bytes:   checkpoints, states and samples.
     basis:        "measured" after a dry run, else "estimated".
@@ -110,10 +75,30 @@ class Estimate:
     disk_bytes: int
     lora_bytes: int
     basis: Literal["measured", "estimated"]
+    phases: dict[str, int] = field(default_factory=dict)
+    known: str = ""
+    refused: tuple[Finding, ...] = ()
 
     def fits(self, available_bytes: int) -> bool:
         """Whether it fits into `available_bytes` with the margin left free."""
         return self.memory_bytes <= available_bytes * (1 - MARGIN)
+
+    @property
+    def band_words(self) -> str:
+        """How far the truth can lie from the number, such as "40 % below to 15 % above"."""
+        if not self.memory_bytes:
+            return ""
+        low, high = (
+            abs(round((v / self.memory_bytes - 1) * 100)) for v in (self.memory_low, self.memory_high)
+        )
+        return f"{low} % below to {high} % above"
+
+    @property
+    def known_words(self) -> str:
+        """Where the number comes from, in a sentence or two."""
+        if self.basis == "measured":
+            return "Measured here by the dry run."
+        return f"Reckoned, not measured here. {self.known}"
 
 
 def estimate(
@@ -124,42 +109,30 @@ def estimate(
     seconds_per_step: float | None = None,
     peak_bytes: int | None = None,
     overhead_seconds: float = 15.0,
+    device: str = "cuda",
 ) -> Estimate:
     """Forecast a run.
 
     shown_per_bucket: as in `plan_steps`.
     seconds_per_step, peak_bytes: what a dry run measured with these settings, when there was one.
     overhead_seconds: starting, loading and caching, before the first step.
+    device: where it is to run, as `studio.machine` names it.
     Raises KeyError for a family it does not know.
     """
-    if family in RENTED:
+    if settings.backend == RENTED:
         return _rented(settings, shown_per_bucket, seconds_per_step, overhead_seconds)
-    g = _GEOMETRY[family]
+    conditions = vram.conditions(family, settings, device)
+    told = vram.forecast(conditions)
     steps = plan_steps(shown_per_bucket, settings)
-    weight_bytes = 4 if settings.precision == "no" else 2
-    trained = settings.rank * (g.rank_all if settings.targets == "attention+ff" else g.rank_attention)
-    if settings.train_text_encoder:
-        trained += settings.rank * g.rank_text
-    keep_text = settings.train_text_encoder or not settings.cache_text_embeddings or settings.shuffle_captions
-    resident = g.unet + (g.text if keep_text else 0) + (g.vae if not settings.cache_latents else 0)
-    fixed, slope = g.act_saved if settings.gradient_checkpointing else g.act_full
-    megapixels = settings.resolution**2 / 1024**2
-    activations = (fixed + slope * megapixels * settings.batch_size) * GIB * (weight_bytes / 2)
-    terms = {
-        "Base model": int(resident * weight_bytes),
-        "LoRA and its gradients": int(trained * 8),
-        "Optimizer": int(trained * _STATE_BYTES[settings.optimizer]),
-        "Pictures being learned": int(activations),
-        "Python and PyTorch": int(0.45 * GIB),
-    }
-    total = peak_bytes or sum(terms.values())
-    low, high = (0.05, 0.05) if peak_bytes else g.band
-    lora = int(trained * 4)
+    total = peak_bytes or told.total
+    # LoRA files are written at 16 bit after mixed precision.
+    lora = told.trained * conditions.computed
     kept = math.ceil(steps.epochs / settings.save_every_epochs) if steps.epochs else 1
     if settings.keep_checkpoints:
         kept = min(kept, settings.keep_checkpoints)
     # Two states exist for a moment while the newer replaces the older.
-    state = int(trained * (4 + _STATE_BYTES[settings.optimizer])) * 2
+    state = int(told.trained * (4 + STATE[settings.optimizer])) * 2
+    megapixels = conditions.megapixels
     cache = int(steps.pictures_per_epoch / max(1, settings.repeats) * megapixels * 1024**2 / 64 * 4 * 4)
     samples = (
         (steps.epochs // settings.sample_every_epochs if settings.sample_every_epochs else 0)
@@ -168,14 +141,17 @@ def estimate(
     )
     return Estimate(
         steps=steps,
-        terms=terms,
+        terms=told.terms,
         memory_bytes=total,
-        memory_low=int(total * (1 - low)),
-        memory_high=int(total * (1 + high)),
+        memory_low=int(total * (1 - MEASURED_BAND)) if peak_bytes else told.low,
+        memory_high=int(total * (1 + MEASURED_BAND)) if peak_bytes else told.high,
         seconds=None if seconds_per_step is None else overhead_seconds + seconds_per_step * steps.total_steps,
         disk_bytes=lora * (kept + 1) + state + cache + samples,
         lora_bytes=lora,
         basis="measured" if seconds_per_step is not None else "estimated",
+        phases=told.phases,
+        known=told.known,
+        refused=tuple(vram.refusals(conditions)),
     )
 
 
@@ -202,13 +178,18 @@ def _rented(
 
 
 def fitting_batch(
-    family: str, settings: TrainingSettings, shown_per_bucket: list[int], available_bytes: int
+    family: str,
+    settings: TrainingSettings,
+    shown_per_bucket: list[int],
+    available_bytes: int,
+    *,
+    device: str = "cuda",
 ) -> int:
     """The largest batch size, halving from the chosen one, that fits with the margin; 0 when even 1 does not."""
     batch = settings.batch_size
     while batch >= 1:
         trial = settings.model_copy(update={"batch_size": batch})
-        if estimate(family, trial, shown_per_bucket).fits(available_bytes):
+        if estimate(family, trial, shown_per_bucket, device=device).fits(available_bytes):
             return batch
         batch //= 2
     return 0

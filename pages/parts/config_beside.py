@@ -21,6 +21,17 @@ def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
     return preset.time if preset else "the dry run will measure it"
 
 
+def memory_words(told: Estimate) -> str:
+    """What the number rests on, and which moment of the run takes the most."""
+    fullest = max(told.phases, key=lambda name: told.phases[name], default="Training")
+    moment = (
+        ""
+        if fullest == "Training"
+        else f" The most is taken for a moment before or between the steps: {fullest.lower()}."
+    )
+    return f"{told.known_words} The true peak can lie {told.band_words} it.{moment}"
+
+
 def upper_first(words: str) -> str:
     """The words as a sentence begins; `capitalize` would also turn CPU into cpu."""
     return words[:1].upper() + words[1:]
@@ -65,6 +76,7 @@ def beside(project: Project, settings: TrainingSettings) -> None:
                     "gradient checkpointing.")  # fmt: skip
     with st.expander("Where the memory goes"):
         st.table({part: human_size(size) for part, size in told.terms.items()}, border="horizontal")
+        st.caption(memory_words(told))
     st.markdown(f":material/hard_drive: **Disk**  \nabout {human_size(told.disk_bytes)}; each LoRA file "
                 f"{human_size(told.lora_bytes)}")  # fmt: skip
     st.markdown(":material/payments: **Cost**  \nNothing: it runs on this computer.")

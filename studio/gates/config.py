@@ -11,7 +11,7 @@ from studio.findings import Finding
 from studio.gates.standing import picture_counts
 from studio.gates.verdicts import Verdict, current_fingerprint, save_verdict
 from studio.models import BaseModelEntry, get_model
-from studio.presets import default_preset, fill
+from studio.presets import default_for, fill
 from studio.project import Project
 from studio.settings import TrainingSettings, unusual
 from studio.training.registry import get_backend
@@ -28,7 +28,8 @@ def config_gate(project: Project) -> Verdict:
     found += unusual(settings)
     found += subset_findings(project, settings, CaptionStore(project).all())
     counts = picture_counts(project, settings)
-    plan = estimate(entry.family, settings, counts)
+    plan = estimate(entry.family, settings, counts, device=machine.device)
+    found += plan.refused
     if not counts:
         found.append(
             Finding(
@@ -67,7 +68,7 @@ def config_gate(project: Project) -> Verdict:
                 severity="warn",
                 code="memory-close",
                 what=f"Memory may be close: about {human_size(plan.memory_low)} to {human_size(plan.memory_high)}.",
-                why="The figure is an estimate; the dry run measures it.",
+                why=f"{plan.known_words} The dry run measures it.",
                 fix="Nothing to do now; the dry run will tell.",
             )
         )
@@ -95,7 +96,7 @@ def _from_standard(project: Project, entry: BaseModelEntry) -> list[Finding]:
     pictures = teaching_count(project)
     if project.settings_chosen or not pictures:
         return []
-    preset = default_preset(project.workspace, entry.family)
+    preset = default_for(project.workspace, entry)
     project.save_settings(fill(preset, entry, pictures, computer.detect()), preset.id)
     project.decided("preset chosen", preset=preset.id, by="default")
     return [
@@ -114,7 +115,8 @@ def _made_to_fit(project: Project, entry: BaseModelEntry) -> tuple[TrainingSetti
     pictures as before make one step and the learning rate stays right."""
     settings = project.settings
     counts = picture_counts(project, settings)
-    batch = fitting_batch(entry.family, settings, counts, computer.detect().memory_bytes)
+    machine = computer.detect()
+    batch = fitting_batch(entry.family, settings, counts, machine.memory_bytes, device=machine.device)
     if batch in (0, settings.batch_size):
         return settings, []
     factor = settings.batch_size // batch

@@ -6,6 +6,7 @@ from typing import Any
 
 from studio.estimate import Estimate, estimate
 from studio.gates.standing import picture_counts, state
+from studio.machine import detect
 from studio.models import get_model
 from studio.project import Project
 from studio.settings import TrainingSettings, changed
@@ -41,4 +42,5 @@ def forecast(project: Project, settings: TrainingSettings | None = None) -> Esti
         seconds_per_step=facts.get("seconds_per_step"),
         peak_bytes=facts.get("peak_bytes"),
         overhead_seconds=float(facts.get("start_seconds", 15.0)),
+        device=detect().device,
     )

@@ -1,0 +1,97 @@
+"""What decides the memory of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from studio.settings import TrainingSettings
+
+# Bytes for each parameter of the frozen base model; nf4 has 4 bits and one 32 bit scale for each 64 values.
+STORED: dict[str, float] = {"fp32": 4, "16": 2, "fp8": 1, "int8": 1.02, "nf4": 0.5625}
+# Bytes of optimizer state for each trained parameter, beside the parameter and its gradient, which take 4 each (2 each when
+# the adapters are 16 bit). Measured: the slope of AdamW, 17.6 bytes in all where 16 are reckoned. The others follow from
+# what the optimizers keep. Adafactor keeps next to nothing, but makes one full update at a time.
+STATE: dict[str, float] = {"adamw": 8, "adamw8bit": 2, "lion": 4, "lion8bit": 1, "prodigy": 16, "adafactor": 4, "adamw_bf16": 6}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """One run.
+
+    family:      as in `studio.vram.families`.
+    width, height: of the pictures in pixels. batch: pictures at once.
+    trained:     None: adapters of `rank` over the family's layers; else the count of trained parameters.
+    stored:      how the base model lies in memory ("fp32", "16", "fp8", "int8", "nf4").
+    computed:    bytes of a value in the computation, 4 or 2.
+    adapters:    bytes of an adapter's value, 4 or 2.
+    checkpointing: gradient checkpointing; offloaded: what it keeps waits in the computer's memory.
+    swapped:     transformer blocks that wait in the computer's memory.
+    text_small: the T5 is held as fp8 too, as sd-scripts does with an fp8 base model.
+    text_kept, vae_kept: whether the text encoders and the VAE stay in memory during the steps.
+    efficient:   attention that keeps no score matrices (sdpa, xformers, flash).
+    sampling:    whether samples are drawn on the way.
+    device:      "cuda", "mps" or "cpu"; on the last the memory is the computer's own.
+    """
+
+    family: str
+    width: int
+    height: int
+    batch: int = 1
+    rank: int = 16
+    trained: float | None = None
+    targets: Literal["attention", "attention+ff"] = "attention+ff"
+    teach_text: bool = False
+    stored: str = "16"
+    computed: int = 2
+    adapters: int = 4
+    optimizer: str = "adamw"
+    checkpointing: bool = True
+    offloaded: bool = False
+    swapped: int = 0
+    text_small: bool = False
+    text_kept: bool = False
+    vae_kept: bool = False
+    efficient: bool = True
+    sampling: bool = False
+    device: str = "cuda"
+
+    @property
+    def megapixels(self) -> float:
+        return self.width * self.height / 1024**2
+
+
+def conditions(family: str, settings: TrainingSettings, device: str = "cuda") -> Conditions:
+    """The conditions that settings mean. Settings that not every version has count as off where they are missing."""
+
+    def told(name: str, default: object) -> object:
+        return getattr(settings, name, default)
+
+    computed = 4 if settings.precision == "no" else 2
+    stored = "fp8" if told("fp8_base", False) else "fp32" if computed == 4 else "16"
+    full_half = bool(told("full_half", False) or told("full_bf16", False) or told("full_fp16", False))
+    cached_text = (
+        settings.cache_text_embeddings and not settings.train_text_encoder and not settings.shuffle_captions
+    )
+    return Conditions(
+        family=family,
+        width=settings.resolution,
+        height=settings.resolution,
+        batch=settings.batch_size,
+        rank=settings.rank,
+        targets=settings.targets,
+        teach_text=settings.train_text_encoder,
+        stored=stored,
+        computed=computed,
+        adapters=2 if full_half and computed == 2 else 4,
+        optimizer=settings.optimizer,
+        checkpointing=settings.gradient_checkpointing,
+        offloaded=bool(told("cpu_offload_checkpointing", False)),
+        swapped=int(str(told("blocks_to_swap", 0) or 0)),
+        text_small=stored == "fp8",
+        text_kept=not cached_text,
+        vae_kept=not settings.cache_latents,
+        efficient=told("attention", "sdpa") != "none",
+        sampling=bool(settings.sample_every_epochs) and family != "pocket",
+        device=device,
+    )

@@ -1,0 +1,158 @@
+"""The memory of a training, term by term.
+
+    step   = base model + its working copies + text encoders and VAE where they stay + adapters + gradients + optimizer
+             + what is kept of the pictures for the way back (+ attention scores without an efficient kernel)
+    peak   = the largest phase: a step, reading captions, encoding pictures, drawing samples
+    device = peak x 1.03 + 0.45 GiB
+
+0.45 GiB: what CUDA and PyTorch hold beside their own tensors, read off four published out-of-memory messages (0.40 to 0.50).
+3 %: memory that PyTorch holds and does not use when it runs short, from the same messages (0.03 to 2.6 %). A monitor shows
+more while there is room, because PyTorch gives nothing back; that is not what decides whether a run fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from studio.vram.conditions import STATE, STORED, Conditions
+from studio.vram.families import FAMILIES, Family, Transformer, Unet
+
+GIB = 2**30
+MARGIN = 0.20  # Share of memory that stays free; a desktop, a browser and fragmentation need it.
+CONTEXT = 0.45 * GIB
+SLACK = 0.03
+# A transformer block recomputed with its gradients, for each token and its width: fitted to one peak of SD3 medium.
+BLOCK_BYTES = 133.0
+# fp8 UNets: share of the 16 bit weights that exists as working copies with checkpointing (SDXL, two measured peaks).
+COPIES = 0.15
+# Teaching a text encoder keeps this much more of it for the way back, for each picture.
+TEXT_ACTIVATIONS = 0.2 * GIB
+# Encoding or decoding: five tensors of 128 channels at full size, a reckoning that nobody has published a measurement of.
+VAE_TENSORS, VAE_CHANNELS = 5, 128
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run is going to take.
+
+    terms:      bytes by part during a step, in words; they add up to `phases["Training"]`.
+    phases:     bytes in use in each phase; the largest is what has to fit.
+    allocated:  the largest phase, without what the driver and PyTorch take for themselves.
+    total:      what the card (or the computer) has to have for it.
+    low, high:  the error band around total. known: what it rests on, in words.
+    trained:    count of trained parameters.
+    """
+
+    terms: dict[str, int]
+    phases: dict[str, int]
+    allocated: int
+    total: int
+    low: int
+    high: int
+    known: str
+    trained: int
+
+    @property
+    def fullest(self) -> str:
+        """The phase that takes the most."""
+        return max(self.phases, key=lambda name: self.phases[name])
+
+
+def trained_parameters(c: Conditions) -> float:
+    """How many values the adapters have."""
+    if c.trained is not None:
+        return c.trained
+    family = FAMILIES[c.family]
+    per_rank = family.rank_all if c.targets == "attention+ff" else family.rank_attention
+    return c.rank * (per_rank + (family.rank_text if c.teach_text else 0))
+
+
+def _swapped(c: Conditions, family: Family) -> float:
+    """Parameters that wait outside of the card."""
+    if not isinstance(family.shape, Transformer) or not c.swapped:
+        return 0.0
+    return min(c.swapped, family.shape.swap_limit) / 2 * family.shape.swap_pair
+
+
+def _copies(c: Conditions, family: Family) -> float:
+    """16 bit working copies of a base model that is stored smaller than it is computed. Without checkpointing they are kept
+    for the way back, all of them: then it needs more than if it had been stored whole."""
+    if STORED[c.stored] >= c.computed:
+        return 0.0
+    whole = family.base * c.computed
+    if not c.checkpointing:
+        return whole
+    return whole * COPIES if isinstance(family.shape, Unet) else family.segment * c.computed
+
+
+def _activations(c: Conditions, family: Family) -> float:
+    shape, wide = family.shape, c.computed / 2
+    if isinstance(shape, Unet):
+        fixed, slope = shape.saved if c.checkpointing else shape.full
+        return (fixed + slope * c.megapixels * c.batch) * GIB * wide
+    tokens = (c.width // 16) * (c.height // 16) + shape.text_tokens
+    each = tokens * shape.width * c.batch * wide
+    if not c.checkpointing:
+        return shape.full * each * shape.blocks
+    return BLOCK_BYTES * each + (0.0 if c.offloaded else 2 * each * shape.blocks)
+
+
+def _scores(c: Conditions, family: Family) -> float:
+    shape = family.shape
+    if c.efficient or not isinstance(shape, Unet):
+        return 0.0
+    tokens = (c.width // shape.shrink) * (c.height // shape.shrink)
+    kept = 1 if c.checkpointing else shape.layers
+    return 2.0 * kept * shape.heads * tokens**2 * c.computed * c.batch
+
+
+def _coding(c: Conditions, pictures: int) -> float:
+    """Turning pictures into latents, or back."""
+    return pictures * VAE_TENSORS * VAE_CHANNELS * c.width * c.height * c.computed
+
+
+def forecast(c: Conditions) -> Forecast:
+    """The forecast of a run. Raises KeyError for a family that it does not know."""
+    family = FAMILIES[c.family]
+    trained = trained_parameters(c)
+    weights = (family.base - _swapped(c, family)) * STORED[c.stored]
+    small = family.text_large if c.text_small else 0.0
+    text = (family.text - small) * c.computed + small
+    vae = family.vae * c.computed
+    terms = {
+        "Base model": weights,
+        "Its working copies": _copies(c, family),
+        "Text encoders": text if c.text_kept else 0.0,
+        "VAE": vae if c.vae_kept else 0.0,
+        "LoRA": trained * c.adapters,
+        "Its gradients": trained * c.adapters,
+        "Optimizer": trained * STATE[c.optimizer],
+        "Pictures being learned": _activations(c, family)
+        + (TEXT_ACTIVATIONS * c.batch * c.computed / 2 if c.teach_text and c.family != "pocket" else 0.0),
+        "Attention": _scores(c, family),
+    }
+    step = sum(terms.values())
+    held = weights + terms["Text encoders"] + trained * (c.adapters + STATE[c.optimizer])
+    phases = {"Training": step}
+    if not c.text_kept and family.text_large:
+        phases["Reading captions"] = text
+    if c.family != "pocket":
+        phases["Encoding pictures"] = vae + (_coding(c, c.batch) + held if c.vae_kept else _coding(c, 1))
+        if c.sampling:
+            phases["Drawing samples"] = vae + held + _coding(c, 1)
+    if c.device == "cpu":
+        # The file's weights and the model's are both there for a moment.
+        phases["Loading"] = 2 * family.base * STORED[c.stored] + text
+    peak = max(phases.values())
+    total = peak * (1 + (SLACK if c.device == "cuda" else 0.0)) + CONTEXT
+    low, high = family.band if c.checkpointing else family.band_full
+    return Forecast(
+        terms={name: int(size) for name, size in terms.items() if size},
+        phases={name: int(size) for name, size in phases.items()},
+        allocated=int(peak),
+        total=int(total),
+        low=int(total * (1 - low)),
+        high=int(total * (1 + high)),
+        known=family.known,
+        trained=int(trained),
+    )

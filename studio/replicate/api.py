@@ -128,6 +128,22 @@ class Api:
         except NotFoundError:
             return None
 
+    def hardware(self) -> list[dict[str, str]]:
+        """What models run on, as Replicate lists it: `name` such as "Nvidia H100 GPU" and `sku`."""
+        doing = "The hardware was not listed"
+        listed = self._send("GET", "/v1/hardware", doing)
+        try:
+            found = listed.json()
+        except (ValueError, UnicodeDecodeError):
+            found = None
+        if not isinstance(found, list):
+            raise Malformed(f"{doing}.", "Replicate's answer is no list.", "Try again later.")
+        return [
+            {"name": str(h.get("name", "")), "sku": str(h["sku"])}
+            for h in found
+            if isinstance(h, dict) and h.get("sku")
+        ]
+
     def version(self, model: str, version: str) -> dict[str, Any]:
         """A version of a model, with its `openapi_schema`. Raises NotFoundError."""
         return self._json(

@@ -8,8 +8,9 @@ may have arrived, nobody starts a second one silently.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -192,7 +193,8 @@ def _moment(text: str) -> datetime:
 def ensure_destination(api: Api, name: str, *, create: bool, hardware: str) -> bool:
     """See that the destination model is there; make it private when it is missing and `create` says so. True when made.
 
-    Raises InputError when it is missing and may not be made.
+    hardware: key of the price list, such as "h100": what the model runs on when someone draws with it, to be changed on its
+    page at any time. Raises InputError when the model is missing and may not be made.
     """
     if api.model(name) is not None:
         return False
@@ -202,5 +204,29 @@ def ensure_destination(api: Api, name: str, *, create: bool, hardware: str) -> b
             "A training needs a model to put its result into. It would be made private, and it costs nothing by itself.",
             "Allow it to be made (--create-destination, or the setting in the app), or name one that exists.",
         )
-    api.create_model(name, hardware=hardware, description="A LoRA trained with LoRA Studio.")
+    sku = choose_sku(api.hardware(), hardware)
+    api.create_model(name, hardware=sku, description="A LoRA trained with LoRA Studio.")
     return True
+
+
+def choose_sku(listed: Sequence[Mapping[str, str]], wanted: str) -> str:
+    """Replicate's own name (SKU) for a key of the price list. Its names change, so they are asked for and not known.
+
+    listed: entries with `name` and `sku`.   wanted: "h100", "a100-80", "l40s", "t4".
+    The plain card is taken before a bundle of several; without the wanted one the strongest graphics card that is listed.
+    Raises InputError when no graphics card is listed.
+    """
+    cards = [h for h in listed if "gpu" in f"{h['sku']} {h['name']}".lower()]
+    for model in dict.fromkeys((wanted.split("-")[0], "h100", "a100", "l40s", "a40")):
+        named = [h for h in cards if re.search(rf"\b{model}\b", h["name"], re.I)]
+        if named:
+            return min(named, key=lambda h: (bool(re.search(r"\b\d+x\b", h["name"], re.I)), len(h["sku"])))[
+                "sku"
+            ]
+    if cards:
+        return cards[-1]["sku"]
+    raise InputError(
+        "Replicate lists no graphics card for a new model.",
+        "A destination model needs one to be drawn with.",
+        "Make the destination by hand at replicate.com/create, then name it.",
+    )

@@ -13,7 +13,7 @@ from studio.errors import InputError, NotFoundError
 from studio.replicate import submit as ordering
 from studio.replicate.answers import PaymentNeeded, TokenRefused
 from studio.replicate.api import Api
-from studio.replicate.submit import Order, Ticket, Uncertain, ensure_destination, submit
+from studio.replicate.submit import Order, Ticket, Uncertain, choose_sku, ensure_destination, submit
 from tests.fakes.replicate_server import OWNER, SD35, ReplicateServer
 from tests.replicate.conftest import config
 
@@ -171,16 +171,32 @@ def test_no_connection_means_nothing_was_started(
 
 def test_destination_is_made_private_and_only_when_allowed(server: ReplicateServer, api: Api) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        ensure_destination(api, DESTINATION, create=False, hardware="gpu-h100")
+        ensure_destination(api, DESTINATION, create=False, hardware="h100")
     assert DESTINATION not in server.models
-    assert ensure_destination(api, DESTINATION, create=True, hardware="gpu-h100")
+    assert ensure_destination(api, DESTINATION, create=True, hardware="h100")
     assert server.models[DESTINATION]["visibility"] == "private"
-    assert not ensure_destination(api, DESTINATION, create=True, hardware="gpu-h100")
+    assert not ensure_destination(api, DESTINATION, create=True, hardware="h100")
 
 
 def test_destination_made_by_a_request_whose_answer_was_lost(server: ReplicateServer, api: Api) -> None:
     server.fail("create_model", "drop", after=True)
-    assert ensure_destination(api, DESTINATION, create=True, hardware="gpu-h100")
+    assert ensure_destination(api, DESTINATION, create=True, hardware="h100")
     assert server.models[DESTINATION]["visibility"] == "private"
     with pytest.raises(Exception, match="may not do this"):
-        ensure_destination(api, "someone/else", create=True, hardware="gpu-h100")
+        ensure_destination(api, "someone/else", create=True, hardware="h100")
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "sku"),
+    [
+        (["CPU", "Nvidia T4 GPU", "2x Nvidia H100 GPU", "Nvidia H100 GPU"], "h100", "gpu-3"),
+        (["CPU", "Nvidia A100 (80GB) GPU", "Nvidia T4 GPU"], "a100-80", "gpu-1"),
+        (["CPU", "Nvidia T4 GPU", "Nvidia A100 (80GB) GPU"], "h100", "gpu-2"),  # the strongest that there is
+        (["CPU", "Nvidia B300 GPU"], "h100", "gpu-1"),  # a card that nobody knew of
+    ],
+)
+def test_the_name_of_a_card_is_asked_for(names: list[str], wanted: str, sku: str) -> None:
+    listed = [{"name": n, "sku": "cpu" if n == "CPU" else f"gpu-{i}"} for i, n in enumerate(names)]
+    assert choose_sku(listed, wanted) == sku
+    with pytest.raises(InputError, match="no graphics card"):
+        choose_sku(listed[:1], wanted)

@@ -26,9 +26,6 @@ from studio.replicate.submit import SECRET_INPUTS, Order, ensure_destination, su
 from studio.replicate.trainers import catalogue
 from studio.workspace import Workspace
 
-HARDWARE = "gpu-h100"
-"""What a new destination model is run on when someone draws with it; changed on its page at any time."""
-
 FLAGS: tuple[tuple[str, str, str], ...] = (
     ("--steps", "steps", "Training steps"),
     ("--batch-size", "batch_size", "Batch size"),
@@ -136,7 +133,7 @@ def train(out: Out, config_file: str | None, create_destination: bool, dry_run: 
     _agree(out, config, report, create_destination, yes)
     with Api(token) as api:
         if ensure_destination(api, config.destination, create=create_destination or report.destination_exists is False,
-                              hardware=HARDWARE):  # fmt: skip
+                              hardware=config.trainer.hardware):  # fmt: skip
             out.say(f"Made {config.destination}, private.")
         training_id = _start(api, config, report, output_dir, again=start_anyway, out=out)
         _started(out, training_id, wait)

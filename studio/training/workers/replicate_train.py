@@ -37,7 +37,6 @@ from studio.training.replicate import TICKET, config_of, steps_of
 from studio.workspace import Workspace
 
 DATASET = "dataset.zip"
-HARDWARE = "gpu-h100"
 
 
 class CloudRun:
@@ -159,7 +158,10 @@ class CloudRun:
                 "Start a new run.",
             )
         made = ensure_destination(
-            api, self.config.destination, create=self.plan.settings.cloud_create, hardware=HARDWARE
+            api,
+            self.config.destination,
+            create=self.plan.settings.cloud_create,
+            hardware=self.config.trainer.hardware,
         )
         if made:
             self.worker.emit("stage", name="destination", message=f"Made {self.config.destination}, private")

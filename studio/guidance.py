@@ -79,8 +79,18 @@ def unseen(project: Project) -> int:
 
 
 def _unseen(project: Project, listing: Listing) -> int:
-    known = known_looks(project)
-    return sum(name not in known or known[name][0] != stamp for name, stamp in listing.pictures.items())
+    known, pictures = known_looks(project), listing.pictures
+    have = _waiting.get(project.folder)
+    if have is None or have[0] is not known or have[1] is not pictures:
+        count = sum(name not in known or known[name][0] != stamp for name, stamp in pictures.items())
+        if len(_waiting) > 16:
+            _waiting.clear()
+        have = _waiting[project.folder] = (known, pictures, count)
+    return have[2]
+
+
+# Both are the same objects while neither the index nor the pictures change.
+_waiting: dict[Path, tuple[object, object, int]] = {}
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,10 @@ def _findings(project: Project, listing: Listing, captions: Mapping[str, Caption
     if (
         have is not None
         and have.captions is captions
-        and (have.listing, have.intent, have.entry, have.also) == (listing, intent, entry, also)
+        and have.listing.pictures is listing.pictures
+        and have.listing.captions is listing.captions
+        and have.listing.subfolders == listing.subfolders
+        and (have.intent, have.entry, have.also) == (intent, entry, also)
     ):
         return have.found
     found = audit(project, scan(project), entry)

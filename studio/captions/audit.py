@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from studio.captions import text as words
-from studio.captions.advice import format_findings, spelling_findings
-from studio.captions.stats import term_shares
+from studio.captions.advice import Words, format_findings, spelling_findings
+from studio.captions.filters import counter
+from studio.captions.stats import shares_of
 from studio.captions.store import Caption
-from studio.captions.tokens import readers, too_long
+from studio.captions.tally import tally
+from studio.captions.tokens import readers
 from studio.dataset.wording import about, quoted
 from studio.findings import Finding
 
@@ -21,16 +22,15 @@ FUSED, COMMON, FUSED_FROM = 0.85, 0.60, 5
 """Share of captions from which a term counts as fused with the trigger, or as common, given so many captions."""
 
 
-def caption_findings(captions: Mapping[str, Caption], trigger: str, orphans: list[str]) -> list[Finding]:
-    """Missing and empty captions, the trigger word, lines, encoding, other programs, files without a picture."""
-    missing = [n for n, c in captions.items() if not c.exists]
-    empty = [n for n, c in captions.items() if c.exists and not c.text]
-    without = [n for n, c in captions.items() if c.text and not words.leads(c.text, trigger)]
-    behind = [n for n in without if trigger.casefold() in captions[n].text.casefold()]
-    absent = [n for n in without if n not in set(behind)]
-    lines = [n for n, c in captions.items() if "\n" in c.text]
-    garbled = [n for n, c in captions.items() if c.text and not c.utf8]
-    outside = [n for n, c in captions.items() if c.outside]
+def caption_findings(
+    captions: Mapping[str, Caption], trigger: str, orphans: list[str], without: Collection[str] = ()
+) -> list[Finding]:
+    """Missing and empty captions, the trigger word, lines, encoding, other programs, files without a picture.
+
+    without: pictures that are left out."""
+    with tally(captions, trigger, without) as told:
+        missing, empty, absent, behind = (told.named(f) for f in ("missing", "empty", "absent", "behind"))
+        lines, garbled, outside = (told.named(f) for f in ("lines", "garbled", "outside"))
     nothing = "A picture without words teaches the model that its content belongs to everything."
     return [
         *about("block", "caption-missing", missing, "{0} has no caption.", "{0} pictures have no caption.", nothing,
@@ -54,12 +54,15 @@ def caption_findings(captions: Mapping[str, Caption], trigger: str, orphans: lis
     ]  # fmt: skip
 
 
-def term_findings(captions: Mapping[str, str], trigger: str, kind: str) -> list[Finding]:
-    """Terms that nearly every caption shares: the model cannot tell them from what the trigger means."""
-    written = {n: t for n, t in captions.items() if t}
-    bare = [n for n, t in written.items() if not words.without_trigger(t, trigger)]
+def term_findings(captions: Words, trigger: str, kind: str, without: Collection[str] = ()) -> list[Finding]:
+    """Terms that nearly every caption shares: the model cannot tell them from what the trigger means.
+
+    kind: of the project.   without: pictures that are left out."""
+    with tally(captions, trigger, without) as told:
+        written, bare = told.written, told.named("bare")
+        shares = shares_of(told.terms, written, COMMON) if written >= FUSED_FROM else {}
     found = []
-    if len(written) >= FUSED_FROM and len(bare) > len(written) / 2:
+    if written >= FUSED_FROM and len(bare) > written / 2:
         found += about(
             "warn" if kind == "style" else "info",
             "trigger-only",
@@ -70,10 +73,7 @@ def term_findings(captions: Mapping[str, str], trigger: str, kind: str) -> list[
             + ("the style." if kind == "style" else "it, background and all."),
             "Name what is seen, leave out what you teach.",
         )
-    found += spelling_findings(written, trigger)
-    if len(written) < FUSED_FROM:
-        return found
-    shares = term_shares(written.values(), trigger)
+    found += spelling_findings(captions, trigger, without)
     what = {"style": "style", "character": "character", "object": "object"}[kind]
     fused = [t for t, s in shares.items() if s >= FUSED][:6]
     common = [t for t, s in shares.items() if COMMON <= s < FUSED][:6]
@@ -106,14 +106,14 @@ def length_findings(
 ) -> list[Finding]:
     """Captions with more tokens than the base model reads, as far as its tokenizer is on this computer, and captions
     of a kind (tags, sentences) that it was not raised on."""
-    long = too_long(captions, entry, project.workspace)
-    reader = readers(entry, project.workspace)[0]
-    texts = {n: c.text for n, c in captions.items() if c.text}
-    advice = format_findings(texts, project.intent.trigger, entry)
+    reader, trigger = readers(entry, project.workspace)[0], project.intent.trigger
+    advice = format_findings(captions, trigger, entry)
+    with tally(captions, trigger) as told:
+        long = told.in_order(told.long(counter(reader), reader.limit)) if reader.measured else []
     return advice + about(
         "warn",
         "caption-long",
-        list(long or ()),
+        long,
         f"The caption of {{0}} is longer than {reader.limit} tokens.",
         f"{{0}} captions are longer than {reader.limit} tokens.",
         f"{entry.title} does not read what comes after.",

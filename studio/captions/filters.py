@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 from studio.captions.reading import IMPORTED, PERSON, Caption
-from studio.captions.stats import folded_tags, tag_counts
+from studio.captions.stats import folded_tags
+from studio.captions.tally import Count, tally
+from studio.captions.tally import too_long as too_long
 from studio.captions.tokens import Reader
 from studio.errors import InputError
 
@@ -40,8 +42,6 @@ ORDER: dict[Order, str] = {
 }
 """Every order with its name in the app."""
 
-Count = Callable[[str], int | None]
-"""Tokens of a text for the base model; None when its tokenizer is not on this computer."""
 _REMEMBERED = 200_000  # texts whose tokens are kept
 
 
@@ -102,12 +102,6 @@ def counter(reader: Reader) -> Count:
     return count
 
 
-def too_long(text: str, limit: int | None, count: Count) -> bool:
-    """Whether the base model does not read the end of a caption."""
-    # No text has more tokens than bytes, and no letter more than four, so the tokenizer is asked where it could matter.
-    return limit is not None and len(text) * 4 > limit and (count(text) or 0) > limit
-
-
 @dataclass(frozen=True)
 class Overview:
     """What a whole set of captions comes to.
@@ -132,15 +126,11 @@ def overview(
     for known in list(_known):
         if known[0] is captions and known[1:4] == (trigger, limit, count):
             return known[4]
-    show: dict[Show, int] = dict.fromkeys(SHOW, 0)
-    outside = long = 0
-    for caption in captions.values():
-        show[caption.status] += 1
-        outside += caption.outside
-        long += count is not None and too_long(caption.text, limit, count)
-    show["all"] = len(captions)
-    tags = tuple(tag_counts(captions, trigger).most_common())
-    _known.insert(0, (captions, trigger, limit, count, found := Overview(show, tags, outside, long)))
+    with tally(captions, trigger) as told:
+        show: dict[Show, int] = {status: told.status[status] for status in SHOW} | {"all": len(captions)}
+        long = 0 if count is None or limit is None else len(told.long(count, limit))
+        found = Overview(show, tuple(told.tags()), told.count("outside"), long)
+    _known.insert(0, (captions, trigger, limit, count, found))
     del _known[4:]
     return found
 

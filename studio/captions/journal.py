@@ -95,6 +95,7 @@ class Journal:
     notes: the newest note of each picture.   done / undone: the undo and the redo stack, newest last.
     pending: a change without its mark.       events: everything that happened, oldest first.
     makers: engine settings by key, so that ten thousand captions do not repeat them.
+    log: names whose note may have changed, in the order of the changes; another list when everything may have.
     """
 
     path: Path
@@ -104,6 +105,7 @@ class Journal:
     pending: Event | None = None
     events: list[Event] = field(default_factory=list)
     makers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
     _offset: int = 0
     _inode: int = 0
 
@@ -153,7 +155,7 @@ class Journal:
         elif op == "state":
             self.notes = {n: Note(**v) for n, v in record["notes"].items()}
             self.makers = dict(record.get("makers", {}))
-            self.done, self.undone, self.pending, self.events = [], [], None, []
+            self.done, self.undone, self.pending, self.events, self.log = [], [], None, [], []
         elif op == "kept":
             entry = _entry(record)
             self.done.append(entry)
@@ -161,6 +163,7 @@ class Journal:
 
     def _finish(self, event: Event) -> None:
         entry = event.entry
+        self.log += event.names
         for step in entry.steps:
             if step.name in event.names:
                 note = step.was if event.way == "undo" else step.now
@@ -179,6 +182,7 @@ class Journal:
 
     def _take_names(self, names: Mapping[str, str]) -> None:
         """Pictures are called otherwise now: what is known of them, and their part of each edit, goes along."""
+        self.log = []
         moved = {new: self.notes.pop(old, None) for old, new in names.items()}
         for name, note in moved.items():
             if note is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from studio.captions import text as words
 from studio.captions.journal import Entry, Journal, Note, Status, mark_of
+from studio.captions.snapshots import Captions, Course
 from studio.dataset.folder import Listing, Stamp, caption_path, look, stem_of
 from studio.errors import NotFoundError
 
@@ -80,13 +81,31 @@ _Text = tuple[Stamp, str, bool]  # what a caption file said when it had that sta
 
 
 @dataclass
+class _Answer:
+    """What `CaptionReader.of` said, and what it rests on: the listing, and how far the journal had been read."""
+
+    listing: Listing
+    log: list[str]
+    read: int
+    found: Captions
+
+
+@dataclass
 class _Cache:
-    """What this process read of one project: texts by stem with the stamp they had, and the journal."""
+    """What this process read of one project: texts by stem with the stamp they had, and the journal.
+
+    fresh: stems whose file was written within the clock's grain when it was read: it could change again without its
+    stamp showing it, so it is read once more.
+    pictures: names of the pictures of the last listing, by stem.
+    """
 
     journal: Journal
     texts: dict[str, _Text] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)
+    pictures: dict[str, list[str]] = field(default_factory=dict)
     made: dict[str, tuple[_Text | None, Note | None, Caption]] = field(default_factory=dict)
-    answer: tuple[Listing, object, dict[str, Caption]] | None = None
+    answer: _Answer | None = None
+    course: Course = field(default_factory=Course)
     guard: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -126,25 +145,58 @@ class CaptionReader:
         return dict(self.of(look(self.folder)))
 
     def of(self, listing: Listing) -> Mapping[str, Caption]:
-        """`all` for a listing of the dataset folder that was just taken. The same object while nothing changes."""
+        """`all` for a listing of the dataset folder that was just taken. The same object while nothing changes, and the
+        same captions in it where they did not."""
         with self._cache.guard:
-            journal = self._cache.journal
+            cache, journal = self._cache, self._cache.journal
             journal.refresh()
-            known = self._cache.answer
-            if known is not None and known[1] == journal.version and known[0] == listing:
-                return known[2]
-            texts = self._texts(listing.captions)
-            made, notes, found = self._cache.made, journal.notes, {}
-            for name in listing.pictures:
-                text, note = texts.get(stem_of(name)), notes.get(name)
-                have = made.get(name)
-                if have is None or have[0] is not text or have[1] is not note:
-                    have = made[name] = (text, note, caption_from(text, note, journal.makers))
-                found[name] = have[2]
-            if len(made) > 2 * len(found) + 100:  # pictures that are gone
-                self._cache.made = {n: made[n] for n in found}
-            self._cache.answer = (listing, journal.version, found) if listing.settled else None
+            last = cache.answer
+            if last is None or last.log is not journal.log or not _same_names(last.listing, listing):
+                return self._anew(listing)
+            stems = cache.fresh | _other_stamps(last.listing.captions, listing.captions)
+            if not stems and last.read == len(journal.log):
+                last.listing = listing
+                return last.found
+            names = {n for stem in stems for n in cache.pictures.get(stem, ())}
+            names.update(n for n in journal.log[last.read :] if n in last.found)
+            self._read_texts(listing.captions, stems)
+            found = self._changed(last.found, names)
+            cache.answer = _Answer(listing, journal.log, len(journal.log), found)
             return found
+
+    def _anew(self, listing: Listing) -> Captions:
+        """The answer after pictures came or went, or the journal began again; captions that stay are the same objects."""
+        cache, journal, names = self._cache, self._cache.journal, listing.pictures.keys()
+        known = {stem: text[0] for stem, text in cache.texts.items()}
+        self._read_texts(listing.captions, cache.fresh | _other_stamps(known, listing.captions))
+        cache.pictures = {}
+        for name in names:
+            cache.pictures.setdefault(stem_of(name), []).append(name)
+        before = cache.answer.found if cache.answer else Captions({}, cache.course, cache.course.at)
+        if before.keys() != names:
+            came_or_gone = cache.course.step(before.keys() ^ names)
+            before = Captions({n: before.get(n, _NONE) for n in names}, cache.course, came_or_gone)
+            cache.made = {n: cache.made[n] for n in names if n in cache.made}
+        found = self._changed(before, names)
+        cache.answer = _Answer(listing, journal.log, len(journal.log), found)
+        return found
+
+    def _changed(self, known: Captions, names: Iterable[str]) -> Captions:
+        """A snapshot that says what is known now of some of the pictures; the same one when that is what it says."""
+        texts, made, journal = self._cache.texts, self._cache.made, self._cache.journal
+        fresh = {}
+        for name in names:
+            text, note = texts.get(stem_of(name)), journal.notes.get(name)
+            have = made.get(name)
+            if have is None or have[0] is not text or have[1] is not note:
+                have = made[name] = (text, note, caption_from(text, note, journal.makers))
+            if have[2] != known[name]:
+                fresh[name] = have[2]
+        if not fresh:
+            return known
+        found = Captions(known, self._cache.course, self._cache.course.step(fresh))
+        found.update(fresh)
+        return found
 
     def get(self, name: str) -> Caption:
         """One picture's caption. Raises NotFoundError when there is no such picture."""
@@ -162,8 +214,9 @@ class CaptionReader:
     def orphans(self) -> list[str]:
         """Caption files that belong to no picture."""
         listing = look(self.folder)
-        stems = {stem_of(n) for n in listing.pictures}
-        return sorted(f"{s}.txt" for s in listing.captions if s not in stems)
+        with self._cache.guard:
+            self.of(listing)
+            return sorted(f"{stem}.txt" for stem in listing.captions.keys() - self._cache.pictures.keys())
 
     def history(self, name: str | None = None) -> list[Entry]:
         """Edits that can be undone, oldest first; with a name, those that touched this picture."""
@@ -215,22 +268,23 @@ class CaptionReader:
                 "Look at the dataset page for the pictures that are there.",
             )
 
-    def _texts(self, stamps: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, str, bool]]:
-        """Texts by stem, read again only where the stamp changed."""
-        known, fresh = self._cache.texts, {}
-        for stem, stamp in stamps.items():
-            have = known.get(stem)
-            if have is None or have[0] != stamp:
-                try:
-                    raw = (self.folder / f"{stem}.txt").read_bytes()
-                except OSError:
-                    continue
-                have = (stamp, *words.decode(raw))
-            fresh[stem] = have
+    def _read_texts(self, stamps: Mapping[str, Stamp], stems: Iterable[str]) -> None:
+        """Read some texts again."""
+        texts, fresh = self._cache.texts, set()
         # A file written within the clock's grain could change again without its stamp showing it: read it next time.
         newest = time.time_ns() - 50_000_000
-        self._cache.texts = {s: t for s, t in fresh.items() if t[0][1] < newest}
-        return fresh
+        for stem in stems:
+            stamp = stamps.get(stem)
+            try:
+                if stamp is None:
+                    raise FileNotFoundError
+                texts[stem] = (stamp, *words.decode((self.folder / f"{stem}.txt").read_bytes()))
+            except OSError:
+                texts.pop(stem, None)
+                continue
+            if stamp[1] >= newest:
+                fresh.add(stem)
+        self._cache.fresh = fresh
 
     def _read(self, name: str) -> str | None:
         try:
@@ -241,6 +295,19 @@ class CaptionReader:
 
 
 NO_STAMP: Stamp = (0, 0, 0)
+_NONE = Caption()
+
+
+def _same_names(one: Listing, other: Listing) -> bool:
+    return one.pictures is other.pictures or one.pictures.keys() == other.pictures.keys()
+
+
+def _other_stamps(before: Mapping[str, Stamp], now: Mapping[str, Stamp]) -> set[str]:
+    """Stems whose stamp is not what it was."""
+    if before is now:
+        return set()
+    found = {stem for stem, stamp in now.items() if before.get(stem) != stamp}
+    return found | (before.keys() - now.keys())
 
 
 def caption_from(

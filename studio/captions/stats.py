@@ -120,10 +120,14 @@ def term_shares(
     """Share (0 to 1) of non-empty captions that speak of each term, most frequent first; rarer terms than `at_least`
     are left out, and so is a term that is a part of an equally frequent longer one."""
     texts = [t for t in _texts(captions) if t]
-    counts = Counter(term for t in texts for term in terms(t, trigger))
-    frequent = [(t, n) for t, n in counts.items() if n >= at_least * len(texts)]
+    return shares_of(Counter(term for t in texts for term in terms(t, trigger)), len(texts), at_least)
+
+
+def shares_of(counts: Mapping[str, int], texts: int, at_least: float = 0.6) -> dict[str, float]:
+    """`term_shares` from the number of captions that speak of each term, out of `texts` captions."""
+    frequent = [(t, n) for t, n in counts.items() if n >= at_least * texts]
     kept: dict[str, float] = {}
     for term, n in sorted(frequent, key=lambda c: (-c[1], -len(c[0]), c[0])):
         if not any(counts[k] == n and re.search(rf"\b{re.escape(term)}\b", k) for k in kept):
-            kept[term] = n / len(texts)
+            kept[term] = n / texts
     return kept

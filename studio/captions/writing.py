@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from studio import files
 from studio.captions.journal import Entry, Note, Status, Step, Way, mark_of
 from studio.captions.reading import NO_STAMP, CaptionReader, caption_from
-from studio.dataset.folder import CAPTION_SUFFIX, caption_path, captions_lock, look, stem_of
+from studio.dataset.folder import CAPTION_SUFFIX, caption_path, captions_lock, look, stem_of, wrote
 from studio.errors import BusyError, EnvironmentalError, InputError, StudioError
 from studio.findings import Finding
 
@@ -130,6 +130,11 @@ class CaptionWriter(CaptionReader):
         journal.end(entry)
 
     def _write(self, texts: list[tuple[str, str | None]]) -> None:
+        """Write the files, and tell those who remember the folder which ones."""
+        self._write_files(texts)
+        wrote(self.folder, [stem_of(name) + CAPTION_SUFFIX for name, _ in texts])
+
+    def _write_files(self, texts: list[tuple[str, str | None]]) -> None:
         if len(texts) <= _SYNC_EACH:
             for name, text in texts:
                 if text is None:

@@ -53,17 +53,14 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
     if have is not None and have[0] is captions and have[1] == inputs:
         return list(have[2])
     damaged = {p.name for p in scan if p.error is not None}  # they have to go, with or without a caption
-    # What holds the class in place is taught without the trigger word, and needs no caption to be of use.
-    taught = {n: c for n, c in captions.items() if n not in extra}
+    # What holds the class in place (`extra`) is taught without the trigger word, and needs no caption to be of use.
     found = by_harm(
         [
             *_pictures(scan),
             *_count(sum(p.name not in extra for p in scan.readable), len(scan), intent.kind),
-            *caption_findings(
-                {n: c for n, c in taught.items() if n not in damaged}, intent.trigger, store.orphans()
-            ),
+            *caption_findings(captions, intent.trigger, store.orphans(), extra | damaged),
             *_seen_in(project, scan, listing, entry),
-            *term_findings({n: c.text for n, c in taught.items()}, intent.trigger, intent.kind),
+            *term_findings(captions, intent.trigger, intent.kind, extra),
             *(length_findings(project, captions, entry) if entry is not None else []),
         ]
     )

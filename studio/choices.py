@@ -23,6 +23,7 @@ from studio.training.base import PlannedPicture, TrainingPlan
 from studio.training.diffusers_checks import USUAL_RATE
 from studio.training.registry import backends, get_backend, is_rented
 from studio.training.sdscripts import install
+from studio.training.sdscripts.importing import Imported
 from studio.training.sdscripts.parts import parts_of
 from studio.workspace import Workspace
 
@@ -236,6 +237,14 @@ def _rate_for(project: Project, before: TrainingSettings, optimizer: str) -> flo
     else:
         plain = known.learning_rate / RATE_SHARE[known.optimizer]
     return float(f"{plain * RATE_SHARE[optimizer]:.3g}")
+
+
+def take_over(project: Project, told: Imported) -> list[Followed]:
+    """Store what was read from another program's config, to be trained by sd-scripts; what followed. Raises InputError."""
+    values = {"extra_options": (), **told.values, "backend": "kohya"}
+    followed = change(project, values, follow_rank=False)
+    project.decided("settings imported", kind=told.kind, left=[x.name for x in told.left])
+    return followed
 
 
 def reset(project: Project, names: list[str]) -> None:

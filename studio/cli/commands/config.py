@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from studio import choices, files, models, presets
@@ -11,10 +12,11 @@ from studio.cli.context import Context
 from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
 from studio.cli.values import Bad, did_you_mean, folder, text
-from studio.errors import NotFoundError
+from studio.errors import InputError, NotFoundError
 from studio.findings import Finding
 from studio.project import Project
 from studio.settings import changed, knobs, parse_settings, unusual
+from studio.training.sdscripts import options
 
 GROUP = "Settings and gates"
 
@@ -242,6 +244,45 @@ def _native(ctx: Context, args: Namespace) -> Reply:
     return Reply({"project": project.slug, "files": native, "saved": saved})
 
 
+def _import(ctx: Context, args: Namespace) -> Reply:
+    from studio.training.sdscripts.importing import read_file
+
+    project = ctx.project()
+    entry = choices.entry_of(project)
+    if entry.family not in options.SCRIPTS:
+        raise InputError(
+            f"{entry.title} cannot be trained with sd-scripts.",
+            "The file's settings would have nobody to read them.",
+            "Choose another base model first.",
+        )
+    told = read_file(Path(args.file).expanduser(), entry.family)
+    before = project.settings
+    ctx.out.heading(told.kind)
+    new = parse_settings({**before.model_dump(), "extra_options": (), **told.values, "backend": "kohya"})
+    differing = changed(new, before)
+    show_changes(ctx, differing)
+    if told.left:
+        ctx.out.heading("Not carried over")
+        ctx.out.table(["Name", "Value", "Why"], [[x.name, words_of(x.value), x.why] for x in told.left])
+    if told.same:
+        ctx.out.dim(f"{told.same} further lines say what would be so anyway.")
+    ctx.out.findings(told.findings)
+    applied = bool(differing) and ctx.agreed("Take these settings over?")
+    if applied:
+        choices.take_over(project, told)
+        ctx.out.good(f"Saved in {project.folder / 'settings.yaml'}.")
+    elif not differing:
+        ctx.out.say("The settings are these already.")
+    return Reply(
+        {
+            "project": project.slug,
+            "applied": applied,
+            "changed": {n: list(v) for n, v in differing.items()},
+            "imported": told.as_dict(),
+        }
+    )
+
+
 COMMANDS = (
     Command(
         "presets",
@@ -298,6 +339,24 @@ COMMANDS = (
         details="Shows what would change first.",
         examples=("config reset --preset pocket-quick --yes", "config reset rank alpha"),
         check=_check_reset,
+    ),
+    Command(
+        "config import",
+        GROUP,
+        "Take settings over from a config of sd-scripts or kohya_ss.",
+        _import,
+        words=(
+            Word(
+                "FILE",
+                "A .toml of sd-scripts (training or dataset) or a .json that kohya_ss saved.",
+                required=True,
+                convert=text(4000),
+            ),
+        ),
+        options=(YES,),
+        details="Shows what would change, and names everything that stays behind with the reason. What the file leaves to the "
+        "scripts' defaults is taken over as well, since the studio's own defaults differ. The backend becomes kohya.",
+        examples=("config import lora.toml", "config import my-sdxl.json --yes"),
     ),
     Command(
         "config native",

@@ -22,7 +22,7 @@ from studio.evaluation.grid import (
     start_grid,
 )
 from studio.evaluation.plan import with_weight
-from studio.evaluation.prompts import own_prompts
+from studio.evaluation.prompts import CHOOSABLE, own_prompts
 from studio.files import human_time
 from studio.guidance import count_words
 from studio.jobs.job import Job
@@ -82,9 +82,18 @@ def plan(project: Project, run: Run) -> None:
                                            help="How strictly pictures follow their prompt.")  # fmt: skip
     with right:
         st.markdown("Prompts", help="What each row shows. Each kind answers another question.")
+        kinds = st.pills(
+            "Kinds",
+            CHOOSABLE,
+            selection_mode="multi",
+            key="plan_families",
+            format_func=lambda f: FAMILY_WORDS[f].capitalize(),
+            help="All prompts of some kinds. Without a choice: a few of each.",
+            label_visibility="collapsed",
+        )
         kept = []
         with st.container(gap="xxsmall"):
-            for prompt in plan_grid(project, run).prompts:
+            for prompt in plan_grid(project, run, families=kinds or None).prompts:
                 if st.checkbox(
                     f"{prompt.text} :small[:gray[{FAMILY_WORDS[prompt.family]}]]",
                     True,

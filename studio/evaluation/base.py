@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from studio.evaluation.spec import GridSpec
 from studio.findings import Finding
+from studio.workspace import Workspace
 
 
 @runtime_checkable
@@ -26,8 +27,9 @@ class Renderer(Protocol):
     title: str
     families: tuple[str, ...]
 
-    def check(self, spec: GridSpec) -> list[Finding]:
-        """What stands in the way of this grid on this computer; blocking findings refuse the start."""
+    def check(self, spec: GridSpec, workspace: Workspace | None = None) -> list[Finding]:
+        """What stands in the way of this grid on this computer; blocking findings refuse the start. workspace: whose
+        settings count; the user's own when left out."""
         ...
 
     def command(self, folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from studio.errors import InputError
 from studio.evaluation.spec import GridSpec
 from studio.findings import Finding
 from studio.models import tensor_header
+from studio.workspace import Workspace
 
 _BYTES_PER_CELL = {"pocket": 20_000, "sd15": 700_000, "sdxl": 2_500_000}
 """Room for one PNG of the family's own size, with some to spare."""
@@ -23,7 +24,7 @@ class DiffusersRenderer:
     title = "Built in"
     families: tuple[str, ...] = ("pocket", "sd15", "sdxl")
 
-    def check(self, spec: GridSpec) -> list[Finding]:
+    def check(self, spec: GridSpec, workspace: Workspace | None = None) -> list[Finding]:
         """Family, base model, LoRA files, packages, sizes and room on the disk."""
         found: list[Finding] = []
         if spec.family not in self.families:

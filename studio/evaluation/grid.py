@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -163,7 +164,7 @@ def start_grid(project: Project, spec: GridSpec) -> Job:
     Raises InputError when the renderer cannot draw it here; all reasons are in its findings.
     """
     renderer = get_renderer(spec.renderer)
-    bad = blocking(renderer.check(spec))
+    bad = blocking(renderer.check(spec, project.workspace))
     if bad:
         if len(bad) == 1:
             raise InputError(bad[0].what, bad[0].why, bad[0].fix)
@@ -191,10 +192,10 @@ def start_grid(project: Project, spec: GridSpec) -> Job:
     return job
 
 
-def resume_grid(grid: Grid) -> Job:
+def resume_grid(grid: Grid, only: Sequence[str] = ()) -> Job:
     """Go on with a grid that was stopped, failed in parts or was cut off; finished cells are not drawn again.
 
-    Raises BusyError while it is being drawn.
+    only: hashes of the cells to draw, when not all that are missing. Raises BusyError while it is being drawn.
     """
     job = grid.job
     if job.is_alive:
@@ -203,8 +204,9 @@ def resume_grid(grid: Grid) -> Job:
             "Two jobs would draw the same cells.",
             "Wait, or stop it first.",
         )
-    (grid.folder / "failures.json").unlink(missing_ok=True)
-    return relaunch(job, get_renderer(grid.spec.renderer).command(grid.folder))
+    left = {h: why for h, why in grid.failures.items() if h not in only} if only else {}
+    files.write_json(grid.folder / "failures.json", left)
+    return relaunch(job, [*get_renderer(grid.spec.renderer).command(grid.folder), *only])
 
 
 def list_grids(project: Project) -> list[Grid]:

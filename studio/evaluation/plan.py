@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -33,6 +33,9 @@ _DRAWING: dict[str, dict[str, Any]] = {
     "pocket": {"steps": 20, "guidance": 4.0, "sampler": "model"},
     "sd15": {"steps": 25, "guidance": 7.5, "sampler": "dpmpp_2m"},
     "sdxl": {"steps": 25, "guidance": 5.0, "sampler": "dpmpp_2m"},
+    # ComfyUI's own templates for these models.
+    "sd35": {"steps": 20, "guidance": 4.0, "sampler": "euler"},
+    "flux": {"steps": 20, "guidance": 3.5, "sampler": "euler"},
 }
 
 _SECONDS_PER_STEP = {"pocket": 0.02}
@@ -144,6 +147,7 @@ def plan_grid(
     lora_files: Sequence[Path | GridLora] = (),
     weights: Sequence[float] = DEFAULT_WEIGHTS,
     prompts: Sequence[str | GridPrompt] | None = None,
+    families: Sequence[str] | None = None,
     seeds: Sequence[int] = (1,),
     renderer: str = "diffusers",
     steps: int | None = None,
@@ -153,16 +157,20 @@ def plan_grid(
     sampler: Sampler | None = None,
     clip_skip: int = 1,
     negative: str | None = None,
+    drawn_with: Mapping[str, str] | None = None,
 ) -> GridSpec:
     """A grid for a run's checkpoints, or for LoRA files from elsewhere (`lora_files`).
 
     Weight 0 is always added. Prompts default to the standard set of the project's kind, a training caption, the
-    trigger word alone and one prompt without it. Nothing is written; `start_grid` starts it.
+    trigger word alone and one prompt without it; `families` (see `prompts.CHOOSABLE`) takes all of some kinds instead, to which
+    `prompts` are added. Nothing is written; `start_grid` starts it.
     Raises InputError with what is wrong, NotFoundError when the run has no such checkpoint.
     """
     intent = project.intent
     entry = models.get_model(project.workspace, intent.base_model)
     place = entry.location(project.workspace)
+    if place is None and drawn_with:
+        place = project.workspace.models_dir  # it lies on the server only, under the names in `drawn_with`
     if place is None:
         raise InputError(
             f"The base model '{entry.title}' is not on this computer.",
@@ -178,12 +186,18 @@ def plan_grid(
             "Neither a run nor a LoRA file was named.",
             "Choose a finished run, or give the path of a .safetensors file.",
         )
-    if prompts is None:
+    if prompts is None and not families:
         rows = prompt_sets.default_prompts(project, entry.family, entry.caption_style)
     else:
-        texts = [p for p in prompts if isinstance(p, str)]
+        given = prompts or ()
+        texts = [p for p in given if isinstance(p, str)]
         rows = [
-            *(p for p in prompts if isinstance(p, GridPrompt)),
+            *(
+                prompt_sets.family_prompts(project, entry.family, entry.caption_style, families)
+                if families
+                else ()
+            ),
+            *(p for p in given if isinstance(p, GridPrompt)),
             *prompt_sets.own_prompts(texts, intent.trigger),
         ]
     drawing = _DRAWING.get(entry.family, _DRAWING["sd15"])
@@ -198,7 +212,11 @@ def plan_grid(
             run=run.id if run is not None else None,
             base_model=entry.id,
             base_path=place,
-            base_fingerprint=models.model_fingerprint(place),
+            base_fingerprint=(
+                files.fingerprint([entry.id, dict(drawn_with)])
+                if drawn_with and entry.location(project.workspace) is None
+                else models.model_fingerprint(place)
+            ),
             family=entry.family,
             prediction=entry.prediction,
             lora_files=tuple(loras),
@@ -213,6 +231,7 @@ def plan_grid(
             width=width or entry.resolution,
             height=height or entry.resolution,
             clip_skip=clip_skip,
+            drawn_with=dict(drawn_with or {}),
         )
     except ValidationError as e:
         problems = [

@@ -3,12 +3,14 @@ one prompt without it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from studio import files
-from studio.evaluation.spec import GridPrompt
+from studio.errors import InputError
+from studio.evaluation.spec import FAMILY_WORDS, GridPrompt
 from studio.project import Project
 from studio.workspace import shipped
 
@@ -70,6 +72,67 @@ def without_trigger(text: str, trigger: str) -> str:
     return ", ".join(p for p in parts if p)
 
 
+CHOOSABLE = ("standard", "scene", "caption", "trigger", "no_trigger")
+"""Families that a grid can be asked for by name; the user's own prompts come beside them."""
+
+
+def family_prompts(
+    project: Project, family: str, caption_style: str, families: Collection[str]
+) -> list[GridPrompt]:
+    """All prompts of some families, in a fixed order: standard, scene, caption, trigger, no_trigger.
+
+    Raises InputError naming families that do not exist, and when the chosen ones hold nothing here (such as captions of a
+    project without pictures).
+    """
+    unknown = [f for f in families if f not in CHOOSABLE]
+    if unknown:
+        raise InputError(
+            f"There are no prompts of the kind '{unknown[0]}'.",
+            "Prompts are grouped by the question they answer.",
+            f"Use one of: {', '.join(CHOOSABLE)}.",
+        )
+    trigger = project.intent.trigger
+    chosen = prompt_set(project.intent.kind, family)
+    captions = [c for c in training_captions(project) if c != trigger]
+    found: list[GridPrompt] = []
+
+    def add(id: str, text: str, kind: str, pair: str = "") -> None:
+        if text and text not in {p.text for p in found}:
+            found.append(GridPrompt.model_validate({"id": id, "text": text, "family": kind, "pair": pair}))
+
+    for kind in ("standard", "scene"):
+        for entry in chosen.entries if kind in families else ():
+            if entry["family"] == kind:
+                add(str(entry["id"]), _filled(entry, trigger, caption_style), kind)
+    if "caption" in families and captions:
+        for n, place in enumerate(
+            sorted({len(captions) // 2, 0, len(captions) - 1}, key=lambda i: abs(i - len(captions) // 2))[:2]
+        ):
+            add("caption" if n == 0 else f"caption-{n + 1}", captions[place], "caption")
+    if "trigger" in families and trigger:
+        add("trigger", trigger, "trigger")
+    if "no_trigger" in families:
+        for entry in chosen.entries:
+            if entry["family"] == "no_trigger":
+                add(str(entry["id"]), _filled(entry, trigger, caption_style), "no_trigger")
+            elif entry.get("no_trigger"):
+                bare = without_trigger(_filled(entry, trigger, caption_style), trigger)
+                add(f"no-trigger-{entry['id']}", bare, "no_trigger", str(entry["id"]))
+    if not found:
+        raise InputError(
+            "There is no prompt of these kinds.",
+            f"This project has none for: {', '.join(FAMILY_WORDS[f] for f in families)}.",
+            "Choose another kind, or write prompts of your own.",
+        )
+    present = {p.id for p in found}
+    return [p.model_copy(update={"pair": p.pair if p.pair in present else ""}) for p in found]
+
+
+def _filled(entry: dict[str, Any], trigger: str, caption_style: str) -> str:
+    template = str(entry["tags"] if caption_style == "tags" and "tags" in entry else entry["text"])
+    return template.replace("{trigger}", trigger)
+
+
 def default_prompts(project: Project, family: str, caption_style: str = "sentences") -> list[GridPrompt]:
     """About seven prompts: the standard set (subjects that the captions do not name first), one training caption, the
     trigger word alone, and one prompt without it for leakage. All in a fixed order, so that grids compare."""
@@ -80,8 +143,7 @@ def default_prompts(project: Project, family: str, caption_style: str = "sentenc
     known = {word for text in captions for word in without_trigger(text, trigger).lower().split()}
 
     def fill(entry: dict[str, Any]) -> str:
-        template = str(entry["tags"] if caption_style == "tags" and "tags" in entry else entry["text"])
-        return template.replace("{trigger}", trigger)
+        return _filled(entry, trigger, caption_style)
 
     own_trigger = [e for e in chosen.entries if e["family"] != "no_trigger"]
     if intent.kind == "style" and family == "pocket":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from studio.errors import NotFoundError
 from studio.evaluation.base import Renderer
+from studio.evaluation.comfy import ComfyUIRenderer
 from studio.evaluation.diffusers import DiffusersRenderer
 
-_RENDERERS: dict[str, Renderer] = {r.id: r for r in (DiffusersRenderer(),)}
+_RENDERERS: dict[str, Renderer] = {r.id: r for r in (DiffusersRenderer(), ComfyUIRenderer())}
 
 
 def renderers() -> list[Renderer]:

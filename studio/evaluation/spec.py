@@ -103,6 +103,8 @@ class GridSpec(BaseModel):
     width: int = Field(default=64, ge=16, le=4096)
     height: int = Field(default=64, ge=16, le=4096)
     clip_skip: int = Field(default=1, ge=1, le=4)
+    drawn_with: dict[str, str] = Field(default_factory=dict)
+    """For renderers on a server: what it calls the base model's files, by part. Empty when they lie here."""
 
     @field_validator("weights")
     @classmethod
@@ -180,6 +182,8 @@ def cell_hash(spec: GridSpec, lora: GridLora, weight: float, prompt: GridPrompt,
             "guidance": spec.guidance,
             "size": [spec.width, spec.height],
             "clip_skip": spec.clip_skip,
+            # Only where it is said, so that pictures drawn before it could be said keep their names.
+            **({"drawn_with": spec.drawn_with} if spec.drawn_with else {}),
         }
     )
 

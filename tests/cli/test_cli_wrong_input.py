@@ -432,6 +432,8 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
     "status": [(["nope"], 3, "no job called 'nope'"), ([""], 2, "empty"), (["a", "b"], 2, "'b' is not expected here")],
     "jobs": [(["--limit", "0"], 2, "too small"), (["--limit", "x"], 2, "whole number"), (["all"], 2, "'all' is not")],
     "evaluate": [
+        (["--families", "leak"], 2, "not one of the choices"), (["--families", "standard,standard"], 2, "there twice"),
+        (["--families", ""], 2, "empty"), (["--grid", "latest", "--plan"], 2, "--grid does not go with --plan"),
         (["--run", "nope"], 3, "no run called 'nope'"),
         (["--grid", "nope"], 3, "no grid called 'nope'"),
         (["--grid", "latest", "--weights", "1"], 2, "--grid does not go with --weights"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.errors import NotFoundError
+from studio.errors import InputError, NotFoundError
 from studio.evaluation.plan import choose_checkpoints, plan_grid
 from studio.evaluation.prompts import default_prompts, own_prompts, prompt_set, without_trigger
 from studio.evaluation.spec import GridSpec, plan_cells
@@ -52,6 +52,21 @@ def test_default_prompts_of_the_built_in_model(project: Project) -> None:
     assert "bluprnt" not in bare.text
     assert bare.text == without_trigger(next(p.text for p in prompts if p.id == bare.pair), "bluprnt")
     assert default_prompts(project, "pocket") == prompts
+
+
+def test_prompts_by_family(project: Project, saved: list[Saved]) -> None:
+    loras = [saved[0].path]
+    leak = plan_grid(project, lora_files=loras, families=["no_trigger"])
+    assert len(leak.prompts) == 3 and all("bluprnt" not in p.text for p in leak.prompts)
+    assert all(p.pair == "" for p in leak.prompts), "the prompt with the trigger word is not on this grid"
+    both = plan_grid(
+        project, lora_files=loras, families=["standard", "no_trigger"], prompts=["a bluprnt whale"]
+    )
+    assert {p.family for p in both.prompts} == {"standard", "no_trigger", "own"}
+    assert {p.pair for p in both.prompts if p.family == "no_trigger"} == {"dog", "car", "house"}
+    assert len(plan_grid(project, lora_files=loras, families=["caption"]).prompts) == 2
+    with pytest.raises(InputError, match="kind 'leak'"):
+        plan_grid(project, lora_files=loras, families=["leak"])
 
 
 @pytest.mark.parametrize("kind", ["style", "character", "object"])

@@ -10,8 +10,9 @@ from studio.cli.grids import show_grid
 from studio.cli.jobs import find_grid, find_run
 from studio.cli.parser import problem
 from studio.cli.spec import Command, Option, Reply
-from studio.cli.values import listed, lora_file, number, text, whole
+from studio.cli.values import listed, lora_file, number, one_of, text, whole
 from studio.cli.watch import DETACH, WAIT, check_wait
+from studio.evaluation.prompts import CHOOSABLE
 from studio.files import human_time
 from studio.findings import Finding
 from studio.project import Project
@@ -22,7 +23,18 @@ GROUP = "Evaluation"
 def _check(args: Namespace) -> list[Finding]:
     found = check_wait(args)
     if args.grid:
-        drawing = ("run", "lora", "weights", "prompt", "seeds", "checkpoints", "steps", "guidance")
+        drawing = (
+            "run",
+            "lora",
+            "weights",
+            "prompt",
+            "families",
+            "plan",
+            "seeds",
+            "checkpoints",
+            "steps",
+            "guidance",
+        )
         mixed = [f"--{n}" for n in drawing if getattr(args, n)]
         if mixed:
             found.append(
@@ -66,6 +78,7 @@ def _evaluate(ctx: Context, args: Namespace) -> Reply:
         lora_files=args.lora or (),
         **({"weights": args.weights} if args.weights else {}),
         prompts=args.prompt or None,
+        families=args.families,
         **({"seeds": args.seeds} if args.seeds else {}),
         steps=args.steps,
         guidance=args.guidance,
@@ -82,6 +95,18 @@ def _evaluate(ctx: Context, args: Namespace) -> Reply:
             ("Seeds", ", ".join(map(str, spec.seeds))),
         ]
     )
+    if args.plan:
+        return Reply(
+            {
+                "project": project.slug,
+                "cells": cost.cells,
+                "there": cost.there,
+                "to_render": cost.to_render,
+                "seconds": cost.seconds,
+                "basis": cost.basis,
+                "prompts": [p.model_dump(mode="json") for p in spec.prompts],
+            }
+        )
     start_grid(project, spec)
     return show_grid(ctx, project, Grid(project.grids_dir / spec.id), args.detach)
 
@@ -159,6 +184,12 @@ COMMANDS = (
                 many=True,
             ),
             Option(
+                "--families",
+                "Kinds of prompts, all of each: standard, scene, caption, trigger, no_trigger. --prompt adds your own.",
+                metavar="LIST",
+                convert=listed(one_of(CHOOSABLE), "standard,no_trigger"),
+            ),
+            Option(
                 "--seeds",
                 "Seeds; the same seed draws the same picture. 1 when left out.",
                 metavar="LIST",
@@ -171,6 +202,7 @@ COMMANDS = (
             Option(
                 "--grid", "Show this grid again instead of drawing one.", metavar="GRID", convert=text(120)
             ),
+            Option("--plan", "Only say what the grid would cost."),
             Option("--list", "List the project's grids."),
             WAIT,
             DETACH,

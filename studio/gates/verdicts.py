@@ -17,6 +17,8 @@ from studio.models import BaseModelEntry, get_model, model_fingerprint
 from studio.project import Project
 from studio.secrets import REPLICATE, secret_state
 from studio.training.registry import is_rented
+from studio.training.sdscripts import install
+from studio.training.sdscripts.parts import parts_of
 
 GateName = Literal["dataset", "config", "environment", "dry_run"]
 GATES: tuple[GateName, ...] = ("dataset", "config", "environment", "dry_run")
@@ -124,6 +126,11 @@ def current_fingerprint(project: Project, gate: GateName) -> str:
         project.settings.backend,
         _model_mark(project, entry),
     ]
+    if project.settings.backend == "kohya":  # another sd-scripts, or another text encoder, may do otherwise
+        used = install.current(project.workspace)
+        here.append(used.as_dict() if used else "absent")
+        here += [[role, model_fingerprint(p)] for role, p in parts_of(entry, project.workspace).items()]
+        here += [settings["attention"], settings["optimizer"]]  # packages that they need
     if is_rented(project.settings.backend):  # gate 3 looks at the token and the destination instead
         here += [secret_state(project.workspace, REPLICATE)[0]]
         here += [v for k, v in settings.items() if k.startswith("cloud_")]

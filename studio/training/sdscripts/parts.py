@@ -1,4 +1,4 @@
-"""The further files of a base model that consists of several: where they lie, and what is missing."""
+"""The further files of a base model that consists of several, and T5's word table."""
 
 from __future__ import annotations
 
@@ -15,28 +15,9 @@ def parts_of(entry: BaseModelEntry, workspace: Workspace) -> dict[str, Path]:
     return dict(entry.part_paths(workspace))
 
 
-def missing(entry: BaseModelEntry, workspace: Workspace) -> list[str]:
-    """Roles of files that sd-scripts needs for this base model and that are not here."""
-    here = parts_of(entry, workspace)
-    return [r for r in entry.needs if r not in here]
-
-
 def findings(entry: BaseModelEntry, workspace: Workspace) -> list[Finding]:
-    """What is missing of a base model for sd-scripts; [] when nothing is."""
+    """What sd-scripts needs beside the files that `models.file_findings` looks at; [] when nothing."""
     found = []
-    lacking = missing(entry, workspace)
-    if lacking:
-        names = ", ".join(families.PART_TITLES[r] for r in lacking)
-        found.append(
-            Finding(
-                severity="block",
-                code="model-part-absent",
-                what=f"{entry.title} is not whole: {names} {'is' if len(lacking) == 1 else 'are'} missing.",
-                why="sd-scripts needs the text encoders and the autoencoder as files of their own.",
-                fix=f"Download it on the Set-up page, or run: lora-studio models download {entry.id}",
-                where=tuple(lacking),
-            )
-        )
     if entry.family in families.FLOW and families.T5_TOKENIZER not in parts_of(entry, workspace):
         found.append(
             Finding(

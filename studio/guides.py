@@ -147,6 +147,13 @@ def guides_for(setting: str) -> list[Guide]:
     return [g for g in _all() if setting in g.settings]
 
 
+def guide_about(settings: Iterable[str]) -> Guide | None:
+    """The guide that explains most of some settings, such as those of a group; the first in reading order of several."""
+    wanted = set(settings)
+    best = max(_all(), key=lambda g: len(wanted & set(g.settings)), default=None)
+    return best if best is not None and wanted & set(best.settings) else None
+
+
 class _Word(BaseModel):
     model_config = ConfigDict(extra="forbid")
     term: str

@@ -120,3 +120,15 @@ def test_guide_without_head_is_named(tmp_path) -> None:  # type: ignore[no-untyp
 def test_guides_for_a_setting() -> None:
     assert "optimizers" in [g.id for g in guides.guides_for("learning_rate")]
     assert guides.guides_for("no_such_setting") == []
+
+
+def test_a_group_of_settings_leads_to_the_guide_that_explains_most_of_it() -> None:
+    about = {
+        group: guides.guide_about(n for n, k in knobs().items() if k.group == group)
+        for group in ("Length", "Network", "Optimizer", "Memory", "Loss", "Captions")
+    }
+    assert {g: a.id for g, a in about.items() if a} == {
+        "Length": "dataset-size", "Network": "parameters", "Optimizer": "optimizers", "Memory": "memory",
+        "Loss": "parameters", "Captions": "captioning",
+    }  # fmt: skip
+    assert guides.guide_about(["no_such_setting"]) is None

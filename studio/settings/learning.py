@@ -142,8 +142,9 @@ class HowItLearns(BaseModel):
     prior_loss_weight: float = knob(
         1.0,
         "Weight of regularisation pictures",
-        "How much regularisation pictures count beside those that teach. Lower it, to 0.2 or 0.3, when they pull the "
-        "result away from what you teach. Does nothing without such pictures.",
+        "How much a regularisation picture counts in the loss: 1 as much as one that teaches, which is what trainers start "
+        "from. Lower, what you teach counts for more. Users report that 0.2 to 0.3 helps when such pictures pull the result "
+        "away; nobody has published a comparison. Does nothing without such pictures.",
         group="Loss",
         safe=(0.1, 1),
         ge=0,

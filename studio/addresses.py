@@ -40,6 +40,11 @@ def origin(url: str) -> str:
     return f"{parsed.scheme}://{host}" + (f":{parsed.port}" if parsed.port else "")
 
 
+def host(url: str) -> str:
+    """The host of a URL, IPv6 without its brackets."""
+    return _parsed(url).host
+
+
 def refuse_unsafe(url: str, allow: Collection[str] = ()) -> tuple[str, int]:
     """What can be told without the network; (host, port). Raises InputError unless https and without user name.
 

@@ -68,9 +68,7 @@ class Rendering:
         self.worker.check()
         verdict = self._measure()
         if self.new and self.seconds:
-            remember_speed(
-                self.grid.project.workspace, self.spec, self.seconds / self.new / self.spec.steps
-            )
+            remember_speed(self.grid.project.workspace, self.spec, self.seconds / self.new / self.spec.steps)
         if self.failures and self.done == 0:
             raise StudioError(
                 "None of the grid's pictures could be drawn.",

@@ -13,6 +13,7 @@ from typing import Literal
 
 from studio import choices, gates
 from studio.captions.store import Caption, CaptionStore
+from studio.captions.tally import tally
 from studio.dataset.audit import audit, beside
 from studio.dataset.folder import Listing, look
 from studio.dataset.scan import known_looks, scan, thumb_path
@@ -159,7 +160,7 @@ def steps(project: Project) -> list[Step]:
     waiting = _unseen(project, listing)
     bad = blocking(_findings(project, listing, captions_now)) if listing.pictures and not waiting else []
     dataset = _dataset(len(listing.pictures), waiting, [f for f in bad if not about_captions(f)])
-    captions = _captions(captions_now, [f for f in bad if about_captions(f)])
+    captions = _captions(captions_now, project.intent.trigger, [f for f in bad if about_captions(f)])
     ready = dataset.state == captions.state == "done"
     config = _config(project, ready)
     run = _run(project, ready and config.state == "done")
@@ -201,10 +202,11 @@ def _dataset(there: int, waiting: int, bad: list[Finding]) -> Step:
     return Step("dataset", "Dataset", "done", words)
 
 
-def _captions(captions: Mapping[str, Caption], bad: list[Finding]) -> Step:
+def _captions(captions: Mapping[str, Caption], trigger: str, bad: list[Finding]) -> Step:
     if not captions:
         return Step("captions", "Captions", "not yet", "", "pictures come first")
-    empty = sum(not c.text for c in captions.values())
+    with tally(captions, trigger) as told:
+        empty = told.status["empty"]
     written = (
         f"{len(captions) - empty} of {len(captions)} written"
         if empty

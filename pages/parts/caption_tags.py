@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -30,15 +29,15 @@ def tag_list(overview: Overview) -> tuple[frozenset[str], frozenset[str]]:
     )
     wanted, unwanted = st.tabs(["With", "Without"], key="tag_side")
     with wanted:
-        some = _pills(overview.tags, query or "", "tags", "Only captions with all of these")
+        some = _pills(overview, query or "", "tags", "Only captions with all of these")
     with unwanted:
-        none = _pills(overview.tags, query or "", "tags_without", "Only captions with none of these")
+        none = _pills(overview, query or "", "tags_without", "Only captions with none of these")
     return some, none
 
 
-def _pills(tags: Sequence[tuple[str, int]], query: str, key: str, label: str) -> frozenset[str]:
-    counts = dict(tags)
-    shown = [t for t, _ in tags if not query or query.casefold() in t.casefold()]
+def _pills(overview: Overview, query: str, key: str, label: str) -> frozenset[str]:
+    counts = overview.counts
+    shown = [t for t in counts if query.casefold() in t.casefold()] if query else list(counts)
     chosen = [t for t in st.session_state.get(key) or [] if t in counts]
     offered = list(dict.fromkeys([*chosen, *shown[:SHOWN]]))
     picked = st.pills(label, offered, key=key, selection_mode="multi", label_visibility="collapsed", wrap=True,

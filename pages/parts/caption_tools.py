@@ -11,6 +11,7 @@ from pages.parts.flash import act, say
 from pages.parts.form import synced
 from studio.captions.reading import Caption
 from studio.captions.store import CaptionStore, EditResult
+from studio.captions.tally import tally
 from studio.dataset.gate import FIXES, fix_finding
 from studio.findings import Finding, blocking
 from studio.guidance import count_words
@@ -49,9 +50,9 @@ def mend(project: Project, finding: Finding) -> None:
     say(f"{FIXES[finding.action]}: {count_words(len(changed), 'caption')}.", undo=lambda: undo(project))
 
 
-def approve_many(project: Project, names: Sequence[str]) -> None:
-    """Approve these captions."""
-    result = CaptionStore(project).approve(names)
+def approve_many(project: Project, captions: Mapping[str, Caption], names: Sequence[str]) -> None:
+    """Approve those of these captions that needed review when the button was drawn."""
+    result = CaptionStore(project).approve(n for n in names if captions[n].status == "needs review")
     done(result, f"{count_words(len(result.changed), 'caption')} approved.", project)
 
 
@@ -63,15 +64,20 @@ def toolbar(
     marked: Sequence[str],
 ) -> None:
     """The row of buttons above the captions; with marked rows, approving is about those."""
-    waiting = [n for n in (marked or names) if captions[n].status == "needs review"]
+    about = marked or names
+    if len(about) == len(captions):  # of all of them it is known
+        with tally(captions, project.intent.trigger) as told:
+            waiting = told.status["needs review"]
+    else:
+        waiting = sum(captions[n].status == "needs review" for n in about)
     with st.container(horizontal=True, vertical_alignment="center", key="caption_tools"):
         st.button("Undo", key="undo", icon=":material/undo:", disabled=not store.can_undo, on_click=act, args=(undo, project),
                   help=f"Takes back: {store.can_undo}" if store.can_undo else "Nothing to take back")  # fmt: skip
         st.button("Redo", key="redo", icon=":material/redo:", disabled=not store.can_redo, on_click=act, args=(redo, project),
                   help=f"Does again: {store.can_redo}" if store.can_redo else "Nothing to do again")  # fmt: skip
         if waiting:
-            st.button(f"Approve the {len(waiting)} {'marked' if marked else 'shown'}", key="approve_all", icon=":material/done_all:",
-                      on_click=act, args=(approve_many, project, waiting), help="You have read them, and the words are right.")  # fmt: skip
+            st.button(f"Approve the {waiting} {'marked' if marked else 'shown'}", key="approve_all", icon=":material/done_all:",
+                      on_click=act, args=(approve_many, project, captions, about), help="You have read them, and the words are right.")  # fmt: skip
         _trigger(project, len(captions))
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from studio.dataset.scan import Scan, thumb_path
+from studio.dataset.scan import Scan, known_looks, thumb_path
 from studio.errors import StudioError
 from studio.project import Project
 from studio.workspace import Workspace
@@ -37,12 +37,12 @@ def thumb_url(project: Project, scan: Scan) -> Callable[[str], str]:
 
     The addresses may be given to `st.image`, an image column, or an `img` in Markdown or HTML.
     """
-    known = {p.name: p.sha256 for p in scan if p.error is None}
+    known = known_looks(project)  # what the scan has just brought up to date; no list of all pictures is made
     front = f"{base_path()}{PLACE}/{quote(project.slug)}"
 
     def url(name: str) -> str:
-        sha = known.get(name)
-        return f"{front}/{sha}.webp" if sha else ""
+        found = known.get(name)
+        return f"{front}/{found[1].sha256}.webp" if found and not found[1].error else ""
 
     return url
 

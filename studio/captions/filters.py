@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from studio.captions.reading import IMPORTED, PERSON, Caption
-from studio.captions.stats import folded_tags
 from studio.captions.tally import Count, tally
 from studio.captions.tally import too_long as too_long
 from studio.captions.tokens import Reader
@@ -115,6 +114,11 @@ class Overview:
     outside: int
     long: int
 
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """How many captions hold each tag, in the order of `tags`."""
+        return dict(self.tags)
+
 
 _known: list[tuple[Mapping[str, Caption], str, int | None, Count | None, Overview]] = []
 
@@ -140,9 +144,8 @@ def fitting(captions: Mapping[str, Caption], wanted: Filter, trigger: str, count
     if wanted == Filter(limit=wanted.limit):
         return list(captions)
     query = wanted.query.strip().casefold()
-    tags, without = _folded(wanted.tags), _folded(wanted.without)
     found = []
-    for name, caption in captions.items():
+    for name, caption in _by_tags(captions, wanted, trigger):
         text = caption.text
         if query and query not in name.casefold() and query not in text.casefold():
             continue
@@ -152,10 +155,6 @@ def fitting(captions: Mapping[str, Caption], wanted: Filter, trigger: str, count
             continue
         if wanted.letters and not wanted.letters[0] <= len(text) <= wanted.letters[1]:
             continue
-        if tags or without:
-            have = folded_tags(text, trigger).keys()
-            if not tags <= have or without & have:
-                continue
         if wanted.tokens:
             n = count(text)
             if n is None or not wanted.tokens[0] <= n <= wanted.tokens[1]:
@@ -164,6 +163,15 @@ def fitting(captions: Mapping[str, Caption], wanted: Filter, trigger: str, count
             continue
         found.append(name)
     return found
+
+
+def _by_tags(captions: Mapping[str, Caption], wanted: Filter, trigger: str) -> Iterable[tuple[str, Caption]]:
+    """The captions that have the tags that are wanted, and none of those that are not."""
+    if not wanted.tags and not wanted.without:
+        return captions.items()
+    with tally(captions, trigger) as told:
+        names = told.tagged(_folded(wanted.tags), _folded(wanted.without))
+    return [(n, captions[n]) for n in names]
 
 
 def ordered(captions: Mapping[str, Caption], names: list[str], order: Order) -> list[str]:

@@ -115,6 +115,12 @@ class Tally:
             found |= self._holders.get(tag.casefold(), set())
         return self.in_order(found)
 
+    def tagged(self, tags: Collection[str], without: Collection[str]) -> list[str]:
+        """Pictures whose captions hold all of the first tags and none of the others (lower case), in order."""
+        found = None if not tags else set.intersection(*(self._holders.get(t, set()) for t in tags))
+        gone: set[str] = set().union(*(self._holders.get(t, ()) for t in without))
+        return [n for n in self._captions if (found is None or n in found) and n not in gone]
+
     def long(self, count: Count, limit: int) -> Collection[str]:
         """Pictures whose captions have more tokens than `limit`."""
         measure = (count, limit)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from studio.findings import Finding
-from studio.training.anomalies import smooth
 
 
 @dataclass
@@ -16,7 +16,8 @@ class Metrics:
 
     A run that was killed repeats the steps after its last state, with the same numbers; the later word about a step counts.
 
-    steps, epochs, losses, rates: step number, its epoch, its loss, its learning rates by part ("unet", "te").
+    steps, epochs, losses, rates: step number, its epoch, its loss, its learning rates by part ("unet", "te"). Where an engine
+    shows only means, they stand for the losses until those of single steps are told.
     epoch_losses: epoch -> mean loss. total_steps, total_epochs, steps_per_epoch: 0 until the plan is known.
     seconds_per_step: latest pace, None before the first step. memory: most bytes seen in use at a step.
     stage: latest stage in words. findings: anomalies in the order they were noticed. done: the last event's figures.
@@ -38,6 +39,10 @@ class Metrics:
     findings: list[Finding] = field(default_factory=list)
     done: dict[str, Any] = field(default_factory=dict)
     last_event_at: float | None = None
+    # The moving mean so far, and the running sums it is made from: only what is new is reckoned.
+    _line: list[float] = field(default_factory=list, repr=False)
+    _sums: list[float] = field(default_factory=lambda: [0.0], repr=False)
+    _window: int = field(default=0, repr=False)
 
     def add(self, events: Iterable[dict[str, Any]]) -> Metrics:
         """Take in further events, in the order they were written; self. Unknown ones are passed over."""
@@ -54,6 +59,8 @@ class Metrics:
                     self.device = str(event.get("device", ""))
                 case "step":
                     self._step(event)
+                case "scalars":
+                    self._scalars(event)
                 case "epoch":
                     if event.get("loss_avg") is not None:
                         self.epoch_losses[int(event["epoch"])] = float(event["loss_avg"])
@@ -72,6 +79,7 @@ class Metrics:
         while self.steps and self.steps[-1] >= step:  # steps after the last state, trained once more
             for column in (self.steps, self.epochs, self.losses, self.rates):
                 column.pop()
+        self._forget_line(len(self.steps))
         self.steps.append(step)
         self.epochs.append(int(event.get("epoch", 0)))
         self.losses.append(float(loss))
@@ -83,6 +91,22 @@ class Metrics:
         memory = event.get("memory")
         if isinstance(memory, int):
             self.memory = max(self.memory, memory)
+
+    def _scalars(self, event: dict[str, Any]) -> None:
+        """Losses and learning rates of steps that were told before; they replace what was known of them."""
+        rates = event.get("lr") or {}
+        for k, (step, loss) in enumerate(zip(event.get("steps", ()), event.get("loss", ()), strict=False)):
+            i = bisect_left(self.steps, step)
+            if i == len(self.steps) or self.steps[i] != step:
+                continue
+            if isinstance(loss, (int, float)):
+                self.losses[i] = float(loss)
+                self._forget_line(i)
+            self.rates[i] |= {part: float(v[k]) for part, v in rates.items() if v[k] is not None}
+
+    def _forget_line(self, length: int) -> None:
+        del self._line[length:]
+        del self._sums[length + 1 :]
 
     def _finding(self, event: dict[str, Any]) -> None:
         try:
@@ -116,8 +140,18 @@ class Metrics:
 
     @property
     def smoothed(self) -> list[float]:
-        """The moving mean over one epoch, at least ten steps: the line over the dots."""
-        return smooth(self.losses, max(10, self.steps_per_epoch))
+        """The moving mean over one epoch, at least ten steps: the line over the dots. Not to be changed by the caller."""
+        window = max(10, self.steps_per_epoch)
+        if window != self._window:
+            self._window = window
+            self._line.clear()
+        line, sums = self._line, self._sums
+        for i in range(len(line), len(self.losses)):
+            if i + 1 == len(sums):
+                sums.append(sums[i] + self.losses[i])
+            first = max(0, i + 1 - window)
+            line.append((sums[i + 1] - sums[first]) / (i + 1 - first))
+        return line
 
     def thinned(self, points: int = 1000) -> dict[str, list[float]]:
         """At most about `points` points for a chart, evenly chosen, first and last kept: step, loss, smoothed, lr."""

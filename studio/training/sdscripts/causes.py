@@ -36,7 +36,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "out-of-memory",
-        r"OutOfMemoryError|CUDA out of memory|HIP out of memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED",
+        r"OutOfMemoryError|(?:CUDA|HIP)(?: error:)? out of memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED",
         "The graphics card ran out of memory.",
         "The settings need more than it has free.",
         "Halve the batch size (and double gradient accumulation), lower the resolution, or turn on gradient "

@@ -86,6 +86,10 @@ class LogReader:
         text = self._decoder.decode(data) if isinstance(data, bytes) else data
         pieces = re.split(r"[\r\n]", self._rest + text)
         self._rest = pieces.pop()
+        if self._rest.endswith("]") and _BAR.search(self._rest):
+            # A bar ends with what follows it, a whole step later; it is told as soon as it is drawn.
+            pieces.append(self._rest)
+            self._rest = ""
         if len(self._rest) > 16 * LONGEST:
             pieces.append(self._rest)
             self._rest = ""

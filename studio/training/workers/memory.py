@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import psutil
@@ -26,3 +27,11 @@ def peak(device: torch.device) -> int:
     # Linux counts in KiB, macOS in bytes (getrusage(2)).
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(most if sys.platform == "darwin" else most * 1024)
+
+
+def release() -> None:
+    """Give back what nothing refers to any more, also what torch keeps on the card for later."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

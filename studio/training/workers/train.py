@@ -10,8 +10,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+from studio.errors import StudioError
 from studio.jobs.lifeline import Worker
+from studio.training import recovery
 from studio.training.base import TrainingPlan
 
 
@@ -27,14 +30,31 @@ def main(arguments: list[str]) -> None:
         worker.emit("stage", name="start", message="Starting PyTorch")
         worker.progress(0, None, "", "Starting PyTorch", stage="start")
         plan = TrainingPlan.load(folder)
-        from studio.training.workers.trainer import Trainer
-
-        result = Trainer(plan, worker).run()
+        result = _train(plan, worker)
         if result is None:
             worker.finish(None, complete=False)
             return
         worker.finish(result, complete=True)
         shutil.rmtree(plan.state_dir, ignore_errors=True)  # a finished run has nothing to go on with
+
+
+def _train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
+    """Train, and go on with half the batch when memory runs out; what came out, None when it was stopped."""
+    from studio.training.workers import memory
+    from studio.training.workers.trainer import Trainer
+
+    while True:
+        trainer = Trainer(recovery.adjusted(plan), worker, frozen=plan)
+        try:
+            return trainer.run()
+        except StudioError as error:
+            left = trainer.saved_step
+            note = recovery.reduce(trainer.plan, error, step=trainer.progress.step, resumed_at=left)
+        del trainer
+        memory.release()
+        number = len(recovery.halvings(plan.run_folder))
+        worker.emit("anomaly", finding=recovery.finding(note, number).model_dump(mode="json"))
+        worker.emit("stage", name="retry", message=note.sentence)
 
 
 if __name__ == "__main__":

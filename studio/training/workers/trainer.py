@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 
+from studio import vram
 from studio.errors import InputError, StudioError
 from studio.findings import Finding
 from studio.jobs.lifeline import Worker
 from studio.training import anomalies
 from studio.training.base import TrainingPlan
+from studio.training.watching import Watch
 from studio.training.workers import failures, memory, saving, state
 from studio.training.workers.learner import Learner
 from studio.training.workers.optim import rates
 from studio.training.workers.pictures import epoch_batches, heaviest_first, shown_counts
 from studio.training.workers.sampling import Sampler
 from studio.training.workers.setup import Setup, Stages, prepare
+from studio.vram.conditions import STATE
 
 STATE_EVERY_S = 30.0
 # Between epochs a state is saved only after so long, and only so often that saving takes a fiftieth of the time.
@@ -27,10 +30,14 @@ CHECK_EVERY_STEPS = 25
 
 
 class Trainer:
-    """One run, from its plan to its last checkpoint. Make one, call `run` once."""
+    """One run, from its plan to its last checkpoint. Make one, call `run` once.
 
-    def __init__(self, plan: TrainingPlan, worker: Worker) -> None:
+    frozen: the plan as the run began, when this one differs in its batch because memory ran out; states belong to it.
+    """
+
+    def __init__(self, plan: TrainingPlan, worker: Worker, frozen: TrainingPlan | None = None) -> None:
         self.plan = plan
+        self.frozen = frozen or plan
         self.settings = plan.settings
         self.worker = worker
         self.progress = state.Progress()
@@ -40,6 +47,13 @@ class Trainer:
         self._saved_at = time.perf_counter()
         self._saving_took = 0.0
         self._stages = Stages(worker)
+        self._watch = Watch(plan.run_folder, self._notice, _save_bytes(plan))
+
+    @property
+    def saved_step(self) -> int:
+        """The step of the newest state; 0 when there is none."""
+        found = state.latest(self.plan.state_dir)
+        return int(found.name) if found is not None and found.name.isdigit() else 0
 
     def run(self) -> dict[str, Any] | None:
         """Train to the end; what to report. None when the job was asked to stop, after its state was saved.
@@ -52,7 +66,8 @@ class Trainer:
             self._sampler = Sampler(self.it, self.worker)
             self._learner = Learner(self.it)
             self._say_plan()
-            return self._train()
+            with self._watch:
+                return self._train()
         except StudioError:
             raise
         except Exception as e:
@@ -113,6 +128,7 @@ class Trainer:
         p.elapsed += took
         p.losses.append(value)
         self._times.append(took)
+        self._watch.heard(self._pace())
         mean = anomalies.mean_of_last(p.losses, self.it.steps.steps_per_epoch)
         self.worker.emit(
             "step",
@@ -136,7 +152,8 @@ class Trainer:
             epochs=self.it.steps.epochs,
             loss=mean,
         )
-        if p.step % CHECK_EVERY_STEPS == 0:
+        # Looking reads every loss; in a long run it is done less often, so that it stays a small share of the time.
+        if p.step % max(CHECK_EVERY_STEPS, p.step // 100) == 0:
             self._look_for_anomalies()
 
     def _pace(self) -> float:
@@ -244,7 +261,8 @@ class Trainer:
     def _about(self) -> dict[str, str]:
         """What a state belongs to, and under which conditions its numbers came about."""
         return {
-            "plan": self.plan.fingerprint(),
+            "plan": self.frozen.fingerprint(),
+            "batch": str(self.settings.batch_size),
             "device": str(self.it.device.type),
             "threads": str(torch.get_num_threads()),
             "torch": str(torch.__version__),
@@ -296,7 +314,11 @@ class Trainer:
             it.average.shadow_params = [loaded.average[n].to(it.device) for n in names]
             it.average.optimization_step = loaded.progress.step
         self.progress = loaded.progress
-        changed = [k for k, v in about.items() if loaded.about.get(k) != v]
+        before = int(loaded.about.get("batch", about["batch"]))
+        if before != self.settings.batch_size:
+            # Batches are drawn by lot, so this is the same place only in number: some pictures of this epoch are shown twice.
+            self.progress.batch = self.progress.batch * before // self.settings.batch_size
+        changed = [k for k, v in about.items() if k != "batch" and loaded.about.get(k) != v]
         if changed:
             self._notice(
                 Finding(
@@ -308,3 +330,9 @@ class Trainer:
                 )
             )
         self.worker.emit("resume", step=self.progress.step, epoch=self.progress.epoch)
+
+
+def _save_bytes(plan: TrainingPlan) -> int:
+    """About the size of one checkpoint and the state beside it."""
+    trained = vram.forecast(vram.conditions(plan.family, plan.settings)).trained
+    return int(trained * (4 + 4 + STATE[plan.settings.optimizer]))

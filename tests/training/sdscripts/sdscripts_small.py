@@ -33,10 +33,13 @@ say("2026-11-21 09:26:12 INFO     prepare images.                  train_util.py
 if how == "nothing" or not count:
     say("                    ERROR    No data found. Please verify arguments (train_data_dir must be the parent) / x\\n")
     sys.exit(0)
-if how == "oom":
+size = data["datasets"][0]["batch_size"]
+def out_of_memory():
     say("Traceback (most recent call last):\\n  File \\"x.py\\", line 1, in <module>\\n    f()\\n"
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\\n")
     sys.exit(1)
+if how == "oom":
+    out_of_memory()
 per = math.ceil(count / data["datasets"][0]["batch_size"])
 epochs = train.get("max_train_epochs", 1)
 total = train.get("max_train_steps", per * epochs)
@@ -63,6 +66,8 @@ def save(name, broken=False):
 done = 0
 for epoch in range(first + 1, epochs + 1):
     print(f"\\nepoch {epoch}/{epochs}\\n", flush=True)
+    if how == "oom-mid" and size > 1 and epoch > 1:
+        out_of_memory()
     for _ in range(per):
         if done + 0 >= total:
             break

@@ -5,7 +5,8 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.config_beside import beside, time_words
-from pages.parts.config_review import confirm, generated, review
+from pages.parts.config_files import generated
+from pages.parts.config_review import confirm, review
 from pages.parts.context import advanced, require_project
 from pages.parts.form import knob_widget, shown
 from pages.parts.nav import PAGES, link
@@ -15,7 +16,7 @@ from studio import choices, gates, guides, models, presets
 from studio.errors import InputError, StudioError
 from studio.files import human_size
 from studio.project import Project
-from studio.settings import GROUPS, Knob, TrainingSettings
+from studio.settings import GROUPS, Knob, TrainingSettings, optimizers
 
 VIEWS = {"choose": "Choose", "review": "Review and confirm", "files": "Generated files"}
 
@@ -116,13 +117,13 @@ def field(project: Project, knob: Knob, value: Any, changed: dict[str, Any], *, 
 
 
 def easy(project: Project, settings: TrainingSettings) -> None:
-    """Six questions; all else follows from them."""
+    """At most seven questions; all else follows from them."""
     base_model(project)
     st.space("small")
     preset_cards(project, settings)
     st.space("small")
     changed: dict[str, Any] = {}
-    asked = choices.easy_knobs(settings.backend == "replicate")
+    asked = choices.easy_asks(project)
     with st.grid(2, min_column_width=260):
         for knob in asked:
             if knob.kind != "choice":
@@ -132,6 +133,8 @@ def easy(project: Project, settings: TrainingSettings) -> None:
         if knob.kind == "choice":
             with st.container(gap="xsmall"):
                 field(project, knob, getattr(settings, knob.name), changed, sentence=False)
+                if knob.name == "optimizer":
+                    st.caption(optimizers.ABOUT[settings.optimizer])
     apply(project, changed)
 
 
@@ -167,9 +170,9 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
         ):
             for c in fields:
                 advanced_row(project, c, changed)
-            about = guides.guides_for(fields[0].knob.name)
+            about = guides.guide_about(c.knob.name for c in listed if c.knob.group == group)
             if about:
-                link("guide", f"Read: {about[0].title}", icon=":material/menu_book:", topic=about[0].id)
+                link("guide", f"Read: {about.title}", icon=":material/menu_book:", topic=about.id)
     if not found:
         st.caption("No setting fits." if words else "Nothing was changed from the preset.")
     apply(project, changed)
@@ -185,7 +188,8 @@ def advanced_row(project: Project, choice: choices.Choice, changed: dict[str, An
             field(project, knob, choice.value, changed, sentence=False)
         with st.container(width="stretch", gap="xxsmall"):
             usual = f" Usually {knob.range_words.rpartition('usually ')[2]}." if knob.safe else ""
-            st.caption(knob.help + usual)
+            about = f" {optimizers.ABOUT[choice.value]}" if knob.name == "optimizer" else ""
+            st.caption(knob.help + about + usual)
             if choice.origin == "yours":
                 st.button(
                     f":green-badge[changed] Back to {shown(knob, choice.usual).partition(':')[0]}",

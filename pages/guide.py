@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pages.parts.explain_log import explain_log
 from pages.parts.nav import PAGES
 from pages.parts.page import caught, page
 from studio import guides
@@ -149,12 +150,12 @@ with page(
         )
         view = st.segmented_control(
             "Show",
-            ["guides", "words"],
+            ["guides", "words", "log"],
             default="guides",
             required=True,
             key="guide_view",
             bind="query-params",
-            format_func=lambda v: {"guides": "Guides", "words": "Glossary"}[v],
+            format_func=lambda v: {"guides": "Guides", "words": "Glossary", "log": "Explain a log"}[v],
             label_visibility="collapsed",
         )
     st.space("small")
@@ -162,6 +163,10 @@ with page(
         results(query.strip())
     elif view == "words":
         words()
+    elif view == "log":
+        with st.container(width=READING_WIDTH):
+            st.subheader("What happened in a training?", anchor=False)
+            explain_log()
     elif topic:
         reader(topic)
     else:

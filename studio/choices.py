@@ -239,12 +239,27 @@ def _rate_for(project: Project, before: TrainingSettings, optimizer: str) -> flo
     return float(f"{plain * RATE_SHARE[optimizer]:.3g}")
 
 
-def take_over(project: Project, told: Imported) -> list[Followed]:
-    """Store what was read from another program's config, to be trained by sd-scripts; what followed. Raises InputError."""
-    values = {"extra_options": (), **told.values, "backend": "kohya"}
-    followed = change(project, values, follow_rank=False)
+def import_changes(project: Project, told: Imported) -> dict[str, tuple[Any, Any]]:
+    """What taking over another program's config would change: setting -> (value now, value then). Raises InputError."""
+    return changed(_imported(project, told), project.settings)
+
+
+def _imported(project: Project, told: Imported) -> TrainingSettings:
+    return parse_settings(
+        {**project.settings.model_dump(), "extra_options": (), **told.values, "backend": "kohya"}
+    )
+
+
+def take_over(project: Project, told: Imported) -> None:
+    """Store what was read from another program's config, to be trained by sd-scripts; `put_back` undoes it. Raises InputError."""
+    project.save_settings(_imported(project, told))
     project.decided("settings imported", kind=told.kind, left=[x.name for x in told.left])
-    return followed
+
+
+def put_back(project: Project, settings: TrainingSettings) -> None:
+    """Store settings that were there before."""
+    project.save_settings(settings)
+    project.decided("settings put back")
 
 
 def reset(project: Project, names: list[str]) -> None:

@@ -1,10 +1,10 @@
-"""Every choice in one list, gate 2 on it, and the backend's own files."""
+"""Every choice in one list, and gate 2 on it."""
 
 import streamlit as st
 
 from pages.parts.findings import show_findings
 from pages.parts.form import shown
-from pages.parts.nav import go, link
+from pages.parts.nav import go
 from pages.parts.next import primary
 from pages.parts.page import caught
 from studio import choices, gates
@@ -87,25 +87,3 @@ def confirm(project: Project) -> None:
         if said.passed:
             go("run")
         st.rerun()
-
-
-def generated(project: Project) -> None:
-    """The backend's own files, to read or copy."""
-    found = choices.native_files(project)
-    if not found:
-        st.info("They name your pictures, so add some first.", title="No files yet")
-        link("dataset", "Add pictures")
-        return
-    st.markdown(
-        "This is what the engine will be given. You never have to touch it; copy it if you want to train elsewhere."
-    )
-    for name, text in found.items():
-        st.markdown(f"**{name}**")
-        if name.endswith(".md"):
-            with st.container(border=True, height=420):
-                st.markdown(text)
-        else:
-            st.code(text, language=name.rpartition(".")[2], height=360)
-        st.download_button(
-            f"Save {name}", text, file_name=name, key=f"save_{name}", icon=":material/download:"
-        )

@@ -122,9 +122,9 @@ def _kind(info: FieldInfo) -> Kind:
 def knob_of(name: str, info: FieldInfo) -> Knob:
     """The knob that a field of the settings was made from."""
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    kind = _kind(info)
     told = extra.get("choices")
     choices = {str(c): str(w) for c, w in told.items()} if isinstance(told, dict) else {}
+    kind = "choice" if choices else _kind(info)
     if kind == "choice" and not choices:
         choices = {str(c): str(c) for c in get_args(info.annotation)}
     safe = extra.get("safe")

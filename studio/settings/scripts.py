@@ -39,7 +39,7 @@ class HowScriptsRun(BaseModel):
         0,
         "Blocks swapped",
         "Keeps this many blocks of SD3.5 or FLUX in the computer's memory and fetches them when their turn comes: less graphics "
-        "memory, slower steps. FLUX in 8 bits: 16 for 12 GB, 22 for 10 GB, 28 for 8 GB.",
+        "memory, slower steps. FLUX in 8 bits: 16 for 12 GB, 22 for 10 GB, 28 for 8 GB. 0 keeps all on the card.",
         group="sd-scripts",
         zero="none",
         unit="blocks",
@@ -65,7 +65,7 @@ class HowScriptsRun(BaseModel):
         0.0,
         "Timestep shift",
         "Moves training towards noisier (above 1) or cleaner steps. For FLUX only with the sampling 'shift', where 3.1582 is "
-        "usual; for SD3.5 the training shift, where 1 is usual.",
+        "usual; for SD3.5 the training shift, where 1 is usual. 0 uses these.",
         group="sd-scripts",
         zero="the usual one",
         safe=(0, 6),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,3 +94,12 @@ def _fitted(path: Path, largest: int) -> tuple[bytes, str, bool]:
         mode = upright.mode if upright.mode in ("RGB", "RGBA", "L") else "RGB"
         upright.convert(mode).save(buffer, "PNG", icc_profile=picture.info.get("icc_profile"))
         return buffer.getvalue(), ".png", True
+
+
+def zipped(texts: Mapping[str, str]) -> bytes:
+    """Small text files as a ZIP, the same bytes for the same texts."""
+    told = io.BytesIO()
+    with zipfile.ZipFile(told, "w") as z:
+        for name, text in texts.items():
+            _add(z, name, text.encode(), zipfile.ZIP_DEFLATED)
+    return told.getvalue()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from studio import choices, gates
 from studio.project import Project
+from studio.training.sdscripts import install
 from studio.workspace import Workspace
 from tests.pages import worlds
 from tests.pages.app import labels, open_page, sound, tables, texts
+from tests.training.sdscripts.sdscripts_small import stand_in
 
 
 @pytest.fixture
@@ -182,3 +185,68 @@ def test_presets_that_only_differ_in_length_use_the_measured_pace(
     assert once.seconds < twice.seconds < 2 * once.seconds
     wider = project.settings.model_copy(update={"rank": project.settings.rank * 2})
     assert gates.forecast(project, wider).basis == "estimated"
+
+
+# --- trained by sd-scripts
+
+
+@pytest.fixture
+def scripts(project: Project, tmp_path: Path) -> Project:
+    """A project on SDXL, with a stand-in for sd-scripts set up."""
+    engine = stand_in(tmp_path / "sd")
+    install.adopt(project.workspace, Path(engine["source"]), Path(engine["python"]))
+    choices.choose_base_model(project, "sdxl")
+    choices.change(project, {"backend": "kohya"})
+    return project
+
+
+def test_easy_asks_for_the_engine_only_where_there_is_a_choice(scripts: Project) -> None:
+    at = open_page("config", scripts.slug)
+    asked = [w for w in (*at.number_input, *at.selectbox) if str(w.key).startswith(("set_", "base_"))]
+    assert len(asked) + 1 <= 7, "the preset is asked as well"
+    assert at.selectbox(key=_key(scripts, "backend")).value == "kohya"
+    assert "replicate" not in " ".join(at.selectbox(key=_key(scripts, "backend")).options).lower()
+
+
+def test_the_config_is_shown_with_each_value_explained(scripts: Project) -> None:
+    at = open_page("config", scripts.slug)
+    sound(at.segmented_control(key="config_view").set_value("files").run())
+    told = texts(at)
+    assert "network_alpha = 16.0" in told and "caption_extension" in told
+    assert "Alpha; always written, since the script's own is 1" in told
+    assert "sdxl_train_network.py --config_file" in told
+
+
+def test_a_config_from_elsewhere_is_shown_taken_over_and_undone(scripts: Project) -> None:
+    before = scripts.settings
+    at = open_page("config", scripts.slug)
+    sound(at.segmented_control(key="config_view").set_value("files").run())
+    data = json.dumps({"LoRA_type": "Standard", "sdxl": True, "network_dim": 12, "optimizer": "Prodigy", "learning_rate": 1,
+                       "output_name": "x", "scale_weight_norms": 2}).encode()  # fmt: skip
+    at.file_uploader[0].upload("mine.json", data)
+    sound(at.run())
+    assert "line stays behind" in " ".join(e.label for e in at.expander)
+    assert "never overwritten" in tables(at) or "nothing is overwritten" in tables(at)
+    assert scripts.settings == before, "nothing changed yet"
+    sound(at.button(key="import_apply").click().run())
+    assert (scripts.settings.rank, scripts.settings.optimizer, scripts.settings.learning_rate) == (
+        12,
+        "prodigy",
+        1.0,
+    )
+    assert scripts.settings.extra_options == ("scale_weight_norms = 2.0",)
+    sound(at.button(key="flash_undo").click().run())
+    assert scripts.settings == before
+    at.file_uploader[0].upload("bad.toml", b"= 3")
+    sound(at.run())
+    assert "no valid TOML" in texts(at)
+
+
+def test_further_options_are_refused_with_the_nearest_name(scripts: Project) -> None:
+    choices.change(scripts, {"extra_options": ("scale_weight_norm = 1", "full_bf16 = maybe", "seed = 3")})
+    said = gates.run_gate(scripts, "config")
+    told = {f.where[-1]: f for f in said.findings if f.code.startswith("option")}
+    assert "scale_weight_norms" in told["scale_weight_norm"].why + told["scale_weight_norm"].fix
+    assert "true or false" in told["full_bf16"].fix
+    assert "Seed" in told["seed"].fix
+    assert not said.passed

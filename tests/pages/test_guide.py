@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
 from studio import guides
-from tests.pages.app import labels, open_page, sound, texts
+from tests.pages.app import labels, open_page, sound, tables, texts
 
 
 def test_the_shelf_shows_every_guide() -> None:
@@ -46,3 +49,19 @@ def test_glossary_has_settings_and_words() -> None:
     sound(at.segmented_control(key="guide_view").set_value("words").run())
     assert "**Min-SNR gamma**" in texts(at)
     assert "**Trigger word**" in texts(at)
+
+
+def test_a_log_can_be_dropped_and_is_explained() -> None:
+    recorded = zipfile.ZipFile(Path(__file__).parents[1] / "training" / "sdscripts" / "recorded.zip")
+    at = open_page("guide")
+    sound(at.segmented_control(key="guide_view").set_value("log").run())
+    at.file_uploader[0].upload("train.log", recorded.read("ds_missing_dir.stderr.raw"))
+    sound(at.run())
+    assert "no picture was found" in texts(at)
+    at.file_uploader[0].upload("good.log", recorded.read("run1_full.combined.raw"))
+    sound(at.run())
+    assert "It finished: step 8 of 8" in texts(at)
+    assert "mylora.safetensors" in tables(at)
+    at.file_uploader[0].upload("odd.log", b"\x00\xff" * 300)
+    sound(at.run())
+    assert "It finished" not in texts(at)

@@ -256,10 +256,8 @@ def _import(ctx: Context, args: Namespace) -> Reply:
             "Choose another base model first.",
         )
     told = read_file(Path(args.file).expanduser(), entry.family)
-    before = project.settings
     ctx.out.heading(told.kind)
-    new = parse_settings({**before.model_dump(), "extra_options": (), **told.values, "backend": "kohya"})
-    differing = changed(new, before)
+    differing = choices.import_changes(project, told)
     show_changes(ctx, differing)
     if told.left:
         ctx.out.heading("Not carried over")

@@ -12,7 +12,6 @@ from studio.training.sdscripts.scalars import Scalar, ScalarFile, Scalars, scala
 from studio.training.watching import Watch, disk_nearly_full
 
 
-
 def record(step: int, **values: float) -> bytes:
     """One record as TensorBoard writes it: wall time, step, and a summary with a value for each figure."""
     summary = b""

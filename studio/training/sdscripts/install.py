@@ -1,7 +1,8 @@
-"""Where sd-scripts lies on this computer, and whether it can be used.
+"""Which sd-scripts the workspace uses, and whether it can be used.
 
 It lives in an environment of its own, since its pinned packages clash with the studio's, and is only ever started as a
-process. What the workspace uses is noted in `<workspace>/backends/sd-scripts.json`.
+process. What the workspace uses is noted in `<workspace>/backends/sd-scripts.json`: source, python, commit, since; `facts`
+and `problem` of its last check; `previous`, the one that was used before.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ try:
     import torch
     out.update(torch=torch.__version__, cuda_build=torch.version.cuda, cuda=torch.cuda.is_available())
     if out["cuda"]:
-        out.update(gpu=torch.cuda.get_device_name(0), bf16=torch.cuda.is_bf16_supported())
+        out.update(gpu=torch.cuda.get_device_name(0), bf16=torch.cuda.is_bf16_supported(),
+                   capability=list(torch.cuda.get_device_capability(0)), arch=torch.cuda.get_arch_list())
         torch.zeros(8, device="cuda").sum().item()
 except BaseException as e:
     out["torch_error"] = f"{type(e).__name__}: {e}"[:300]
@@ -57,10 +59,45 @@ class Install:
         return {"source": str(self.source), "python": str(self.python), "commit": self.commit}
 
 
+def note(workspace: Workspace) -> dict[str, Any]:
+    """What the workspace notes about the one in use; {} when there is none, or the note was damaged."""
+    try:
+        raw = files.read_json(workspace.root / "backends" / NOTE)
+    except InputError:
+        return {}
+    return raw if isinstance(raw, dict) and raw.get("source") and raw.get("python") else {}
+
+
+def use(workspace: Workspace, to: Install, facts: dict[str, Any] | None = None) -> None:
+    """Use `to` from now on; the one before is noted for a roll-back. facts: what its last check saw."""
+    before = note(workspace)
+    previous = before.get("previous")
+    if before and (before["source"], before["python"]) != (str(to.source), str(to.python)):
+        previous = {k: before[k] for k in ("source", "python", "commit", "facts") if k in before}
+    content = {**to.as_dict(), "since": files.now(), "facts": facts or {}}
+    files.write_json(
+        workspace.root / "backends" / NOTE, {**content, **({"previous": previous} if previous else {})}
+    )
+
+
+def checked(workspace: Workspace, install: Install, found: list[Finding], facts: dict[str, Any]) -> None:
+    """Note what a check of the one in use saw; nothing is noted when another one is in use by now."""
+    before = note(workspace)
+    if (before.get("source"), before.get("python")) != (str(install.source), str(install.python)):
+        return
+    bad = next((f for f in found if f.severity == "block"), None)
+    problem = {"what": f"{bad.what} {bad.why}".strip(), "fix": bad.fix} if bad else {}
+    told = {k: v for k, v in facts.items() if k != "sdscripts"}
+    files.write_json(
+        workspace.root / "backends" / NOTE,
+        {**before, "facts": {**told, "at": files.now()}, "problem": problem},
+    )
+
+
 def current(workspace: Workspace) -> Install | None:
     """The one that the workspace uses; None when none was set up."""
-    raw = files.read_json(workspace.root / "backends" / NOTE) or {}
-    if not raw.get("source"):
+    raw = note(workspace)
+    if not raw:
         return None
     return Install(Path(raw["source"]), Path(raw["python"]), str(raw.get("commit", "")))
 
@@ -84,7 +121,7 @@ def adopt(workspace: Workspace, source: Path, python: Path | None = None) -> Ins
                 fix="Name the folder that git cloned: it holds train_network.py.",
             )
         )
-    chosen = python.expanduser().absolute() if python else _python_in(source)
+    chosen = python.expanduser().absolute() if python else python_in(source)
     if chosen is None or not chosen.is_file():
         found.append(
             Finding(
@@ -100,8 +137,8 @@ def adopt(workspace: Workspace, source: Path, python: Path | None = None) -> Ins
     if found:
         raise InputError(found[0].what, found[0].why, found[0].fix, found if len(found) > 1 else None)
     assert chosen is not None
-    install = Install(source, chosen, _commit(source))
-    files.write_json(workspace.root / "backends" / NOTE, {**install.as_dict(), "since": files.now()})
+    install = Install(source, chosen, commit_of(source))
+    use(workspace, install)
     return install
 
 
@@ -110,7 +147,8 @@ def forget(workspace: Workspace) -> None:
     (workspace.root / "backends" / NOTE).unlink(missing_ok=True)
 
 
-def _python_in(source: Path) -> Path | None:
+def python_in(source: Path) -> Path | None:
+    """The interpreter of an environment `venv` or `.venv` inside of a folder; None when there is none."""
     for name in ("venv", ".venv"):
         for inside in (Path("bin") / "python", Path("Scripts") / "python.exe"):
             if (source / name / inside).is_file():
@@ -118,7 +156,7 @@ def _python_in(source: Path) -> Path | None:
     return None
 
 
-def _commit(source: Path) -> str:
+def commit_of(source: Path) -> str:
     """The commit that is checked out, read without running anything; empty when there is none."""
     try:
         head = (source / ".git" / "HEAD").read_text(encoding="utf-8").strip()
@@ -136,31 +174,48 @@ def _commit(source: Path) -> str:
     return ""
 
 
+def probe_line(install: Install, script: str, modules: tuple[str, ...] = ()) -> list[str]:
+    """The command that imports a script and what it needs, and asks torch about the graphics card; run it in its folder."""
+    return [str(install.python), "-W", "ignore", "-c", _PROBE, script, *modules]
+
+
+def probed(output: str) -> dict[str, Any] | None:
+    """The answer in what `probe_line` printed; None when there is none."""
+    for line in output.splitlines():
+        if line.startswith("PROBE"):
+            return dict(json.loads(line[5:]))
+    return None
+
+
+def probe_environment() -> dict[str, str]:
+    """The environment of a probe: nothing of the studio's own Python reaches the other one."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+
+
 def probe(install: Install, script: str, modules: tuple[str, ...] = ()) -> dict[str, Any]:
     """Import a script and what it needs in its own environment, and ask torch about the graphics card.
 
     modules: further packages that the settings need. Returns {"failed": {module: error}, "torch": ...}, or
     {"crashed": words}. Takes some seconds, and much longer the first time.
     """
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     try:
         done = subprocess.run(
-            [str(install.python), "-W", "ignore", "-c", _PROBE, script, *modules],
+            probe_line(install, script, modules),
             cwd=install.source,
             capture_output=True,
             text=True,
             timeout=PROBE_SECONDS,
             stdin=subprocess.DEVNULL,
-            env=env,
+            env=probe_environment(),
             check=False,
         )
     except subprocess.TimeoutExpired:
         return {"crashed": f"no answer within {PROBE_SECONDS} seconds"}
     except OSError as e:
         return {"crashed": f"{install.python} could not be started: {e.strerror or e}"}
-    for line in done.stdout.splitlines():
-        if line.startswith("PROBE"):
-            return dict(json.loads(line[5:]))
+    seen = probed(done.stdout)
+    if seen is not None:
+        return seen
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     return {"crashed": f"it ended with code {done.returncode}: {last[:300]}"}
 
@@ -172,7 +227,7 @@ def needed(workspace: Workspace) -> Install:
         raise EnvironmentalError(
             "sd-scripts is not set up." if install is None else "sd-scripts is not where it was.",
             "The kohya backend starts it." if install is None else f"{install.source} or its Python is gone.",
-            "Name its folder: lora-studio setup sd-scripts FOLDER. Or choose the built-in backend.",
+            "Install it on the Set-up page, or with: lora-studio setup sd-scripts install. Or choose the built-in backend.",
         )
     return install
 
@@ -186,6 +241,14 @@ def findings(
     except EnvironmentalError as e:
         return [Finding(severity="block", code="sdscripts-absent", what=e.what, why=e.why, fix=e.fix)], {}
     seen = probe(install, options.SCRIPTS[family], modules)
+    found = judged(install, seen, modules)
+    found += other_version(install)
+    facts = {"sdscripts": install.as_dict(), **{k: v for k, v in seen.items() if k != "failed"}}
+    return found, facts
+
+
+def judged(install: Install, seen: dict[str, Any], modules: tuple[str, ...] = ()) -> list[Finding]:
+    """What a probe's answer means, each with the command that mends it."""
     found = []
     if "crashed" in seen:
         found.append(
@@ -194,32 +257,47 @@ def findings(
                 code="sdscripts-crashed",
                 what="sd-scripts could not be asked.",
                 why=f"Its Python said: {seen['crashed']}.",
-                fix="Check its environment: start its Python by hand and import torch.",
+                fix="Install it again with `lora-studio setup sd-scripts install`, or start its Python by hand and import torch.",
             )
         )
+    told = set()
     for name, error in seen.get("failed", {}).items():
+        if error in told:  # the same cause, met again by everything that imports it
+            continue
+        told.add(error)
         found.append(
             Finding(
                 severity="block",
                 code="sdscripts-package",
                 what=f"sd-scripts cannot load '{name}'.",
                 why=error,
-                fix=f'Run in its folder: "{install.python}" -m pip install -r requirements.txt'
-                if name not in modules
-                else f'Run: "{install.python}" -m pip install {name}',
+                fix=_mended(install, name, error, name in modules),
                 where=(name,),
             )
         )
+    return found
+
+
+def _mended(install: Install, name: str, error: str, extra: bool) -> str:
+    pip = f'"{install.python}" -m pip install'
+    if "torchvision::" in error or "undefined symbol" in error:
+        return f"PyTorch and torchvision do not belong together. Run: {pip} --force-reinstall torch torchvision, both from one index; see `lora-studio setup sd-scripts install --show`."
+    if extra and name not in options.SCRIPTS.values():
+        return f"Run: {pip} {name}"
+    return f"Run in its folder: {pip} -r requirements.txt"
+
+
+def other_version(install: Install) -> list[Finding]:
+    """A warning when it is not the version whose options and messages the studio knows."""
     known = options.commit()
-    if install.commit and install.commit != known:
-        found.append(
-            Finding(
-                severity="warn",
-                code="sdscripts-other-version",
-                what=f"This sd-scripts is another version ({install.commit[:8]}) than the one the studio knows ({known[:8]}).",
-                why="An option may be new, gone, or mean something else; a config key that it does not know is passed over.",
-                fix=f"If something goes wrong: git checkout {known} in {install.source}.",
-            )
+    if not install.commit or install.commit == known:
+        return []
+    return [
+        Finding(
+            severity="warn",
+            code="sdscripts-other-version",
+            what=f"This sd-scripts is another version ({install.commit[:8]}) than the one the studio knows ({known[:8]}).",
+            why="An option may be new, gone, or mean something else; a config key that it does not know is passed over.",
+            fix=f"If something goes wrong: git checkout {known} in {install.source}.",
         )
-    facts = {"sdscripts": install.as_dict(), **{k: v for k, v in seen.items() if k != "failed"}}
-    return found, facts
+    ]

@@ -1,0 +1,404 @@
+"""Installing sd-scripts: a real git repository and a real job, with a stand-in for the Python that would download gigabytes.
+
+The real thing, once: with STUDIO_SD_SCRIPTS_CLONE naming a clone of sd-scripts it is installed with venv and pip (see
+CONTRIBUTING).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio import files
+from studio.errors import BusyError, EnvironmentalError, InputError, NotFoundError, StudioError
+from studio.jobs.job import JobSpec
+from studio.jobs.launch import launch
+from studio.machine import Gpu, Machine
+from studio.training.sdscripts import builds, commands, install, options, setup, versions
+from studio.training.sdscripts.running import Failed
+from studio.training.sdscripts.troubles import of_git, of_pip
+from studio.workspace import Workspace
+
+PYTHON = """#!/bin/sh
+echo "$@" | tr '\\n' ' ' >> "{folder}/said"; echo >> "{folder}/said"
+how=$(cat "{folder}/how")
+case "$*" in
+  *"-m venv"*)
+    [ "$how" = no-venv ] && echo "Error: No module named ensurepip" && exit 1
+    for last; do :; done
+    mkdir -p "$last/bin" && cp "$0" "$last/bin/python" ;;
+  *"-m pip"*)
+    echo "Collecting torch==2.13.0"; echo "  Downloading torch-2.13.0-cp311.whl (191.8 MB)"
+    case "$how:$*" in
+      no-room:*) echo "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"; exit 1 ;;
+      no-needs:*requirements*) echo "ERROR: No matching distribution found for oddpackage==9"; exit 1 ;;
+      hangs:*requirements*) touch "{folder}/waiting"; exec sleep 60 ;;
+    esac ;;
+  *PROBE*)
+    if [ "$how" = no-torch ]; then echo 'PROBE{{"failed": {{"torch": "ImportError: libcudart.so.12", "train_network": "ImportError: libcudart.so.12"}}}}'
+    else echo 'PROBE{{"failed": {{}}, "torch": "2.13.0+cpu", "cuda": false}}'; fi ;;
+  *version_info*) echo 3.11 ;;
+esac
+"""
+
+
+def git(folder: Path, *words: str) -> str:
+    line = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@t.invalid", *words]
+    return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class World:
+    """A repository with two commits, and a Python that says what it was told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clone = folder / "clone"
+        self.clone.mkdir()
+        git(self.clone, "init", "-q")
+        for s in options.SCRIPTS.values():
+            (self.clone / f"{s}.py").write_text("")
+        (self.clone / "requirements.txt").write_text("einops\n")
+        self.old = self.commit("one")
+        (self.clone / "library.py").write_text("")
+        self.new = self.commit("two")
+        self.python = folder / "python3"
+        self.python.write_text(PYTHON.format(folder=folder))
+        self.python.chmod(0o755)
+        self.how("")
+
+    def commit(self, words: str) -> str:
+        git(self.clone, "add", "-A")
+        git(self.clone, "commit", "-q", "-m", words)
+        return git(self.clone, "rev-parse", "HEAD")
+
+    def how(self, word: str) -> None:
+        (self.folder / "how").write_text(word)
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said").read_text()
+
+    def order(self, workspace: Workspace, **more: Any) -> commands.Order:
+        more = {"source": str(self.clone), "commit": self.new, "python": self.python, **more}
+        return setup.prepare(workspace, torch="cpu", **more)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_installed_updated_and_rolled_back(world: World, workspace: Workspace) -> None:
+    assert versions.status(workspace).state == "absent"
+    job = setup.start(workspace, world.order(workspace, commit=world.old))
+    assert job.wait(60) == "finished", job.log_tail()
+    first = install.needed(workspace)
+    assert first.commit == world.old and first.source.is_relative_to(workspace.root)
+    now = versions.status(workspace)
+    assert (now.state, now.facts["torch"], now.own) == ("ready", "2.13.0+cpu", False)
+    assert now.update == builds.recipe().commit, "the studio knows another version"
+    assert not (first.source / "library.py").exists()
+    # The second one lies beside it; a run of the first can still go on.
+    job = setup.start(workspace, world.order(workspace))
+    assert job.wait(60) == "finished", job.log_tail()
+    second = install.needed(workspace)
+    assert second.commit == world.new and (second.source / "library.py").exists()
+    assert first.python.is_file() and job.result["commit"] == world.new
+    assert {v.name: (v.ready, v.in_use) for v in versions.versions(workspace)} == {
+        f"{world.old[:12]}-cpu": (True, False), f"{world.new[:12]}-cpu": (True, True)
+    }  # fmt: skip
+    assert versions.roll_back(workspace) == first
+    assert versions.roll_back(workspace) == second, "and back again"
+    with pytest.raises(BusyError, match="in use"):
+        versions.remove(workspace, world.new)
+    place = versions.remove(workspace, world.old[:12])
+    assert workspace.trash_dir in place.parents and not first.source.exists()
+    with pytest.raises(EnvironmentalError, match="not there any more"):
+        versions.roll_back(workspace)
+    with pytest.raises(InputError, match="installed and in use"):
+        setup.start(workspace, world.order(workspace))
+    # Nothing lies outside of the version's folder, and no download stays.
+    assert sorted(p.name for p in second.source.parent.iterdir()) == ["constraints.txt", "install.json", "source", "venv"]  # fmt: skip
+    log = job.log_tail()
+    assert "torch==2.13.0 torchvision==0.28.0 --index-url https://download.pytorch.org/whl/cpu" in log
+    assert f"-c {second.source.parent / 'constraints.txt'}" in log
+
+
+def test_a_stopped_one_goes_on_where_it_was(world: World, workspace: Workspace) -> None:
+    world.how("hangs")
+    job = setup.start(workspace, world.order(workspace))
+    end = time.monotonic() + 60
+    while not (world.folder / "waiting").exists():
+        assert time.monotonic() < end and job.is_alive, job.log_tail()
+        time.sleep(0.02)
+    assert versions.status(workspace).state == "installing"
+    with pytest.raises(BusyError):
+        setup.start(workspace, world.order(workspace))
+    with pytest.raises(BusyError):
+        versions.roll_back(workspace)
+    job.stop()
+    assert job.wait(60) == "stopped", job.log_tail()
+    now = versions.status(workspace)
+    assert now.state == "interrupted" and now.command.endswith("install")
+    assert install.current(workspace) is None, "a half one is never in use"
+    world.how("")
+    before = world.said.count("-m venv")
+    job = setup.start(workspace, world.order(workspace))
+    assert job.wait(60) == "finished", job.log_tail()
+    assert world.said.count("-m venv") == before, "the environment was there already"
+    assert versions.status(workspace).state == "ready"
+
+
+@pytest.mark.parametrize(
+    ("how", "what", "fix"),
+    [
+        ("no-venv", "environment of sd-scripts could not be made", "apt install"),
+        ("no-room", "PyTorch could not be installed", "Free some room"),
+        ("no-needs", "needs could not be installed", "requirements.txt"),
+        ("no-torch", "does not start", "pip install -r requirements.txt"),
+    ],
+)
+def test_what_fails_is_said_with_its_remedy(
+    world: World, workspace: Workspace, how: str, what: str, fix: str
+) -> None:
+    """In this process, as the job would run it."""
+    world.how(how)
+    with pytest.raises(EnvironmentalError, match=what) as told:
+        run_here(world.order(workspace), workspace)
+    assert told.value.why and fix in told.value.fix
+    now = versions.status(workspace)
+    assert now.state == "broken" and what in now.reason and now.fix == told.value.fix
+    assert now.command == "lora-studio setup sd-scripts install"
+    world.how("")
+    run_here(world.order(workspace), workspace)
+    assert versions.status(workspace).state == "ready"
+
+
+def run_here(order: commands.Order, workspace: Workspace) -> dict[str, Any]:
+    from studio.jobs.lifeline import Worker
+    from studio.training.sdscripts.installing import install_job
+
+    payload = json.loads(json.dumps({"workspace": str(workspace.root), "order": order.as_dict()}))
+    return install_job(Worker(workspace.root / "job"), payload)
+
+
+def test_what_was_damaged_is_put_in_place_anew(world: World, workspace: Workspace) -> None:
+    order = world.order(workspace)
+    run_here(order, workspace)
+    used = install.needed(workspace)
+    install.checked(workspace, used, install.judged(used, {"crashed": "code -11"}), {})
+    assert versions.status(workspace).state == "broken"
+    run_here(order, workspace)
+    assert world.said.count("-m venv") == 2 and versions.status(workspace).state == "ready"
+    # Another PyTorch is another version beside it; so is going back to the first.
+    other = setup.prepare(
+        workspace, torch="cu124", source=str(world.clone), commit=world.new, python=world.python
+    )
+    run_here(other, workspace)
+    assert install.needed(workspace).source == other.folder / "source"
+    assert versions.roll_back(workspace).source == order.folder / "source"
+
+
+def test_a_run_keeps_the_version_that_it_uses(world: World, workspace: Workspace) -> None:
+    order = world.order(workspace)
+    run_here(order, workspace)
+    install.adopt(workspace, world.clone, world.python)
+    run = workspace.root / "jobs" / "run"
+    files.write_json(run / "plan.json", {"engine": {"source": str(order.folder / "source")}})
+    job = launch(run, JobSpec("training", "Run 1", [sys.executable, "-c", "input()"]))
+    try:
+        for refused in (lambda: setup.start(workspace, order), lambda: versions.remove(workspace, world.new)):
+            with pytest.raises(BusyError, match="Run 1 is at work"):
+                refused()
+    finally:
+        job.stop(now=True)
+        job.wait(30)
+
+
+def test_a_broken_one_does_not_replace_the_one_in_use(world: World, workspace: Workspace) -> None:
+    run_here(world.order(workspace, commit=world.old), workspace)
+    world.how("no-torch")
+    with pytest.raises(EnvironmentalError):
+        run_here(world.order(workspace), workspace)
+    assert install.needed(workspace).commit == world.old
+    assert versions.status(workspace).state == "ready"
+    with pytest.raises(EnvironmentalError, match="not finished"):
+        versions.use_version(workspace, world.new)
+
+
+def test_sources(world: World, workspace: Workspace) -> None:
+    bare = world.folder / "bare.git"
+    git(world.folder, "clone", "-q", "--bare", str(world.clone), str(bare))
+    assert run_here(world.order(workspace, source=str(bare)), workspace)["commit"] == world.new
+    plain = world.folder / "plain"
+    plain.mkdir()
+    for s in options.SCRIPTS.values():
+        (plain / f"{s}.py").write_text("x = 1\n")
+    (plain / "venv").mkdir()
+    done = run_here(world.order(workspace, source=str(plain)), workspace)
+    assert done["commit"] == "" and not (Path(done["source"]) / "venv").exists()
+    (plain / "train_network.py").write_text("x = 2\n")
+    again = world.order(workspace, source=str(plain))
+    assert str(again.folder) not in done["source"], "a changed folder is another version"
+    with pytest.raises(EnvironmentalError, match=r"Commit 0000000 is not in"):
+        run_here(world.order(workspace, commit="0000000"), workspace)
+    (world.clone / "flux_train_network.py").unlink()
+    lacking = world.commit("three")
+    with pytest.raises(EnvironmentalError, match="holds no sd-scripts that the studio knows") as told:
+        run_here(world.order(workspace, commit=lacking), workspace)
+    assert "flux_train_network.py" in told.value.why
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"source": "http://github.com/kohya-ss/sd-scripts"}, "not https"),
+        ({"source": "https://me:secret@github.com/kohya-ss/sd-scripts"}, "user name"),
+        ({"source": "https://127.0.0.1/sd-scripts"}, "not on the public internet"),
+        ({"source": "ext::sh -c id"}, "no folder"),
+        ({"source": "git@github.com:kohya-ss/sd-scripts"}, "over ssh"),
+        ({"source": "/nowhere/at/all"}, "no folder"),
+        ({"source": "/usr"}, "not a folder of sd-scripts"),
+        ({"commit": "main"}, "not a commit"),
+        ({"commit": "--upload-pack=x"}, "not a commit"),
+        ({"torch": "cu999"}, "no PyTorch build"),
+        ({"torch": "2.6.0"}, "version of torchvision is missing"),
+        ({"torch": "2.6.0; rm", "torchvision": "0.21.0"}, "not a version"),
+        ({"torch_index": "http://x/y"}, "not an index"),
+        ({"torch_index": "https://me:pw@host/whl"}, "not an index"),
+        ({"wheels": Path("/nowhere")}, "no folder"),
+        ({"offline": True}, "goes with --wheels"),
+        ({"python": Path("/nowhere/python")}, "cannot be used"),
+    ],
+)
+def test_wrong_orders(world: World, workspace: Workspace, wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(StudioError, match=words) as told:
+        setup.prepare(workspace, **{"source": str(world.clone), "python": world.python, "torch": "cpu", **wrong})  # fmt: skip
+    assert told.value.why and told.value.fix
+    assert not versions.root(workspace).exists()
+
+
+def test_a_full_disk_is_told_before(world: World, workspace: Workspace, monkeypatch: Any) -> None:
+    monkeypatch.setattr(files, "free_bytes", lambda _: 1_000_000_000)
+    with pytest.raises(EnvironmentalError, match="no room") as told:
+        setup.start(workspace, world.order(workspace))
+    assert "4.0 GB" in told.value.why
+
+
+def machine(name: str, driver: str) -> Machine:
+    gpus = (Gpu(name, 8 * 2**30, driver),) if name else ()
+    return Machine("Linux 6", "x86_64", 4, 16 * 2**30, gpus, "3.11.2", {})
+
+
+@pytest.mark.parametrize(
+    ("card", "driver", "capability", "build"),
+    [
+        ("", "", (), "cpu"),
+        ("NVIDIA GeForce RTX 3060", "535.104.05", (8.6,), "cu124"),
+        ("NVIDIA GeForce RTX 3060", "515.65", (8.6,), "cu118"),
+        ("NVIDIA GeForce GTX 1080", "535.1", (6.1,), "cu124"),
+        ("NVIDIA GeForce RTX 5090", "570.133.07", (12.0,), "cu128"),
+        ("NVIDIA GeForce RTX 5070 Ti", "572.16", (), "cu128"),
+        ("NVIDIA RTX PRO 6000 Blackwell", "580.1", (), "cu128"),
+        ("NVIDIA GeForce RTX 4090", "550.54", (), "cu124"),
+        ("NVIDIA H100 80GB HBM3", "550.54", (9.0,), "cu124"),
+    ],
+)
+def test_the_build_fits_card_and_driver(
+    card: str, driver: str, capability: tuple[float, ...], build: str
+) -> None:
+    assert builds.choose(machine(card, driver), capability).id == build
+
+
+def test_a_driver_that_is_too_old_is_said() -> None:
+    for card, driver, capability in (("GTX 1080", "390.1", 6.1), ("RTX 5090", "535.1", 12.0)):
+        with pytest.raises(EnvironmentalError, match="too old"):
+            builds.choose(machine(card, driver), (capability,))
+    with pytest.raises(EnvironmentalError, match="No PyTorch build fits"):
+        builds.choose(machine("GTX 680", "470.1"), (3.0,))
+
+
+def test_the_commands_for_a_card(world: World, workspace: Workspace) -> None:
+    order = setup.prepare(workspace, torch="cu124", python=world.python)
+    lines = commands.shown(order)
+    assert f"clone --no-checkout --progress -- {builds.recipe().source} " in lines[0]
+    assert f"checkout --detach --progress {builds.recipe().commit} --" in lines[1]
+    assert lines[3].endswith("install --no-input --disable-pip-version-check --progress-bar off torch==2.6.0 "
+                             "torchvision==0.21.0 --index-url https://download.pytorch.org/whl/cu124")  # fmt: skip
+    assert builds.recipe().commit == options.commit(), (
+        "what is installed is what the list of options was made from"
+    )
+    own = setup.prepare(workspace, torch="2.8.0", torchvision="0.23.0", torch_index="pypi", python=world.python,
+                        wheels=world.folder, offline=True)  # fmt: skip
+    line = commands.torch_line(own)
+    assert "--index-url" not in line and line[-3:] == ["--no-index", "torch==2.8.0", "torchvision==0.23.0"]
+
+
+def test_own_folder_and_back(world: World, workspace: Workspace) -> None:
+    run_here(world.order(workspace), workspace)
+    mine = install.adopt(workspace, world.clone, world.python)
+    now = versions.status(workspace)
+    assert (now.own, now.state, now.update) == (True, "ready", "")
+    install.checked(workspace, mine, install.judged(mine, {"failed": {"torch": "ImportError: no"}}), {})
+    now = versions.status(workspace)
+    assert now.state == "broken" and "cannot load 'torch'" in now.reason and str(world.python) in now.fix
+    assert versions.roll_back(workspace).source.is_relative_to(workspace.root)
+    install.adopt(workspace, world.clone, world.python)
+    world.python.unlink()
+    now = versions.status(workspace)
+    assert now.state == "broken" and "is gone" in now.reason and str(world.clone) in now.command
+    install.forget(workspace)
+    with pytest.raises(NotFoundError, match="no version to roll back"):
+        versions.roll_back(workspace)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (["fatal: unable to access 'x': Could not resolve host: github.com"], "could not be reached"),
+        (["fatal: repository 'https://x/' not found"], "open to everyone"),
+        (["fatal: reference is not a tree: 48d3"], "older than that commit"),
+        (["fatal: something odd"], "something odd"),
+    ],
+)
+def test_what_git_says(world: World, workspace: Workspace, said: list[str], words: str) -> None:
+    told = of_git(Failed(128, said), world.order(workspace))
+    assert words in f"{told.why} {told.fix}"
+
+
+def test_what_pip_says() -> None:
+    for said, words in (
+        ("ReadTimeoutError: HTTPSConnectionPool Max retries exceeded", "could not be reached"),
+        ("ssl.SSLError: CERTIFICATE_VERIFY_FAILED", "certificate"),
+        ("ERROR: Failed building wheel for sentencepiece", "sentencepiece has no ready build"),
+        ("ERROR: Exception: odd", "odd"),
+    ):
+        told = of_pip(Failed(1, [said]), ["python", "-m", "pip"], "requirements")
+        assert words in told.why and told.fix
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("STUDIO_SD_SCRIPTS_CLONE" not in os.environ, reason="set STUDIO_SD_SCRIPTS_CLONE to a clone of sd-scripts")  # fmt: skip
+def test_really(workspace: Workspace) -> None:
+    told = {
+        k.removeprefix("STUDIO_SETUP_").lower(): v
+        for k, v in os.environ.items()
+        if k.startswith("STUDIO_SETUP_")
+    }
+    wheels = told.pop("wheels", "")
+    order = setup.prepare(workspace, source=os.environ["STUDIO_SD_SCRIPTS_CLONE"], python=Path(sys.executable),
+                          wheels=Path(wheels) if wheels else None, **told)  # fmt: skip
+    job = setup.start(workspace, order)
+    assert job.wait(3600) == "finished", job.log_tail()
+    used = install.needed(workspace)
+    assert used.commit == builds.recipe().commit
+    for script in options.SCRIPTS.values():
+        assert install.probe(used, script)["failed"] == {}
+    assert setup.start_check(workspace).wait(900) == "finished"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # What runs the tests may ignore SIGCHLD, and then no exit code that a test asks for would be true.
 wait_for_children()
+
+# The same for Ctrl-C, which a shell takes away from what it starts in the background: programs under test inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

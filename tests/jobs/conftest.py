@@ -87,4 +87,5 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     yield go
     for job in jobs:
         for process in processes_of(job.folder):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()

@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts import dataset_aside, export_view
 from pages.parts.context import advanced, require_project
 from pages.parts.dataset_gallery import follow_address
-from pages.parts.dataset_intake import AT_ONCE, bring_in, busy_job, ended_job, unfinished
+from pages.parts.dataset_intake import AT_ONCE, bring_in, busy_job, ended_job, to_compare, unfinished
 from pages.parts.dataset_overview import numbers, show_noticed, tabs
 from pages.parts.live_job import live_job
 from pages.parts.next import go_on, what_next
@@ -61,6 +61,8 @@ with page(
     ended_job(project)
     job = busy_job(project)
     if job is None and guidance.unseen(project) > AT_ONCE:
+        job = start_scan(project)
+    if job is None and to_compare(project):
         job = start_scan(project)
     if job is not None:
         st.session_state["watched_job"] = job.id

@@ -12,7 +12,8 @@ from studio.dataset.derived import Change, put_back
 from studio.dataset.fixes import FIXES, MAKES, fix_finding
 from studio.dataset.scan import remove_pictures, restore_pictures, scan
 from studio.dataset.set_aside import discard
-from studio.dataset.tasks import start_fix, start_writing_check
+from studio.dataset.tasks import start_fix, start_scan, start_writing_check
+from studio.dataset.unmeasured import COMPARE
 from studio.files import human_size
 from studio.findings import Finding
 from studio.guidance import count_words
@@ -99,6 +100,9 @@ def delete_for_good(project: Project) -> None:
     say(f"{count_words(len(gone), 'picture')} deleted; {human_size(freed)} are free again.")
 
 
-def look_for_writing(project: Project, _finding: Finding | None = None) -> None:
-    """Start the check for writing."""
-    start_writing_check(project)
+def check(project: Project, finding: Finding) -> None:
+    """Start the check that a note of something unmeasured offers."""
+    if finding.action == COMPARE:
+        start_scan(project)
+    else:
+        start_writing_check(project)

@@ -10,6 +10,7 @@ from pages.parts.dataset_changes import say_changed
 from pages.parts.flash import act, say
 from pages.parts.live_job import is_running
 from studio import guidance
+from studio.dataset.duplicates import waiting
 from studio.dataset.folder import look
 from studio.dataset.incoming import is_url
 from studio.dataset.intake import import_uploads
@@ -157,6 +158,15 @@ def busy_job(project: Project) -> Job | None:
         if job.spec.kind in JOBS and is_running(job):
             return job
     return None
+
+
+def to_compare(project: Project) -> bool:
+    """Whether so many pictures have to be compared with one another that a job should do it. Not again after one was
+    stopped or failed: then the page says what was not compared, and asks."""
+    if guidance.unseen(project) or not guidance.picture_count(project) or not waiting(scan(project)):
+        return False
+    newest = next((j for j in list_jobs(project.jobs_dir)[:_RECENT] if j.spec.kind == "scan"), None)
+    return newest is None or newest.state not in ("stopped", "failed", "interrupted")
 
 
 def ended_job(project: Project) -> None:

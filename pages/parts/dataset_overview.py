@@ -14,7 +14,7 @@ from pages.parts import (
     duplicates_view,
     variety_view,
 )
-from pages.parts.dataset_changes import look_for_writing, mend
+from pages.parts.dataset_changes import check, mend
 from pages.parts.dataset_gallery import VIEW, show_only
 from pages.parts.findings import show_findings
 from pages.parts.page import caught
@@ -24,7 +24,7 @@ from studio.dataset.buckets import bucket_preview
 from studio.dataset.duplicates import find_duplicates
 from studio.dataset.fixes import FIXES, touches
 from studio.dataset.scan import Scan, set_aside_list
-from studio.dataset.unmeasured import READ_WRITING, unmeasured
+from studio.dataset.unmeasured import COMPARE, READ_WRITING, unmeasured
 from studio.findings import Finding, blocking, by_harm, summary
 from studio.models import get_model
 from studio.project import Project
@@ -68,8 +68,8 @@ def show_noticed(project: Project, seen: Scan, found: list[Finding]) -> None:
     missing = unmeasured(seen, get_model(project.workspace, project.intent.base_model))
     if missing:
         with st.expander(f"Not checked ({len(missing)})", icon=":material/help:", key="unmeasured"):
-            show_findings(missing, key="missing", labels={READ_WRITING: "Look for writing"}, compact=True,
-                          on_action=lambda f: look_for_writing(project, f))  # fmt: skip
+            show_findings(missing, key="missing", labels={READ_WRITING: "Look for writing", COMPARE: "Look for copies"},
+                          compact=True, on_action=lambda f: check(project, f))  # fmt: skip
 
 
 def tabs(project: Project, seen: Scan, found: list[Finding]) -> None:

@@ -3,35 +3,31 @@
 Near copies are found by their layout: hashes and small grey copies without letterbox bars, also mirrored (see
 `studio.dataset.near`). After the deep look (`studio.dataset.deep`) they are also found by their content, which finds
 crops that the layout misses. Pairs once compared are remembered in the index; pairs that the user called different
-are kept in `<project>/not_duplicates.json` and never asked about again.
+are kept in `<project>/not_duplicates.json` (`studio.dataset.apart`) and never asked about again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from studio import files
 from studio.captions.store import CaptionStore
-from studio.dataset import deep, near
+from studio.dataset import deep, pairing
+from studio.dataset.apart import NOT_DUPLICATES, Apart
 from studio.dataset.index import Index
-from studio.dataset.pixels import full_pixels
 from studio.dataset.set_aside import remove_pictures
+from studio.dataset.watch import on_a_page
 from studio.errors import InputError
 
 if TYPE_CHECKING:
     from studio.dataset.scan import Picture, Scan
     from studio.project import Project
 
-NOT_DUPLICATES = "not_duplicates.json"
-
-Pair = tuple[str, str, str, float]
-"""Two content hashes, `exact`, `near` or `deep`, and their likeness (0 to 1)."""
+AT_ONCE = 400
+"""Pictures that are compared with all others while a page waits; for more there is the job of `studio.dataset.tasks`."""
 
 
 @dataclass(frozen=True)
@@ -54,57 +50,112 @@ class DuplicateGroup:
     sharpest: str = ""
 
 
-_answers: dict[Path, tuple[list[Picture], Mark, list[DuplicateGroup]]] = {}
+@dataclass
+class _Answer:
+    """What was found in a project, and in what. waiting: how many pictures were not compared yet."""
+
+    pictures: list[Picture]
+    mark: Mark
+    groups: list[DuplicateGroup]
+    waiting: int
+
+
+_answers: dict[Path, _Answer] = {}
 Mark = tuple[object, ...]
 
 
 def mark(scan: Scan) -> Mark:
-    """Changes whenever `find_duplicates` may answer otherwise for the same pictures. Costs two looks at a file."""
-    return _stamp(scan.folder.parent / NOT_DUPLICATES), deep.mark(scan.cache)
+    """Changes whenever `find_duplicates` may answer otherwise for the same pictures. Costs three looks at a file."""
+    return (
+        _stamp(scan.folder.parent / NOT_DUPLICATES),
+        deep.mark(scan.cache),
+        Index(scan.cache).compared_mark(),
+    )
 
 
 def find_duplicates(scan: Scan) -> list[DuplicateGroup]:
     """Groups of duplicates, exact ones first. No picture is in two groups, and each one is a duplicate of the
-    suggested one directly, never only through others."""
+    suggested one directly, never only through others.
+
+    Pictures not compared yet are compared first; on a page only when they are few (see `waiting`).
+    """
+    return list(_answer(scan).groups)
+
+
+def waiting(scan: Scan) -> int:
+    """How many pictures `find_duplicates` has not compared, because there are too many of them for a page."""
+    return _answer(scan).waiting
+
+
+def compare(
+    scan: Scan,
+    progress: Callable[[int, int, str], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> bool:
+    """Compare all pictures that were not compared yet; what a job runs. False when it was stopped.
+
+    progress: told (done, total, message) in pictures.
+    """
+
+    def tell(done: int, total: int) -> bool:
+        if progress is not None:
+            progress(done, total, "Looking for copies among the pictures")
+        return should_stop is None or not should_stop()
+
+    by_sha = _by_content(scan)
+    first = {sha: same[0] for sha, same in by_sha.items()}
+    known = Index(scan.cache).pairs()
+    return pairing.compare_all(scan, known, first, _rank, Apart(scan.folder.parent), tell) is not None
+
+
+def _answer(scan: Scan) -> _Answer:
     now = mark(scan)
     have = _answers.get(scan.folder)
-    if have is not None and have[1] == now and have[0] == scan.pictures:
-        return list(have[2])
-    groups = _groups(scan)
+    same = have is not None and have.mark == now and have.pictures == scan.pictures
+    if have is not None and same and (not have.waiting or on_a_page()):
+        return have
+    groups, left = _groups(scan)
     while len(_answers) >= 16:
         _answers.pop(next(iter(_answers)))
-    _answers[scan.folder] = (list(scan.pictures), now, groups)
-    return list(groups)
+    found = _answers[scan.folder] = _Answer(list(scan.pictures), mark(scan), groups, left)
+    return found
 
 
-def _groups(scan: Scan) -> list[DuplicateGroup]:
-    index = Index(scan.cache)
-    pictures = scan.readable
-    by_sha: dict[str, list[Picture]] = {}
-    for p in pictures:
-        by_sha.setdefault(p.sha256, []).append(p)
+def _by_content(scan: Scan) -> dict[str, list[Picture]]:
+    found: dict[str, list[Picture]] = {}
+    for p in scan.readable:
+        found.setdefault(p.sha256, []).append(p)
+    return found
+
+
+def _groups(scan: Scan) -> tuple[list[DuplicateGroup], int]:
+    """The groups, and how many pictures were not compared."""
+    by_sha = _by_content(scan)
     first = {sha: same[0] for sha, same in by_sha.items()}
-    compared, pairs = index.pairs()
-    new = [sha for sha in first if sha not in compared]
-    if new:
-        old = [sha for sha in first if sha in compared]
-        found = _compare(index, scan, first, new, old)
-        index.put_pairs(new, found)
-        pairs = pairs + found
-    apart = _apart(scan.folder.parent)
+    known, apart = Index(scan.cache).pairs(), Apart(scan.folder.parent)
+    left = len(pairing.waiting(known, first, apart))
+    if left and not (left > AT_ONCE and on_a_page()):
+        pairing.compare_all(scan, known, first, _rank, apart)
+        left = 0
     near: dict[str, dict[str, tuple[float, bool]]] = {}
     exact: dict[str, set[str]] = {}
-    for a, b, kind, likeness in (*deep.pairs(scan.cache), *pairs):  # what the layout says has the last word
+    for a, b, kind, likeness in (
+        *deep.pairs(scan.cache),
+        *known.found,
+    ):  # what the layout says has the last word
         if a in first and b in first and (a, b) not in apart:
             if kind == "exact":
                 exact.setdefault(a, set()).add(b)
                 exact.setdefault(b, set()).add(a)
             else:
                 near.setdefault(a, {})[b] = near.setdefault(b, {})[a] = (likeness, kind == "deep")
-    ranked = sorted(pictures, key=_rank)
+    ranked = sorted(scan.readable, key=_rank)
     used: set[str] = set()
     groups = []
-    for best in ranked:
+    # Those that rest were compared with the one in the middle only, so it is the one to keep.
+    middles = {m for s, m in known.resting.items() if s in first and m in first}
+    in_order = [p for p in ranked if p.sha256 in middles] + [p for p in ranked if p.sha256 not in middles]
+    for best in in_order:
         if best.name not in used:
             same = [
                 p
@@ -117,7 +168,7 @@ def _groups(scan: Scan) -> list[DuplicateGroup]:
                 used |= {p.name for p in same}
     exactly = {g.suggested_keep for g in groups}
     taken: set[str] = {n for g in groups for n in g.names} - exactly
-    for best in ranked:
+    for best in in_order:
         if best.name not in taken:
             alike = near.get(best.sha256, {})
             others = [p for sha in alike for p in by_sha[sha] if p.name not in taken and p is not best]
@@ -126,7 +177,9 @@ def _groups(scan: Scan) -> list[DuplicateGroup]:
                 only_deep = all(alike[p.sha256][1] for p in others)
                 groups.append(_group("near", best, others, likeness, only_deep))
                 taken |= {best.name, *(p.name for p in others)}
-    return groups
+    place = {p.name: n for n, p in enumerate(ranked)}
+    groups.sort(key=lambda g: (g.kind != "exact", place[g.suggested_keep]))
+    return groups, left
 
 
 def _rank(p: Picture) -> tuple[object, ...]:
@@ -210,40 +263,26 @@ def keep_all(project: Project, group: DuplicateGroup) -> list[str]:
             "These files hold the same pixels; keeping both only makes that picture count twice.",
             "Keep one, and raise its repeats if it shall count more.",
         )
-    path = project.folder / NOT_DUPLICATES
-    told = _apart(project.folder) | {_sorted(a, b) for a, b in combinations(shas, 2)}
-    files.write_json(path, [list(p) for p in sorted(told)])
+    Apart(project.folder).add(shas)
     project.decided("not duplicates", pictures=list(group.names))
     return list(group.names)
 
 
 def ask_again(project: Project, names: Iterable[str] | None = None) -> int:
     """Forget that pictures (all when None) were called no duplicates; how many pairs are forgotten."""
-    told = _apart(project.folder)
     chosen = None if names is None else {_sha(project, n) for n in names}
-    kept = set() if chosen is None else {p for p in told if not chosen.issuperset(p)}
-    if len(kept) < len(told):
-        files.write_json(project.folder / NOT_DUPLICATES, [list(p) for p in sorted(kept)])
-        project.decided("duplicates are asked about again", pairs=len(told) - len(kept))
-    return len(told) - len(kept)
+    gone = Apart(project.folder).forget(chosen)
+    if gone:
+        # Pictures called different were not compared with one another any more.
+        index = Index(project.cache_dir)
+        index.forget_compared(index.pairs().compared if chosen is None else chosen)
+        project.decided("duplicates are asked about again", pairs=gone)
+    return gone
 
 
 def resolve_all(project: Project, groups: Iterable[DuplicateGroup]) -> list[str]:
     """Keep the suggested picture of every group; the names set aside."""
     return [name for group in groups for name in resolve(project, group)]
-
-
-def _apart(folder: Path) -> set[tuple[str, str]]:
-    """Pairs of content hashes that the user called different."""
-    try:
-        raw = files.read_json(folder / NOT_DUPLICATES) or []
-    except InputError:  # damaged by hand: then they are asked about again
-        return set()
-    return {_sorted(str(p[0]), str(p[1])) for p in raw if isinstance(p, list) and len(p) == 2}
-
-
-def _sorted(a: str, b: str) -> tuple[str, str]:
-    return (a, b) if a <= b else (b, a)
 
 
 def _sha(project: Project, name: str) -> str:
@@ -256,39 +295,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return (st.st_size, st.st_mtime_ns)
-
-
-# ---------------------------------------------------------------- comparing
-
-
-def _compare(
-    index: Index, scan: Scan, first: dict[str, Picture], new: list[str], old: list[str]
-) -> list[Pair]:
-    """All pairs with at least one new picture that are alike."""
-    kept = index.copies()
-    order = [s for s in new + old if s in kept]
-    n_new = sum(s in kept for s in new)
-    if not n_new:
-        return []
-    hashes, flips = near.words(first[s].phash for s in order), near.words(first[s].phash_flip for s in order)
-    copies = near.Copies([kept[s][0] for s in order], [kept[s][1] for s in order])
-    found: dict[tuple[str, str], Pair] = {}
-    for (i, j), mirrored in near.close_pairs(hashes, flips, n_new):
-        alike = copies.likeness(i, j, mirrored)
-        for n in np.nonzero(alike >= near.LIKENESS)[0].tolist():
-            a, b = sorted((order[i[n]], order[j[n]]))
-            likeness = min(1.0, float(alike[n]))
-            exact = not mirrored and likeness > 0.9995 and _equal(scan, first[a], first[b])
-            if (a, b) not in found or exact or likeness > found[a, b][3]:
-                found[a, b] = (a, b, "exact" if exact else "near", 1.0 if exact else likeness)
-    return list(found.values())
-
-
-def _equal(scan: Scan, a: Picture, b: Picture) -> bool:
-    """Whether two pictures are equal pixel for pixel, whatever their file formats."""
-    if (a.width, a.height) != (b.width, b.height):
-        return False
-    try:
-        return bool(np.array_equal(full_pixels(scan.folder / a.name), full_pixels(scan.folder / b.name)))
-    except Exception:  # noqa: BLE001  a decoder's own errors; then they are not known to be equal
-        return False

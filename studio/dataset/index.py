@@ -9,12 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio.dataset.folder import Stamp
 from studio.dataset.pixels import Look
 
-VERSION = 5
+VERSION = 6
 """Goes up whenever a measure changes its meaning, so that old rows are not believed."""
 
 _COLUMNS = (
@@ -29,8 +30,26 @@ CREATE TABLE IF NOT EXISTS pictures (
   drowned REAL, grey BLOB, tint BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS compared (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pairs (a TEXT, b TEXT, kind TEXT, likeness REAL, PRIMARY KEY (a, b)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS resting (sha256 TEXT PRIMARY KEY, middle TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS changes (n INTEGER PRIMARY KEY);
 PRAGMA user_version = {VERSION};
 """
+
+
+_marks: dict[Path, tuple[tuple[int, int, int], int]] = {}
+
+
+@dataclass
+class Pairs:
+    """Which pictures were compared with each other, all by their content hash.
+
+    compared: those that were.   found: pairs that are alike: a, b, `exact` or `near`, likeness.
+    resting:  those that were compared with one picture only, of which they are copies (`studio.dataset.stars`).
+    """
+
+    compared: set[str] = field(default_factory=set)
+    found: list[tuple[str, str, str, float]] = field(default_factory=list)
+    resting: dict[str, str] = field(default_factory=dict)
 
 
 class Index:
@@ -107,17 +126,46 @@ class Index:
         rows = self._safely("SELECT sha256, grey, tint FROM pictures WHERE error = ''")
         return {str(sha): (bytes(grey), bytes(tint)) for sha, grey, tint in rows}  # type: ignore[call-overload]
 
-    def pairs(self) -> tuple[set[str], list[tuple[str, str, str, float]]]:
-        """Content hashes already compared with each other, and the pairs found alike: (a, b, kind, likeness)."""
+    def pairs(self) -> Pairs:
+        """What was compared, and what was found."""
         compared = {str(row[0]) for row in self._safely("SELECT sha256 FROM compared")}
         pairs = self._safely("SELECT a, b, kind, likeness FROM pairs")
-        return compared, [(str(a), str(b), str(k), float(v)) for a, b, k, v in pairs]  # type: ignore[arg-type]
+        resting = self._safely("SELECT sha256, middle FROM resting")
+        return Pairs(
+            compared,
+            [(str(a), str(b), str(k), float(v)) for a, b, k, v in pairs],  # type: ignore[arg-type]
+            {str(s): str(m) for s, m in resting},
+        )
 
-    def put_pairs(self, compared: Iterable[str], pairs: Iterable[tuple[str, str, str, float]]) -> None:
-        """Add to `pairs`."""
+    def compared_mark(self) -> int:
+        """Changes whenever `pairs` may answer otherwise. Costs a look at a file."""
+        try:
+            st = self.path.stat()
+        except FileNotFoundError:
+            return 0
+        token = (st.st_size, st.st_mtime_ns, st.st_ino)
+        have = _marks.get(self.path)
+        if have is None or have[0] != token:
+            row = self._safely("SELECT COALESCE(MAX(n), 0) FROM changes")
+            while len(_marks) >= 16:
+                _marks.pop(next(iter(_marks)))
+            have = _marks[self.path] = (token, int(str(row[0][0])) if row else 0)
+        return have[1]
+
+    def put_pairs(self, new: Pairs) -> None:
+        """Add to `pairs`; one transaction."""
         with self._open() as db:
-            db.executemany("INSERT OR IGNORE INTO compared VALUES (?)", [(sha,) for sha in compared])
-            db.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?)", list(pairs))
+            db.executemany("INSERT OR IGNORE INTO compared VALUES (?)", [(sha,) for sha in new.compared])
+            db.executemany("DELETE FROM resting WHERE sha256 = ?", [(sha,) for sha in new.compared])
+            db.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?)", new.found)
+            db.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?)", list(new.resting.items()))
+            db.execute("INSERT INTO changes VALUES (NULL)")
+
+    def forget_compared(self, shas: Iterable[str]) -> None:
+        """Compare pictures anew, by their content hashes."""
+        with self._open() as db:
+            db.executemany("DELETE FROM compared WHERE sha256 = ?", [(sha,) for sha in shas])
+            db.execute("INSERT INTO changes VALUES (NULL)")
 
 
 def _values(look: Look) -> tuple[object, ...]:

@@ -34,6 +34,7 @@ BRUTE = 600_000_000
 _BLOCK = 512
 _MOST = 2_000_000  # candidates held in memory at once
 _VERIFY = 1024  # pairs verified at once: 64 x 64 numbers each
+_DENSE = 0.05  # share of all pairs of some pictures from which multiplying all of them is cheaper than pair by pair
 
 Hashes = NDArray[np.uint64]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -73,8 +74,9 @@ def _each(low: Hashes, other: Hashes, n_new: int) -> Iterator[Pairs]:
         distance = np.bitwise_count(low[start:stop, None] ^ other[None, start:])
         rows, columns = np.nonzero(distance <= LOW_DISTANCE)
         later = rows < columns
-        if later.any():
-            yield rows[later] + start, columns[later] + start
+        rows, columns = rows[later], columns[later]
+        for first in range(0, len(rows), _MOST):
+            yield rows[first : first + _MOST] + start, columns[first : first + _MOST] + start
 
 
 def _indexed(low: Hashes, other: Hashes, n_new: int) -> Iterator[Pairs]:
@@ -130,15 +132,47 @@ class Copies:
         self._length = np.linalg.norm(self._tint.reshape(len(tints), -1), axis=1)
 
     def likeness(self, i: NDArray[np.int64], j: NDArray[np.int64], mirrored: bool) -> NDArray[np.float32]:
-        """Correlation of each pair, -1 to 1; 0 for pairs of different colours."""
+        """Correlation of each pair, -1 to 1; 0 for pairs from LIKENESS on that differ in their colours."""
         found = np.zeros(len(i), np.float32)
-        for start in range(0, len(i), _VERIFY):
-            a, b = i[start : start + _VERIFY], j[start : start + _VERIFY]
-            one, other = standard(self._grey[a]), standard(self._grey[b])
+        if not len(i):
+            return found
+        rows, at_row = np.unique(i, return_inverse=True)
+        columns, at_column = np.unique(j, return_inverse=True)
+        if len(rows) <= _VERIFY and len(i) > max(64, _DENSE * len(rows) * len(columns)):
+            found = self._dense(rows, at_row, columns, at_column, mirrored)
+        else:
+            for start in range(0, len(i), _VERIFY):
+                a, b = i[start : start + _VERIFY], j[start : start + _VERIFY]
+                one, other = standard(self._grey[a]), standard(self._grey[b])
+                if mirrored:
+                    other = other[:, :, ::-1]
+                found[start : start + _VERIFY] = np.einsum("nij,nij->n", one, other) / (64 * 64)
+        close = np.nonzero(found >= LIKENESS)[0]  # colours decide among those only
+        for start in range(0, len(close), _MOST // 8):
+            some = close[start : start + _MOST // 8]
+            found[some[~self.same_colours(i[some], j[some], mirrored)]] = 0
+        return found
+
+    def _dense(
+        self,
+        rows: NDArray[np.int64],
+        at_row: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        at_column: NDArray[np.int64],
+        mirrored: bool,
+    ) -> NDArray[np.float32]:
+        """`likeness` of pairs that are many among few pictures: each picture is made comparable once."""
+        found = np.zeros(len(at_row), np.float32)
+        one = standard(self._grey[rows]).reshape(len(rows), -1)
+        order = np.argsort(at_column, kind="stable")
+        ends = np.searchsorted(at_column[order], np.arange(0, len(columns) + _VERIFY, _VERIFY))
+        for start, first, last in zip(range(0, len(columns), _VERIFY), ends[:-1], ends[1:], strict=False):
+            other = standard(self._grey[columns[start : start + _VERIFY]])
             if mirrored:
                 other = other[:, :, ::-1]
-            alike = np.einsum("nij,nij->n", one, other) / (64 * 64)
-            found[start : start + _VERIFY] = np.where(self.same_colours(a, b, mirrored), alike, 0)
+            table = one @ other.reshape(len(other), -1).T
+            some = order[first:last]
+            found[some] = table[at_row[some], at_column[some] - start] / (64 * 64)
         return found
 
     def same_colours(

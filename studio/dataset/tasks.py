@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from studio import files
 from studio.dataset.derived import make
+from studio.dataset.duplicates import compare
 from studio.dataset.fixes import FIXES
 from studio.dataset.incoming import check_address, drop, import_url, incoming_dir, keep_uploads
 from studio.dataset.intake import import_pictures
 from studio.dataset.lettering import read_writing
-from studio.dataset.scan import scan
+from studio.dataset.scan import Scan, scan
 from studio.dataset.sources import is_there
 from studio.errors import InputError
 from studio.jobs.launch import launch_call, relaunch
@@ -124,7 +125,7 @@ def import_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
         project, sources, progress=_teller(worker), should_stop=lambda: worker.should_stop
     )
     if not report.stopped:
-        scan(project, should_stop=lambda: worker.should_stop)
+        _look(project, worker)
         if folder is not None:
             drop(folder)
     return report.as_dict()
@@ -146,13 +147,21 @@ def url_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
         allow=payload.get("allow") or (),
     )
     if not report.stopped:
-        scan(project, should_stop=lambda: worker.should_stop)
+        _look(project, worker)
     return report.as_dict()
+
+
+def _look(project: Project, worker: Worker) -> Scan:
+    """Look at every new or changed picture, and compare it with the others, so that no page has to."""
+    seen = scan(project, _teller(worker), lambda: worker.should_stop)
+    if not worker.should_stop:
+        compare(seen, _teller(worker), lambda: worker.should_stop)
+    return seen
 
 
 def scan_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the scan job runs."""
-    seen = scan(_project(payload), _teller(worker), lambda: worker.should_stop)
+    seen = _look(_project(payload), worker)
     return {"pictures": len(seen), "looked_at": seen.looked_at}
 
 
@@ -163,7 +172,7 @@ def fix_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
         project, payload["names"], payload["way"], progress=_teller(worker), should_stop=lambda: worker.should_stop
     )  # fmt: skip
     if not worker.should_stop:
-        scan(project, should_stop=lambda: worker.should_stop)
+        _look(project, worker)
     return {"changed": done.changed, "left": [f.model_dump(mode="json") for f in done.left]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from studio.dataset.duplicates import waiting
 from studio.dataset.faults import COMPARE_FROM
 from studio.dataset.lettering import available, unread
 from studio.findings import Finding
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 READ_WRITING = "read-writing"
 """`Finding.action` that starts the check for writing."""
+COMPARE = "compare"
+"""`Finding.action` that compares the pictures with one another."""
 
 
 def unmeasured(scan: Scan, entry: BaseModelEntry | None) -> list[Finding]:
@@ -24,18 +27,22 @@ def unmeasured(scan: Scan, entry: BaseModelEntry | None) -> list[Finding]:
         found.append(_note("broken", f"{len(broken)} of {len(scan)} pictures cannot be read, so nothing else was checked of them.", "", tuple(broken)))  # fmt: skip
     if entry is None:
         found.append(_note("size", "Sizes were not compared with the base model.", "Choose a base model that the studio knows."))  # fmt: skip
+    alone = waiting(scan)
+    if alone:
+        found.append(_note("copies", f"{alone} of {len(scan)} pictures were not compared with the others, so copies among them are not known.",
+                           "Comparing takes some seconds for ten thousand pictures.", (), COMPARE))  # fmt: skip
     few = sum(p.blur > 0.0 for p in scan.readable)
     if 0 < few < COMPARE_FROM:
         found.append(
             _note("compared", "Blur and exposure were not checked.", f"They are compared within the set, which takes {COMPARE_FROM} pictures.")
         )  # fmt: skip
-    waiting = unread(scan)
-    if waiting and available():
+    unread_ones = unread(scan)
+    if unread_ones and available():
         found.append(
-            _note("writing", f"Writing and watermarks were not looked for in {len(waiting)} of {len(scan.readable)} pictures.",
-                  "Reading takes about a second a picture.", tuple(waiting), READ_WRITING)
+            _note("writing", f"Writing and watermarks were not looked for in {len(unread_ones)} of {len(scan.readable)} pictures.",
+                  "Reading takes about a second a picture.", tuple(unread_ones), READ_WRITING)
         )  # fmt: skip
-    elif waiting:
+    elif unread_ones:
         found.append(
             _note("writing", "Writing and watermarks were not looked for.",
                   'That needs an extra: `pip install "lora-studio[text]"`, or `pip install rapidocr onnxruntime`.')

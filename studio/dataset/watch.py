@@ -97,6 +97,11 @@ def full_look() -> Iterator[None]:
         forget_looks()
 
 
+def on_a_page() -> bool:
+    """Whether a page is being drawn, which must not wait for long; not so where something is written or judged."""
+    return getattr(_here, "looks", None) is not None and not getattr(_here, "full", 0)
+
+
 def forget_looks() -> None:
     """What this page has seen so far may not be so any more: its next look asks again."""
     looks = getattr(_here, "looks", None)

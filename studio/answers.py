@@ -21,6 +21,14 @@ class Passing(EnvironmentalError):
         super().__init__(what, why, "Check the network, then try again; nothing is lost.")
 
 
+class NotOpen(InputError):
+    """The server wants to know who asks, or does not let that one in. status: 401 or 403."""
+
+    def __init__(self, what: str, why: str, fix: str, status: int) -> None:
+        super().__init__(what, why, fix)
+        self.status = status
+
+
 @contextmanager
 def network(url: str) -> Iterator[None]:
     """Turn httpx's errors into the studio's; those that may pass by themselves are marked for another try."""
@@ -46,10 +54,11 @@ def accepted(answer: httpx.Response, url: str) -> None:
             "Check the address; links that were made for one use may have expired.",
         )
     if status in (401, 403):
-        raise InputError(
+        raise NotOpen(
             f"{short(url)} is not open to the public.",
             f"The server answered {status}.",
             "Use a link that works without signing in; links with a signature may have expired.",
+            status,
         )
     if status in _RETRY_STATUS:
         raise Passing(f"{host_of(url)} cannot answer just now.", f"The server answered {status}.")

@@ -14,7 +14,7 @@ STUDIO = ROOT / "studio"
 LEVELS = [
     {"errors", "findings", "files", "workspace"},
     {"settings", "machine", "modelfiles", "models", "project", "secrets", "addresses", "answers", "remote"},
-    {"presets", "vram", "estimate", "jobs", "guides"},
+    {"presets", "vram", "estimate", "jobs", "basemodels", "guides"},
     {"dataset", "captions", "replicate"},
     {"training"},
     {"evaluation"},
@@ -22,7 +22,7 @@ LEVELS = [
     {"environment", "records"},
     {"gates"},
     {"launch"},
-    {"choices", "compare", "guidance", "demo", "interview", "shelf"},
+    {"queue", "reattach", "choices", "compare", "diagnosis", "guidance", "demo", "interview", "shelf"},
     {"cli", "__main__"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

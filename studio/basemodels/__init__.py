@@ -1,0 +1,5 @@
+"""Getting base models: what is there of each, downloads as jobs, and removing what was downloaded.
+
+holdings.py   what of a model is on this computer, in words; removing it
+download.py   the download as a job: resumed, hashes checked, gated models explained
+"""

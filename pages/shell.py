@@ -10,9 +10,10 @@ if str(ROOT) not in sys.path:
 import streamlit as st  # noqa: E402
 
 from pages.parts import sidebar  # noqa: E402
-from pages.parts.context import follow_address  # noqa: E402
+from pages.parts.context import follow_address, workspace  # noqa: E402
 from pages.parts.nav import PAGES  # noqa: E402
 from pages.parts.page import caught  # noqa: E402
+from pages.parts.reattached import follow_rented_runs  # noqa: E402
 from pages.parts.steps import forget_steps  # noqa: E402
 from studio.dataset.folder import one_look  # noqa: E402
 
@@ -31,6 +32,7 @@ st.html(ROOT / "pages" / "static" / "app.css")
 # Dialogs and popovers hang on the body, outside of the element on which Streamlit says whether it is dark.
 st.html(f"<style>body {{ color-scheme: {'dark' if st.context.theme.type == 'dark' else 'light'}; }}</style>")
 follow_address()
+follow_rented_runs(workspace().root)
 forget_steps()
 page = st.navigation(
     [

@@ -24,6 +24,7 @@ from studio.models import BaseModelEntry
 from studio.replicate.api import Api
 from studio.replicate.checks import check_destination, check_values, forecast_of
 from studio.replicate.config import Config, resolve
+from studio.replicate.submit import Ticket
 from studio.replicate.trainers import catalogue
 from studio.settings import TrainingSettings
 from studio.training.base import Checkpoint, TrainingPlan, find_checkpoints
@@ -132,6 +133,10 @@ class ReplicateBackend:
         """Whether the training of a run has ended at Replicate without a result, so that resuming means nothing."""
         told = files.read_json(folder / TICKET) or {}
         return bool(told.get("settled")) and told.get("status") != "succeeded"
+
+    def is_paid_for(self, folder: Path) -> bool:
+        """Whether a run's training was started at Replicate and has an end or a result that is still to be fetched."""
+        return bool(Ticket(folder / TICKET).id) and not self.is_over(folder)
 
     def command(self, plan: TrainingPlan) -> list[str]:
         """The job that packs, starts, follows and fetches; it waits, and computes nothing itself."""

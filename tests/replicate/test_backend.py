@@ -18,6 +18,7 @@ from studio.errors import GateError, StudioError
 from studio.jobs.lifeline import JobStopped, Worker
 from studio.models import get_model
 from studio.project import Project
+from studio.reattach import left_alone, reattach
 from studio.replicate import follow, submit
 from studio.replicate.submit import Uncertain
 from studio.settings import TrainingSettings
@@ -173,8 +174,15 @@ def test_killed_and_resumed_it_is_the_same_training(project: Project, server: Re
     [training] = server.trainings.values()
     assert training["status"] in ("starting", "processing")  # it goes on
     server.life = ["succeeded"]
-    again = launch.resume_run(project, run.id)
+    # What the app does when it starts: it costs money, so somebody has to look after it.
+    assert [r.id for r in left_alone(project.workspace)] == [run.id]
+    server.tokens.clear()
+    assert "token" in reattach(project.workspace)[run.id]
+    server.tokens.add(TOKEN)
+    assert reattach(project.workspace) == {run.id: ""}
+    again = launch.get_run(project, run.id)
     assert again.job.wait(120) == "finished", again.job.error
+    assert left_alone(project.workspace) == []
     assert server.count("POST", "/trainings") == 1
     assert len(server.files) == 1
     assert again.checkpoints()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+from studio import models
+from studio.errors import InputError
 from studio.evaluation.comfyui import checking, graphs, servers
 from studio.evaluation.spec import GridSpec
 from studio.findings import Finding, blocking
+from studio.project import Project
 from studio.workspace import Workspace
 
 
@@ -85,3 +89,44 @@ def server_findings(spec: GridSpec, ws: Workspace) -> list[Finding]:
     if able:
         found = [f.model_copy(update={"severity": "warn"}) if f.severity == "block" else f for f in found]
     return found
+
+
+def drawing_options(project: Project, renderer: str, *, ask: bool = True) -> dict[str, Any]:
+    """What `plan_grid` must be told for a renderer: for ComfyUI, what the base model's files are called on the servers.
+
+    ask: ask the servers when that is not known yet. Raises InputError when none answers, or none has the base model.
+    """
+    if renderer != ComfyUIRenderer.id:
+        return {"renderer": renderer}
+    ws = project.workspace
+    entry = models.get_model(ws, project.intent.base_model)
+    parts = servers.load(ws).models.get(entry.id)
+    if parts or not ask:
+        return {"renderer": renderer, "drawn_with": parts or {}}
+    if entry.family not in graphs.PARTS:
+        raise InputError(
+            f"ComfyUI cannot draw '{entry.title}'.",
+            "It knows SD1.5, SDXL, SD3.5 and FLUX models.",
+            "Choose the built-in renderer.",
+        )
+    states = [checking.look_at(s) for s in servers.load(ws).servers]
+    if not any(s.is_ready for s in states):
+        bad = [f for s in states for f in blocking(s.findings)]
+        raise InputError(
+            "No ComfyUI server is ready." if states else "No ComfyUI server is known.",
+            bad[0].what if bad else "The studio draws on a server that runs already; it does not start one.",
+            bad[0].fix
+            if bad
+            else "Name its address on the Set-up page, or: lora-studio setup comfyui ADDRESS.",
+            bad if len(bad) > 1 else None,
+        )
+    parts = checking.match_model(ws, entry, states)
+    if parts:
+        return {"renderer": renderer, "drawn_with": parts}
+    there = sorted({n for s in states for n in s.has.get("checkpoints", [])})
+    raise InputError(
+        f"No ComfyUI server has a file that is known to be '{entry.title}'.",
+        f"They have: {', '.join(there[:8])}." if there else "They have no checkpoint at all.",
+        f"Put it into ComfyUI's models/checkpoints, or say which one it is: "
+        f"lora-studio setup comfyui --model {entry.id}=FILE.",
+    )

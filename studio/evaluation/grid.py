@@ -57,6 +57,7 @@ __all__ = [
     "grid_cost",
     "grid_lora",
     "list_grids",
+    "measure_only",
     "plan_cells",
     "plan_grid",
     "resume_grid",
@@ -173,15 +174,7 @@ def start_grid(project: Project, spec: GridSpec) -> Job:
         )
     folder = project.grids_dir / spec.id
     files.write_text(folder / "grid.json", spec.model_dump_json(indent=2) + "\n")
-    job = launch(
-        folder,
-        JobSpec(
-            kind="grid",
-            title=f"Grid of {len({c.hash for c in plan_cells(spec)})} pictures",
-            command=renderer.command(folder),
-            project=project.slug,
-        ),
-    )
+    job = launch(folder, _job_of(spec, renderer.command(folder)))
     project.decided(
         "grid started",
         grid=spec.id,
@@ -197,6 +190,16 @@ def resume_grid(grid: Grid, only: Sequence[str] = ()) -> Job:
 
     only: hashes of the cells to draw, when not all that are missing. Raises BusyError while it is being drawn.
     """
+    left = {h: why for h, why in grid.failures.items() if h not in only} if only else {}
+    return _run_again(grid, list(only), left)
+
+
+def measure_only(grid: Grid) -> Job:
+    """Measure what is there without drawing, such as pictures that were brought back. Raises BusyError while it is drawn."""
+    return _run_again(grid, ["none"], grid.failures)
+
+
+def _run_again(grid: Grid, words: list[str], failures: dict[str, str]) -> Job:
     job = grid.job
     if job.is_alive:
         raise BusyError(
@@ -204,9 +207,16 @@ def resume_grid(grid: Grid, only: Sequence[str] = ()) -> Job:
             "Two jobs would draw the same cells.",
             "Wait, or stop it first.",
         )
-    left = {h: why for h, why in grid.failures.items() if h not in only} if only else {}
-    files.write_json(grid.folder / "failures.json", left)
-    return relaunch(job, [*get_renderer(grid.spec.renderer).command(grid.folder), *only])
+    files.write_json(grid.folder / "failures.json", failures)
+    command = [*get_renderer(grid.spec.renderer).command(grid.folder), *words]
+    if not (grid.folder / "job.json").is_file():  # only its workflows were saved so far
+        return launch(grid.folder, _job_of(grid.spec, command))
+    return relaunch(job, command)
+
+
+def _job_of(spec: GridSpec, command: list[str]) -> JobSpec:
+    count = len({c.hash for c in plan_cells(spec)})
+    return JobSpec(kind="grid", title=f"Grid of {count} pictures", command=command, project=spec.project)
 
 
 def list_grids(project: Project) -> list[Grid]:

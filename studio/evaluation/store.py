@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from studio import files
+from studio.evaluation.spec import Cell, GridSpec
 from studio.project import Project
 
 
@@ -54,3 +55,22 @@ def cell_text(path: Path) -> dict[str, str]:
     """What made a stored picture: prompt, weight, seed and so on."""
     with Image.open(path) as picture:
         return {str(k): str(v) for k, v in picture.info.items() if isinstance(v, str)}
+
+
+def cell_note(spec: GridSpec, cell: Cell) -> dict[str, str]:
+    """What goes into the PNG: enough to draw it again."""
+    lora = next(f for f in spec.lora_files if f.label == cell.checkpoint)
+    note = {
+        "prompt": cell.prompt.text,
+        "weight": f"{cell.weight:g}",
+        "seed": str(cell.seed),
+        "steps": str(spec.steps),
+        "guidance": f"{spec.guidance:g}",
+        "sampler": spec.sampler,
+        "size": f"{spec.width}x{spec.height}",
+        "base model": spec.base_model,
+        "negative": spec.negative,
+    }
+    if cell.weight:
+        note |= {"lora": lora.path.name, "lora hash": lora.content}
+    return note

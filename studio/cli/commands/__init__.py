@@ -7,6 +7,7 @@ from studio.cli.commands import (
     autocaption,
     captions,
     captions_bulk,
+    comfyui,
     config,
     curation,
     dataset,
@@ -48,5 +49,6 @@ COMMANDS: tuple[Command, ...] = (
     *demo.COMMANDS,
     *doctor.COMMANDS,
     *engines.COMMANDS,
+    *comfyui.COMMANDS,
     *app.COMMANDS,
 )

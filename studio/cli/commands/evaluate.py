@@ -10,8 +10,9 @@ from studio.cli.grids import show_grid
 from studio.cli.jobs import find_grid, find_run
 from studio.cli.parser import problem
 from studio.cli.spec import Command, Option, Reply
-from studio.cli.values import listed, lora_file, number, one_of, text, whole
+from studio.cli.values import folder, listed, lora_file, number, one_of, text, whole
 from studio.cli.watch import DETACH, WAIT, check_wait
+from studio.cli.workflows import save_workflows
 from studio.evaluation.prompts import CHOOSABLE
 from studio.files import human_time
 from studio.findings import Finding
@@ -34,8 +35,11 @@ def _check(args: Namespace) -> list[Finding]:
             "checkpoints",
             "steps",
             "guidance",
+            "clip_skip",
+            "renderer",
+            "workflows",
         )
-        mixed = [f"--{n}" for n in drawing if getattr(args, n)]
+        mixed = [f"--{n.replace('_', '-')}" for n in drawing if getattr(args, n)]
         if mixed:
             found.append(
                 problem(
@@ -62,6 +66,7 @@ def _check(args: Namespace) -> list[Finding]:
 
 
 def _evaluate(ctx: Context, args: Namespace) -> Reply:
+    from studio.evaluation.comfy import drawing_options
     from studio.evaluation.grid import Grid, grid_cost, plan_grid, start_grid
 
     project = ctx.project()
@@ -82,7 +87,15 @@ def _evaluate(ctx: Context, args: Namespace) -> Reply:
         **({"seeds": args.seeds} if args.seeds else {}),
         steps=args.steps,
         guidance=args.guidance,
+        **({"clip_skip": args.clip_skip} if args.clip_skip else {}),
+        **(
+            drawing_options(project, "comfyui" if args.workflows else args.renderer, ask=not args.workflows)
+            if args.renderer or args.workflows
+            else {}
+        ),
     )
+    if args.workflows:
+        return save_workflows(ctx, project, spec, args.workflows)
     cost = grid_cost(project, spec)
     takes = f", about {human_time(cost.seconds)}" if cost.seconds else ""
     there = f" ({cost.there} are drawn already)" if cost.there else ""
@@ -198,6 +211,24 @@ COMMANDS = (
             Option("--steps", "Drawing steps of each picture.", metavar="N", convert=whole(1, 200, 20)),
             Option(
                 "--guidance", "How strictly prompts are followed.", metavar="NUMBER", convert=number(1, 30, 4)
+            ),
+            Option(
+                "--clip-skip",
+                "Text layers left out from the end, as ComfyUI and A1111 count: 2 for most anime models.",
+                metavar="N",
+                convert=whole(1, 4, 2),
+            ),
+            Option(
+                "--renderer",
+                "What draws: diffusers (built in) or comfyui.",
+                metavar="NAME",
+                convert=one_of(("diffusers", "comfyui")),
+            ),
+            Option(
+                "--workflows",
+                "Save ComfyUI workflows into this new folder instead of drawing.",
+                metavar="FOLDER",
+                convert=folder,
             ),
             Option(
                 "--grid", "Show this grid again instead of drawing one.", metavar="GRID", convert=text(120)

@@ -27,7 +27,9 @@ _INPUTS = {
     "strength_model": "the weight",
     "strength_clip": "the weight",
 }
-_FILES = frozenset(k for k in _INPUTS if k.endswith("_name") or k.startswith("clip_name"))
+_FILES = frozenset(
+    {"lora_name", "ckpt_name", "unet_name", "vae_name"} | {k for k in _INPUTS if k.startswith("clip_")}
+)
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|outofmemory|CUDA_ERROR_OUT_OF_MEMORY|not enough memory|alloc\w* .{0,40}fail|DefaultCPUAllocator",
     re.IGNORECASE,

@@ -18,6 +18,7 @@ from studio.evaluation.comfyui import checking, servers
 from studio.evaluation.comfyui.board import Board
 from studio.evaluation.comfyui.lane import PATIENCE_S, Lane
 from studio.evaluation.spec import Cell
+from studio.evaluation.store import cell_note
 from studio.evaluation.workers import render
 from studio.findings import blocking
 
@@ -83,9 +84,7 @@ class ComfyRendering(render.Rendering):
 
     def drawn(self, cell: Cell, picture: Image.Image, server: str) -> None:
         """A picture is there."""
-        self.store.put(
-            cell.hash, picture, {**render.cell_note(self.spec, cell), "renderer": f"ComfyUI at {server}"}
-        )
+        self.store.put(cell.hash, picture, {**cell_note(self.spec, cell), "renderer": f"ComfyUI at {server}"})
         with self._lock:
             self._count(cell)
         self._tell("Base model" if not cell.weight else f"Weight {cell.weight:g}")

@@ -21,8 +21,8 @@ from studio import files
 from studio.errors import StudioError
 from studio.evaluation.grid import Grid
 from studio.evaluation.plan import remember_speed
-from studio.evaluation.spec import Cell, GridLora, GridSpec, plan_cells
-from studio.evaluation.store import CellStore
+from studio.evaluation.spec import Cell, GridLora, plan_cells
+from studio.evaluation.store import CellStore, cell_note
 from studio.jobs.lifeline import Worker
 
 if TYPE_CHECKING:
@@ -257,25 +257,6 @@ def batches(cells: list[Cell], size: int, *, mixed: bool) -> Iterator[list[Cell]
         count = -(-len(group) // size)
         for i in range(count):
             yield group[i * len(group) // count : (i + 1) * len(group) // count]
-
-
-def cell_note(spec: GridSpec, cell: Cell) -> dict[str, str]:
-    """What goes into the PNG: enough to draw it again."""
-    lora = next(f for f in spec.lora_files if f.label == cell.checkpoint)
-    note = {
-        "prompt": cell.prompt.text,
-        "weight": f"{cell.weight:g}",
-        "seed": str(cell.seed),
-        "steps": str(spec.steps),
-        "guidance": f"{spec.guidance:g}",
-        "sampler": spec.sampler,
-        "size": f"{spec.width}x{spec.height}",
-        "base model": spec.base_model,
-        "negative": spec.negative,
-    }
-    if cell.weight:
-        note |= {"lora": lora.path.name, "lora hash": lora.content}
-    return note
 
 
 def _memory() -> StudioError:

@@ -246,8 +246,64 @@ CAUSES: tuple[Cause, ...] = (
         "Change its permissions, or use another folder.",
     ),
     Cause(
+        "cached-and-taught",
+        r"T5XXL is trained, so cache_text_encoder_outputs|network for Text Encoder cannot be trained with caching",
+        "A text encoder that is taught cannot be cached.",
+        "What was read once stays as it was, and what is taught changes.",
+        "Turn off cache_text_encoder_outputs, or teach the UNet only (network_train_unet_only).",
+    ),
+    Cause(
+        "cached-and-changed",
+        r"when caching latents, either color_aug or random_crop",
+        "Cached pictures cannot go with changing colours or crops.",
+        "What was encoded once stays as it was.",
+        "Turn off cache_latents, or color_aug and random_crop.",
+    ),
+    Cause(
+        "bucket-step",
+        r"bucket_reso_steps is (?P<value>\d+)\. ?it must be divisible by (?P<step>\d+)",
+        "A bucket step of {value} is refused.",
+        "This script wants a multiple of {step}.",
+        "Set bucket_reso_steps to 64.",
+    ),
+    Cause(
+        "swap-too-many",
+        r"Cannot swap more than (?P<most>[^.]+)\.",
+        "More blocks are to be swapped than can be.",
+        "Two of each kind stay on the card: at most {most}.",
+        "Lower blocks_to_swap.",
+    ),
+    Cause(
+        "swap-and-offload",
+        r"blocks_to_swap is not supported with cpu_offload_checkpointing",
+        "Blocks cannot be swapped and offloaded at once.",
+        "The script refuses blocks_to_swap together with cpu_offload_checkpointing.",
+        "Keep one of the two.",
+    ),
+    Cause(
+        "fp8-precision",
+        r"fp8_base requires mixed precision",
+        "A base model in 8 bits needs half precision.",
+        "fp8_base was asked for with mixed_precision = no.",
+        "Set mixed_precision to bf16.",
+    ),
+    Cause(
+        "full-half",
+        r"(?P<name>full_(?:fp16|bf16)) requires mixed precision",
+        "{name} needs the same mixed_precision.",
+        "Training wholly in half precision was asked for beside another precision.",
+        "Set mixed_precision to the same format, or remove {name}.",
+    ),
+    Cause(
+        "part-missing",
+        r"(?:load_clip_l|load_clip_g|load_t5xxl|load_ae|load_vae)[\s\S]{0,300}NoneType|expected str, bytes or os\.PathLike object, not NoneType",
+        "A part of the base model was not named.",
+        "SD3.5 and FLUX consist of several files: text encoders, and for FLUX the autoencoder.",
+        "Name them all: clip_l, t5xxl, and clip_g for SD3.5 or ae for FLUX.",
+    ),
+    Cause(
         "cached-with-dropout",
-        r"(?:text encoder|TE).{0,60}(?:cache|cach).{0,160}(?:shuffle|dropout)|is_text_encoder_output_cacheable",
+        r"caching Text Encoder output, either|(?:text encoder|TE).{0,60}(?:cache|cach).{0,160}(?:shuffle|dropout)|is_text_encoder_output_cacheable",
         "Cached text outputs cannot go with these caption options.",
         "What was read once cannot change: no shuffling, no dropout and no training of the text encoder then.",
         "Turn off cache_text_encoder_outputs, or shuffle_caption, caption dropout and the text encoder's training.",
@@ -289,7 +345,11 @@ def cause_of(text: str) -> Finding | None:
             if cause.code == "config-syntax":
                 told["place"] = told["place"] or "no line is told"
             return Finding(
-                severity="block", code=cause.code, what=cause.what.format(**told), why=why, fix=cause.fix
+                severity="block",
+                code=cause.code,
+                what=cause.what.format(**told),
+                why=why,
+                fix=cause.fix.format(**told),
             )
     return None
 

@@ -92,7 +92,7 @@ def native_files(plan: TrainingPlan) -> dict[str, str]:
     lines = train_lines(plan)
     config = {ln.option: ln.value for ln in lines}
     dataset = dataset_config(plan, laid_out(plan))
-    bad = options.check(options.SCRIPTS[plan.family], config)
+    bad = [*options.check(options.SCRIPTS[plan.family], config), *options.check_dataset(dataset)]
     if bad:
         raise InputError(
             "The config for sd-scripts would not be understood.",

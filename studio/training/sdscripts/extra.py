@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from studio.findings import Finding
@@ -194,6 +195,15 @@ def combinations(family: str, told: dict[str, Any], s: TrainingSettings, caches_
     if told.get("masked_loss") and not told.get("alpha_mask"):
         found.append(_bad("masked_loss", "mask-without-source", "There are no masks for the masked loss.",
                           "Only the transparency of the pictures themselves can be the mask here.", "Add alpha_mask = true."))  # fmt: skip
+    for name in ("network_weights", "base_weights"):
+        absent = [
+            w
+            for w in ([told[name]] if isinstance(told.get(name), str) else told.get(name, []))
+            if not Path(w).is_file()
+        ]
+        if absent:
+            found.append(_bad(name, "weights-absent", f"There is no file {absent[0]}.", f"{name} names it.",
+                              "Correct the path, or remove the option."))  # fmt: skip
     if s.noise_offset and told.get("multires_noise_iterations"):
         found.append(Finding(severity="warn", code="two-noises", what="Noise offset and multires noise are both on.",
                              why="They do the same in two ways, and the script warns against the pair.",

@@ -138,3 +138,74 @@ def check(script: str, config: Mapping[str, object]) -> list[Finding]:
                 )
             )
     return found
+
+
+_DATASET_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (float,),
+    "float or int": (float, int),
+    "bool": (bool,),
+    "str": (str,),
+    "dict": (dict,),
+    "[float,float]": (list,),
+    "int or [int,int]": (int, list),
+}
+
+
+@lru_cache(maxsize=1)
+def dataset_keys() -> dict[str, dict[str, str]]:
+    """Keys of a dataset config and their types in words, by section: general, datasets, subsets."""
+    raw = dict(files.read_json(shipped("data", "sdscripts", "dataset.json")) or {})
+    return {section: dict(raw[section]) for section in ("general", "datasets", "subsets")}
+
+
+def check_dataset(config: Mapping[str, Any]) -> list[Finding]:
+    """Keys and values of a dataset config that sd-scripts would refuse; [] when all fit. It makes a difference between 1 and
+    1.0."""
+    found = _check_section("general", config.get("general", {}))
+    if not config.get("datasets"):
+        found.append(_dataset_finding("datasets", "The dataset config names no dataset.", "Add pictures."))
+    for dataset in config.get("datasets", []):
+        found += _check_section("datasets", {k: v for k, v in dataset.items() if k != "subsets"})
+        if "resolution" not in {**config.get("general", {}), **dataset}:
+            found.append(
+                _dataset_finding(
+                    "resolution", "The dataset config names no resolution.", "Set the resolution."
+                )
+            )
+        for subset in dataset.get("subsets", []):
+            found += _check_section("subsets", subset)
+            if "image_dir" not in subset:
+                found.append(_dataset_finding("image_dir", "A subset names no folder.", "Name its folder."))
+    return found
+
+
+def _check_section(section: str, values: Mapping[str, Any]) -> list[Finding]:
+    known, found = dataset_keys()[section], []
+    for key, value in values.items():
+        if key not in known:
+            near = nearest(key, known)
+            fix = f"Write '{near}' instead, or remove it." if near else "Remove it."
+            found.append(
+                _dataset_finding(key, f"The dataset config has no key '{key}' under {section}.", fix)
+            )
+            continue
+        types = _DATASET_TYPES[known[key]]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            found.append(
+                _dataset_finding(
+                    key, f"'{key}' of the dataset config cannot be {value!r}.", f"It takes {known[key]}."
+                )
+            )
+    return found
+
+
+def _dataset_finding(key: str, what: str, fix: str) -> Finding:
+    return Finding(
+        severity="block",
+        code="dataset-config",
+        what=what,
+        why="sd-scripts refuses such a dataset config before it reads a picture.",
+        fix=fix,
+        where=(key,),
+    )

@@ -1,0 +1,326 @@
+"""Each bad input that sd-scripts was tried with, and each of its traps: what a user of the studio meets instead.
+
+ELSEWHERE: the words of a training made elsewhere, put into plain ones (the recorded logs are in test_explain.py).
+HERE: the same mistake made in the studio, which is refused before anything starts, with the setting or gate that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio import files, gates, launch
+from studio.captions.store import CaptionStore
+from studio.dataset.buckets import bucket_sizes
+from studio.dataset.set_aside import remove_pictures
+from studio.errors import GateError, InputError
+from studio.machine import detect
+from studio.models import get_model
+from studio.project import Project
+from studio.settings import TrainingSettings, knobs, problems
+from studio.training.base import TrainingPlan
+from studio.training.kohya import KohyaBackend
+from studio.training.prepare import freeze
+from studio.training.sdscripts import config, extra, install, lines, options, rules
+from studio.training.sdscripts.explain import explain_text
+from studio.workspace import Workspace
+from tests.modelfiles import headers
+from tests.training.sdscripts.kohya_project import add_model, kohya_project
+from tests.training.sdscripts.sdscripts_small import make_plan
+
+ELSEWHERE = {
+    "ds_unknown_key": ("voluptuous.error.MultipleInvalid: extra keys not allowed @ data['datasets'][0]['subsets'][0]['num_repeatz']", "dataset-key"),
+    "ds_no_resolution": ("AssertionError: resolution is required / x", "no-resolution"),
+    "no_dataset": ("AssertionError: resolution is required / x", "no-resolution"),
+    "ds_corrupt_img": ("ZeroDivisionError: division by zero", "pictures-unreadable"),
+    "model_trunc": ("safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer", "model-damaged"),
+    "model_full_for_tiny": ("RuntimeError: Error(s) in loading state_dict for UNet2DConditionModel:", "model-wrong-size"),
+    "opt_8bit": ("ImportError: No bitsandbytes / x", "package-missing"),
+    "bad_scheduler": ("ValueError: nosuch is not a valid SchedulerType, please select one of ['linear']", "scheduler-unknown"),
+    "r9_resume_dim": ("RuntimeError: Error(s) in loading state_dict for LoRANetwork:", "lora-shape"),
+    "cached_text_outputs": ("AssertionError: when caching Text Encoder output, either caption_dropout_rate, shuffle_caption, token_warmup_step or caption_tag_dropout_rate cannot be used / x", "cached-with-dropout"),
+    "bucket_steps": ("AssertionError: bucket_reso_steps is 48. it must be divisible by 32.", "bucket-step"),
+    "swap_too_many": ("AssertionError: Cannot swap more than 36 blocks. Requested: 38 blocks.", "swap-too-many"),
+    "swap_and_offload": ("AssertionError: blocks_to_swap is not supported with cpu_offload_checkpointing / x", "swap-and-offload"),
+    "fp8_precision": ("AssertionError: fp8_base requires mixed precision='fp16' or 'bf16' / x", "fp8-precision"),
+    "cached_latents": ("AssertionError: when caching latents, either color_aug or random_crop cannot be used / x", "cached-and-changed"),
+    "t5_taught": ("ValueError: T5XXL is trained, so cache_text_encoder_outputs cannot be used / x", "cached-and-taught"),
+    "te_cached_sdxl": ("AssertionError: network for Text Encoder cannot be trained with caching Text Encoder outputs / x", "cached-and-taught"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_the_words_of_a_failure_elsewhere(case: str) -> None:
+    words, code = ELSEWHERE[case]
+    log = f"""Traceback (most recent call last):
+  File "train_network.py", line 1, in <module>
+    trainer.train(args)
+{words}
+Traceback (most recent call last):
+  File "accelerate/commands/launch.py", line 1, in simple_launcher
+subprocess.CalledProcessError: Command '['python', 'train_network.py']' returned non-zero exit status 1.
+"""
+    told = explain_text(log)
+    assert (told.outcome, told.findings[0].code) == ("failed", code)
+    assert told.findings[0].why and told.findings[0].fix
+
+
+# --- HERE: settings
+
+OPTIONS_HERE = {
+    "config_wrong_type": ("scale_weight_norms = many", "sd15", "option-value", "a number"),
+    "config_unknown_key": ("scale_weight_norm = 1", "sd15", "option-unknown", "scale_weight_norms"),
+    "unknown_flag": ("no_such_flag = 1", "sd15", "option-unknown", "Remove"),
+    "bad_netmod": ("network_module = networks.nosuch", "sd15", "option-managed", "Remove"),
+    "bad_choice": ("loss_type = l3", "sd15", "option-value", "huber"),
+    "resume_missing": ("resume = /nowhere-state", "sd15", "option-managed", "Remove"),
+    "alpha": ("network_alpha = 1", "sd15", "option-managed", "Alpha"),
+    "caption extension": ("caption_extension = .caption", "sd15", "option-managed", "Remove"),
+    "output name": ("output_name = same", "sd15", "option-managed", "Remove"),
+    "loader workers": ("max_data_loader_n_workers = 8", "sd15", "option-managed", "Remove"),
+    "another script's option": ("blocks_to_swap = 8", "sdxl", "option-managed", "Blocks swapped"),
+    "flux's option": ("sigmoid_scale = 1.0", "sdxl", "option-unknown", "Remove"),
+    "secret": ("huggingface_token = hf_x", "flux", "option-managed", "Remove"),
+    "no value": ("loss_type", "sd15", "option-form", "loss_type = VALUE"),
+    "network argument": ("network_args = conv_dims=4", "sd15", "network-argument-unknown", "conv_dim"),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS_HERE)
+def test_a_bad_option_is_refused_before_anything_starts(case: str) -> None:
+    line, family, code, words = OPTIONS_HERE[case]
+    _, found = extra.read([line], family)
+    assert [f.code for f in found] == [code]
+    assert words in found[0].fix + found[0].why
+    blocking = [
+        f for f in rules.check(family, TrainingSettings(extra_options=(line,))) if f.severity == "block"
+    ]
+    assert code in {f.code for f in blocking}
+
+
+@pytest.mark.parametrize(("case", "field", "value"), [
+    ("bad_optimizer", "optimizer", "NoSuchOpt"), ("bad_scheduler", "scheduler", "nosuch"), ("bad_choice", "precision", "fp8"),
+])  # fmt: skip
+def test_a_bad_choice_is_no_setting(case: str, field: str, value: str) -> None:
+    found = problems({field: value})
+    assert [f.where for f in found] == [(field,)]
+    assert all(c in found[0].fix for c in knobs()[field].choices)
+
+
+@pytest.mark.parametrize(("case", "family", "changes", "code"), [
+    ("clip skip on SDXL", "sdxl", {"extra_options": ("clip_skip = 2",)}, "clip-skip"),
+    ("weights_missing", "sd15", {"extra_options": ("network_weights = /nowhere/nope.safetensors",)}, "weights-absent"),
+    ("cached latents", "sd15", {"extra_options": ("color_aug = true",)}, "cache-and-change"),
+    ("cached text", "flux", {"caption_dropout": 0, "extra_options": ("caption_tag_dropout_rate = 0.1",)}, "text-cache-and-change"),
+    ("full_bf16", "sdxl", {"precision": "fp16", "extra_options": ("full_bf16 = true",)}, "full-half"),
+    ("two rates with Prodigy", "sdxl", {"optimizer": "prodigy", "learning_rate": 1, "text_encoder_lr": 0.5}, "sdscripts-cannot"),
+    ("bucket steps", "flux", {"bucket_step": 48}, "sdscripts-cannot"),
+    ("bucket steps of SD1.5", "sd15", {"bucket_step": 32}, "sdscripts-cannot"),
+    ("fp8 without checkpointing", "flux", {"fp8_base": True, "precision": "bf16"}, "fp8-without-checkpointing"),
+    ("fp8 in full precision", "flux", {"fp8_base": True, "gradient_checkpointing": True}, "fp8-precision"),
+    ("swap too many", "flux", {"blocks_to_swap": 36}, "sdscripts-cannot"),
+    ("swap on SDXL", "sdxl", {"blocks_to_swap": 4}, "sdscripts-cannot"),
+    ("swap and offload", "sd35", {"blocks_to_swap": 4, "extra_options": ("cpu_offload_checkpointing = true",)}, "swap-and-offload"),
+    ("T5 alone", "flux", {"train_t5": True, "train_text_encoder": False}, "sdscripts-cannot"),
+    ("prediction of a flow model", "sd35", {"prediction": "epsilon"}, "sdscripts-cannot"),
+])  # fmt: skip
+def test_what_does_not_go_together_is_blocked(
+    case: str, family: str, changes: dict[str, Any], code: str
+) -> None:
+    found = [f for f in rules.check(family, TrainingSettings(**changes)) if f.severity == "block"]
+    assert [f.code for f in found] == [code]
+    assert found[0].why and found[0].fix
+
+
+def test_traps_of_flow_models_cannot_be_written(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path / "run", {}, train_text_encoder=True, train_t5=True, caption_dropout=0, cache_text_embeddings=True,
+                     min_snr_gamma=5, noise_offset=0.1)  # fmt: skip
+    for family, module in (("flux", "networks.lora_flux"), ("sd35", "networks.lora_sd3")):
+        told = {ln.option: ln.value for ln in lines.train_lines(plan.model_copy(update={"family": family}))}
+        assert told["network_module"] == module
+        assert told["network_args"] == ["train_t5xxl=True"]
+        assert told["cache_text_encoder_outputs"] is False, "T5 is taught"
+        assert not {
+            "min_snr_gamma",
+            "noise_offset",
+            "v_parameterization",
+            "max_token_length",
+            "clip_skip",
+        } & set(told)
+        if family == "flux":
+            assert (told["guidance_scale"], told["timestep_sampling"], told["model_prediction_type"]) == (
+                1.0,
+                "flux_shift",
+                "raw",
+            )
+            assert "discrete_flow_shift" not in told
+        else:
+            assert (told["weighting_scheme"], told["training_shift"]) == ("uniform", 1.0)
+    clip_only = plan.model_copy(
+        update={"family": "flux", "settings": plan.settings.model_copy(update={"train_t5": False})}
+    )
+    told = {ln.option: ln.value for ln in lines.train_lines(clip_only)}
+    assert told["cache_text_encoder_outputs"] is True, "T5 goes out of memory, CLIP is read anew"
+    assert "network_args" not in told
+
+
+# --- HERE: dataset configs
+
+GOOD = {
+    "general": {"caption_extension": ".txt"},
+    "datasets": [{"resolution": 512, "subsets": [{"image_dir": "x", "num_repeats": 1}]}],
+}
+
+
+@pytest.mark.parametrize(("case", "section", "change"), [
+    ("ds_unknown_key", "subsets", {"num_repeatz": 2}),
+    ("ds_wrong_type", "subsets", {"num_repeats": "2"}),
+    ("ds_valsplit_int", "datasets", {"validation_split": 0}),
+    ("ds_no_resolution", "datasets", {"resolution": None}),
+    ("ds_missing_dir", "subsets", {"image_dir": None}),
+    ("a switch for a number", "datasets", {"batch_size": True}),
+    ("general", "general", {"shuffle_captions": True}),
+])  # fmt: skip
+def test_a_dataset_config_that_would_be_refused_is_never_written(
+    case: str, section: str, change: dict[str, Any]
+) -> None:
+    bad = json.loads(json.dumps(GOOD))
+    assert options.check_dataset(bad) == []
+    place = {
+        "general": bad["general"],
+        "datasets": bad["datasets"][0],
+        "subsets": bad["datasets"][0]["subsets"][0],
+    }[section]
+    place.update(change)
+    for name in [k for k, v in change.items() if v is None]:
+        del place[name]
+    assert [f.where[0] for f in options.check_dataset(bad)] == [next(iter(change))]
+    assert options.check_dataset({"datasets": []})[0].fix, "ds_no_datasets"
+
+
+@pytest.mark.parametrize("resolution", [64, 256, 512, 768, 1000, 1024, 1536])
+def test_ds_small_bucket_the_buckets_hold_the_resolution(tmp_path: Path, resolution: int) -> None:
+    plan = make_plan(tmp_path / "run", {}, resolution=resolution)
+    told = tomllib.loads(config.native_files(plan)[config.DATASET])["datasets"][0]
+    assert told["min_bucket_reso"] <= resolution <= told["max_bucket_reso"]
+    assert bucket_sizes(resolution, 64)
+
+
+# --- HERE: pictures, captions, base models, packages
+
+
+@pytest.fixture
+def project(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    told = {"failed": {}, "torch": "2.13.0", "cuda": False}
+    monkeypatch.setattr(
+        install, "probe", lambda _i, _s, m=(): {**told, "failed": dict.fromkeys(m, "ImportError: none")}
+    )
+    return kohya_project(workspace, tmp_path)
+
+
+def blocks(project: Project, gate: gates.GateName) -> set[str]:
+    return {f.code for f in gates.run_gate(project, gate).findings if f.severity == "block"}
+
+
+def test_ds_corrupt_img_and_nocap_are_refused_by_gate_one(project: Project) -> None:
+    names = sorted(p.name for p in project.dataset_dir.glob("*.png"))
+    (project.dataset_dir / names[0]).write_bytes(b"\x89PNG\r\n\x1a\nnot whole")
+    CaptionStore(project).set(names[1], "", "person")
+    assert {"picture-damaged", "caption-missing"} <= blocks(project, "dataset")
+
+
+def test_ds_missing_dir_ds_empty_dir_and_no_dataset_are_no_pictures(project: Project) -> None:
+    remove_pictures(project, [p.name for p in project.dataset_dir.glob("*.png")])
+    assert "config-no-pictures" in blocks(project, "config")
+    with pytest.raises(InputError, match="no pictures"):
+        freeze(project, get_model(project.workspace, "mine"), project.runs_dir / "x", output_name="x")
+
+
+@pytest.mark.parametrize(
+    "case", ["missing_model", "model_junk", "model_trunc", "model_is_lora", "model_of_sdxl", "model_pickle"]
+)
+def test_a_base_model_that_cannot_be_is_refused_by_gate_three(
+    project: Project, tmp_path: Path, case: str
+) -> None:
+    place = tmp_path / "other.safetensors"
+    if case == "model_junk":
+        place.write_bytes(b"junk")
+    elif case == "model_trunc":
+        headers.write(place, headers.SD15, cut=1000)
+    elif case == "model_is_lora":
+        headers.write(
+            place, {"lora_unet_x.lora_down.weight": (4, 320), "lora_unet_x.lora_up.weight": (320, 4)}
+        )
+    elif case == "model_of_sdxl":
+        headers.write(place, headers.SDXL)
+    elif case == "model_pickle":
+        place.write_bytes(b"PK\x03\x04" + bytes(200))
+    add_model(project.workspace, place) if place.exists() else files.write_yaml(
+        project.workspace.models_dir / "models.yaml",
+        {
+            "models": [
+                get_model(project.workspace, "mine")
+                .model_copy(update={"path": place})
+                .model_dump(mode="json")
+            ]
+        },
+    )
+    found = [f for f in gates.run_gate(project, "environment").findings if f.severity == "block"]
+    assert len(found) == 1 and found[0].why and found[0].fix, found
+    assert found[0].code.startswith("model")
+
+
+@pytest.mark.parametrize(("case", "changes", "module"), [
+    ("xformers", {"attention": "xformers"}, "xformers"),
+    ("prodigy", {"optimizer": "prodigy", "learning_rate": 1.0}, "prodigyopt"),
+    ("lion", {"optimizer": "lion"}, "lion_pytorch"),
+    ("opt_8bit", {"optimizer": "adamw8bit"}, "bitsandbytes"),
+])  # fmt: skip
+def test_a_package_that_is_missing_is_named_with_its_command(
+    project: Project, case: str, changes: dict[str, Any], module: str
+) -> None:
+    project.save_settings(project.settings.model_copy(update=changes))
+    found = [f for f in gates.run_gate(project, "environment").findings if f.severity == "block"]
+    assert [f.where for f in found] == [(module,)]
+    assert f"-m pip install {module}" in found[0].fix
+
+
+def test_opt_8bit_without_a_card_is_refused_by_gate_two(project: Project) -> None:
+    project.save_settings(project.settings.model_copy(update={"optimizer": "adamw8bit"}))
+    assert "adamw8bit-without-gpu" in blocks(project, "config")
+    found = KohyaBackend().check(
+        TrainingSettings(optimizer="prodigy", learning_rate=1), detect(), get_model(project.workspace, "mine")
+    )
+    assert "optimizer-missing" not in {f.code for f in found}, (
+        "it has to be in sd-scripts' environment, not in this one"
+    )
+
+
+def test_r9_resume_dim_and_r10_overwrite_cannot_happen(project: Project) -> None:
+    """A run keeps the settings that it began with, and no two runs share a name."""
+    entry = get_model(project.workspace, "mine")
+    made = [
+        freeze(project, entry, project.runs_dir / n, output_name=files.slug(f"x-{n}")) for n in ("a", "b")
+    ]
+    project.save_settings(project.settings.model_copy(update={"rank": 8}))
+    assert TrainingPlan.load(made[0].run_folder).settings.rank == 4
+    assert made[0].output_name != made[1].output_name
+
+
+def test_r12_prompts_are_written_whenever_samples_are_asked_for(tmp_path: Path) -> None:
+    told = config.native_files(make_plan(tmp_path / "run", {}, sample_every_epochs=1))
+    assert Path(tomllib.loads(told[config.TRAIN])["sample_prompts"]).name in told
+    assert (
+        "sample_prompts"
+        not in config.native_files(make_plan(tmp_path / "run", {}, sample_every_epochs=0))[config.TRAIN]
+    )
+
+
+def test_nothing_is_launched_without_the_gates(project: Project) -> None:
+    with pytest.raises(GateError):
+        launch.start_training(project)
+    assert not project.runs_dir.exists()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from studio.errors import StudioError
-from studio.launch import resume_run
+from studio.jobs.launch import relaunch
 from studio.project import Project
-from studio.training.registry import get_backend
+from studio.secrets import lent
+from studio.training.base import TrainingPlan
+from studio.training.registry import env_of, get_backend, secrets_of
 from studio.training.runs import Run, list_runs
 from studio.workspace import Workspace
 
@@ -30,15 +32,21 @@ def left_alone(workspace: Workspace) -> list[Run]:
 
 
 def reattach(workspace: Workspace) -> dict[str, str]:
-    """Follow each of them again; nothing is started that costs money. By run id: "" or, in words, why it could not be.
+    """Follow each of them again. By run id: "" or, in words, why it could not be.
 
-    Asks the network, as resuming does.
+    No gate is asked, unlike when a run is resumed: nothing is started or paid for, and what is wrong meanwhile, such as a
+    token that is gone, the follower says itself. Takes no network, so an app may wait for it.
     """
     said: dict[str, str] = {}
     for run in left_alone(workspace):
+        project = Project(workspace, run.folder.parent.parent.name)
         try:
-            resume_run(Project(workspace, run.folder.parent.parent.name), run.id)
+            plan = TrainingPlan.load(run.folder)
+            backend = get_backend(plan.settings.backend)
+            with lent(workspace, *secrets_of(backend)):
+                relaunch(run.job, backend.command(plan), env=env_of(backend) or None)
+            project.decided("rented run followed again", run=run.id)
             said[run.id] = ""
-        except StudioError as e:
+        except (StudioError, OSError) as e:
             said[run.id] = str(e)
     return said

@@ -1,30 +1,23 @@
-"""Once for each start of the app: rented trainings that nobody follows any more are taken up again, in the background."""
+"""Once for each start of the app: rented trainings that nobody follows any more are taken up again."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
 
 import streamlit as st
 
-from studio.reattach import left_alone, reattach
+from studio.reattach import reattach
 from studio.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
 @st.cache_resource(show_spinner=False)
-def follow_rented_runs(root: Path) -> bool:
-    """See that every paid training of the workspace in `root` is followed; asks the network, so it holds up no page."""
-    workspace = Workspace(root)
-    if not left_alone(workspace):
-        return False
-    threading.Thread(target=_follow, args=(workspace,), daemon=True, name="rented runs").start()
-    return True
-
-
-def _follow(workspace: Workspace) -> None:
-    for run, why in reattach(workspace).items():
+def follow_rented_runs(root: Path) -> int:
+    """See that every paid training of the workspace in `root` is followed; how many had to be taken up."""
+    said = reattach(Workspace(root))
+    for run, why in said.items():
         if why:
             log.warning("Run %s is not followed: %s", run, why)
+    return len(said)

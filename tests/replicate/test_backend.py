@@ -176,9 +176,6 @@ def test_killed_and_resumed_it_is_the_same_training(project: Project, server: Re
     server.life = ["succeeded"]
     # What the app does when it starts: it costs money, so somebody has to look after it.
     assert [r.id for r in left_alone(project.workspace)] == [run.id]
-    server.tokens.clear()
-    assert "token" in reattach(project.workspace)[run.id]
-    server.tokens.add(TOKEN)
     assert reattach(project.workspace) == {run.id: ""}
     again = launch.get_run(project, run.id)
     assert again.job.wait(120) == "finished", again.job.error

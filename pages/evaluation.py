@@ -2,13 +2,18 @@
 
 import streamlit as st
 
+from pages.parts.blind_view import blind_test
+from pages.parts.cell_view import large
 from pages.parts.context import advanced, require_project
+from pages.parts.diagnosis_view import diagnosis
 from pages.parts.form import synced
-from pages.parts.grid_view import curves, grid_table, large, side_by_side, verdict_card
+from pages.parts.grid_failures import failed_cells
+from pages.parts.grid_view import curves, grid_table, look_at, side_by_side, verdict_card
 from pages.parts.live_job import is_running, live_job
 from pages.parts.nav import PAGES, go, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page, show_error
+from pages.parts.renderer_choice import renderer_choice
 from studio.errors import InputError, NotFoundError, StudioError
 from studio.evaluation.grid import (
     DEFAULT_WEIGHTS,
@@ -37,7 +42,14 @@ CLASHES: dict[OnClash, str] = {
     "version": "Add as a new version",
     "replace": "Replace it (the old one goes to the trash)",
 }
-VIEWS = {"grid": "Grid", "compare": "Side by side", "curves": "Curves", "register": "Register"}
+VIEWS = {
+    "grid": "Grid",
+    "compare": "Side by side",
+    "blind": "Blind test",
+    "curves": "Curves",
+    "diagnosis": "Diagnosis",
+    "register": "Register",
+}
 
 
 def open_grid(grid_id: str, run_id: str = "") -> None:
@@ -65,6 +77,7 @@ def plan(project: Project, run: Run) -> None:
         weights = st.pills("Weights", WEIGHTS, selection_mode="multi", default=[w for w in DEFAULT_WEIGHTS if w],
                            format_func=lambda w: f"{w:g}", key="plan_weights", wrap=True,
                            help="Weight 0, the base model alone, is always on the grid.")  # fmt: skip
+        drawer = renderer_choice(project)
         seeds, steps, guidance = 1, None, None
         if advanced():
             with st.container(horizontal=True):
@@ -104,13 +117,13 @@ def plan(project: Project, run: Run) -> None:
                            placeholder=f"{intent.trigger}, a lighthouse at night")  # fmt: skip
     extra = own_prompts((own or "").splitlines(), intent.trigger)
     lacking = "" if weights else "Choose at least one weight above 0."
-    lacking = lacking or ("" if kept or extra else "Choose or write at least one prompt.")
+    lacking = lacking or ("" if kept or extra else "Choose or write at least one prompt.") or drawer.blocked
     if lacking:
         primary("Draw the grid", key="draw", icon=":material/grid_view:", blocked=lacking)
         return
     spec = plan_grid(
         project, run, checkpoints=chosen or "final", weights=weights, prompts=[*kept, *extra],
-        seeds=range(1, int(seeds) + 1), steps=steps, guidance=guidance,
+        seeds=range(1, int(seeds) + 1), steps=steps, guidance=guidance, **drawer.options,
     )  # fmt: skip
     cost = grid_cost(project, spec)
     takes = f", about {human_time(cost.seconds)}" if cost.seconds is not None else ""
@@ -183,6 +196,7 @@ def unfinished(grid: Grid) -> None:
                          f"{'is' if missing == 1 else 'are'} missing")  # fmt: skip
     else:
         st.info("All pictures are there; only the measurements are missing.", title="Nearly done")
+    failed_cells(grid)
     if primary("Go on drawing" if missing else "Measure now", key="go_on", icon=":material/resume:"):
         resume_grid(grid)
         st.rerun()
@@ -217,12 +231,22 @@ def show(project: Project, grid: Grid) -> None:
                                     persist_state="page")  # fmt: skip
         label, seed = switches(grid) if view in ("grid", "curves") else ("", 0)
         rate = st.toggle("Rate on the grid", key="rate_on_grid") if view == "grid" else False
+        cells = grid.cells()
+        first = next(
+            (c for c in cells if c.checkpoint == label and c.seed == seed and c.weight and c.path), None
+        )
+        if view == "grid" and first is not None:
+            st.button("Look through", key="look_through", icon=":material/slideshow:", shortcut="L", on_click=look_at, args=(first,),
+                      help="One by one, large. Arrow keys walk, 1 to 5 rate.")  # fmt: skip
         link("guide", "How to read it", icon=":material/menu_book:", topic="evaluation")
-    cells = grid.cells()
     if view == "compare":
         side_by_side(grid, cells)
     elif view == "curves":
         curves(grid, label)
+    elif view == "blind":
+        blind_test(grid, cells)
+    elif view == "diagnosis":
+        diagnosis(project, grid)
     elif view == "register":
         registration(project, grid)
         return

@@ -10,7 +10,7 @@ from pages.parts.charts import CONFIG, weight_figure
 from pages.parts.flash import act
 from pages.parts.page import caught
 from studio.evaluation.grid import FAMILY_WORDS, Grid
-from studio.evaluation.review import FAULTS, CellReview, Review
+from studio.evaluation.review import CellReview, Review
 from studio.evaluation.spec import Cell
 from studio.evaluation.sweet_spot import SweetSpot
 from studio.evaluation.thumbs import cell_thumb
@@ -21,6 +21,8 @@ STATES = {
     "overdone": (":material/local_fire_department:", "orange"),
     "unknown": (":material/help:", "gray"),
 }
+ROWS = 12
+"""Prompts shown at once: a page of the browser stays quick with 500 cells."""
 SURE = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
 
 
@@ -78,6 +80,10 @@ def grid_table(
     rate: stars under each picture. live: while it is being drawn: pictures only.
     """
     spec, verdict = grid.spec, None if live else grid.verdict
+    prompts = spec.prompts
+    if len(prompts) > ROWS:
+        place = st.pagination(-(-len(prompts) // ROWS), key=f"rows_{grid.id}") or 1
+        prompts = prompts[(place - 1) * ROWS : place * ROWS]
     said = {} if live else grid.review.all()
     placed = by_place(cells, checkpoint, seed)
     words = (
@@ -91,7 +97,7 @@ def grid_table(
         for weight in spec.weights:
             mark = f" :green-badge[{'best' if weight == advised else 'nearest'}]" if weight == best else ""
             st.markdown("**0** :small[:gray[no LoRA]]" if weight == 0 else f"**{weight:g}**{mark}")
-        for prompt in spec.prompts:
+        for prompt in prompts:
             st.markdown(f"{prompt.text}  \n:small[:gray[{FAMILY_WORDS[prompt.family]}]]")
             for weight in spec.weights:
                 with st.container(gap="xxsmall"):
@@ -146,29 +152,6 @@ def stop_looking() -> None:
     st.session_state.pop("look_at", None)
 
 
-@st.dialog("One picture", width=900, on_dismiss=stop_looking)
-def large(grid: Grid) -> None:
-    """A cell large beside the base model's picture, with its rating, faults and note; arrow keys walk over the grid."""
-    asked = st.session_state.get("look_at")
-    if asked is None:
-        return
-    checkpoint, seed, prompt_id, weight = asked
-    cells = grid.cells()
-    placed = by_place(cells, checkpoint, seed)
-    cell, base = placed.get((prompt_id, weight)), placed.get((prompt_id, 0.0))
-    if cell is None:
-        stop_looking()
-        return
-    st.markdown(f"**{cell.prompt.text}** :gray[{checkpoint} · weight {weight:g} · seed {seed}]")
-    left, right = st.columns(2)
-    _large(left, base, "Without the LoRA")
-    _large(right, cell, f"Weight {weight:g}")
-    _walk(grid, cell)
-    if cell.path is not None and weight != 0:
-        _review(grid, cell)
-    _measured(grid, cell)
-
-
 def _large(column: st.delta_generator.DeltaGenerator, cell: Cell | None, caption: str) -> None:
     with column, st.container(gap="xsmall"):
         if cell is not None and cell.path is not None:
@@ -176,76 +159,6 @@ def _large(column: st.delta_generator.DeltaGenerator, cell: Cell | None, caption
             st.markdown(f":small[{caption}]")
         else:
             st.markdown(f":gray[{caption}: not drawn yet]")
-
-
-def _walk(grid: Grid, cell: Cell) -> None:
-    """Four buttons, also on the arrow keys."""
-    prompts, weights = [p.id for p in grid.spec.prompts], list(grid.spec.weights)
-    row, place = prompts.index(cell.prompt.id), weights.index(cell.weight)
-
-    def go(down: int, across: int) -> None:
-        st.session_state["look_at"] = (
-            cell.checkpoint, cell.seed, prompts[(row + down) % len(prompts)], weights[(place + across) % len(weights)],
-        )  # fmt: skip
-
-    with st.container(horizontal=True, horizontal_alignment="center"):
-        for label, icon, key, down, across in (
-            ("Weaker", "arrow_back", "Left", 0, -1), ("Prompt before", "arrow_upward", "Up", -1, 0),
-            ("Next prompt", "arrow_downward", "Down", 1, 0), ("Stronger", "arrow_forward", "Right", 0, 1),
-        ):  # fmt: skip
-            st.button(
-                label,
-                key=f"walk_{key}",
-                icon=f":material/{icon}:",
-                shortcut=key,
-                on_click=go,
-                args=(down, across),
-            )
-
-
-def _review(grid: Grid, cell: Cell) -> None:
-    """Stars, fault tags and a note, stored at once."""
-    review, said = grid.review, grid.review.get(cell.hash)
-    keys = {k: f"{k}_{cell.hash}" for k in ("big", "tags", "note")}
-    st.session_state[keys["big"]] = said.rating - 1 if said.rating else None
-    st.session_state[keys["tags"]] = list(said.tags)
-    st.session_state.setdefault(keys["note"], said.note)
-
-    def tagged() -> None:
-        wanted = set(st.session_state[keys["tags"]])
-        with caught():
-            for tag in FAULTS:
-                if (tag in wanted) != (tag in said.tags):
-                    review.tag(cell.hash, tag, tag in wanted)
-
-    def noted() -> None:
-        with caught():
-            review.note(cell.hash, st.session_state[keys["note"]] or "")
-
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown("How good is it?", width="content")
-        st.feedback("stars", key=keys["big"], on_change=_rated, args=(review, cell.hash, keys["big"]))
-    st.pills("What is wrong with it", list(FAULTS), selection_mode="multi", format_func=FAULTS.__getitem__, key=keys["tags"],
-             on_change=tagged)  # fmt: skip
-    st.text_input("Note", key=keys["note"], on_change=noted, max_chars=2000)
-
-
-def _measured(grid: Grid, cell: Cell) -> None:
-    """What was measured about one cell, in words."""
-    found = ((grid.metrics or {}).get("cells") or {}).get(cell.hash)
-    if not found or cell.weight == 0:
-        return
-    parts = []
-    if found.get("nearness") is not None:
-        parts.append(f"{found['nearness']:.0%} of the way to your pictures")
-    if found.get("kept") is not None:
-        parts.append(f"{max(0, found['kept']):.0%} of its subject kept")
-    if found.get("fault"):
-        parts.append(f"picture faults {found['fault']:.0%}")
-    if found.get("nearest"):
-        parts.append(f"most like `{found['nearest']}`")
-    if parts:
-        st.markdown(":small[Measured: " + ", ".join(parts) + ".]")
 
 
 def side_by_side(grid: Grid, cells: Sequence[Cell]) -> None:

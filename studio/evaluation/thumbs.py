@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import io
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from studio import files
+from studio.errors import InputError
 from studio.project import Project
 
 SIDE = 320  # px of the longer side: twice the width of a grid's column, for sharp screens
@@ -34,3 +38,50 @@ def cell_thumb(project: Project, picture: Path) -> Path:
     copy.save(buffer, "WEBP", quality=88)
     files.write_bytes(small, buffer.getvalue())
     return small
+
+
+LARGE = 1536
+"""px of the longer side beyond which the large view shows a smaller copy."""
+
+
+@dataclass(frozen=True)
+class PictureUrl:
+    """A picture as an address that holds it whole, and its size in pixels."""
+
+    address: str
+    width: int
+    height: int
+
+
+def picture_url(path: Path) -> PictureUrl:
+    """A picture for the large view, as it would be shown (turned, on white). Raises InputError when it cannot be opened."""
+    try:
+        stat = path.stat()
+    except OSError as e:
+        raise InputError(
+            f"The picture {path.name} is not there any more.",
+            "It was moved or deleted.",
+            "Draw the grid again.",
+        ) from e
+    return _picture_url(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _picture_url(path: Path, _size: int, _time: int) -> PictureUrl:
+    try:
+        with Image.open(path) as raw:
+            shown: Image.Image = ImageOps.exif_transpose(raw).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise InputError(
+            f"{path.name} cannot be opened.", "The file is damaged or no picture.", "Draw the cell again."
+        ) from e
+    shown.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if max(shown.size) <= 256:
+        shown.save(buffer, "PNG")
+        kind = "png"
+    else:
+        shown.save(buffer, "WEBP", quality=92)
+        kind = "webp"
+    address = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return PictureUrl(address, *shown.size)

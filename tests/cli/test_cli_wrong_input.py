@@ -36,6 +36,16 @@ NARROWED = (
 
 # command -> wrong lines: (words after the command, exit code, words that the answer must hold). @NAME are the files below.
 OWN: dict[str, list[tuple[list[str], int, str]]] = {
+    "diagnose": [
+        (["--symptom", "ugly"], 2, "no symptom called 'ugly'"), (["--symptom", "36"], 2, "no symptom called '36'"), (["--fix", "burnt,burnt"], 2, "there twice"),
+        (["--fix", "ugly"], 2, "no symptom called"), (["--fix", "watermark"], 2, "No setting would change"), (["--undo"], 3, "No run was prepared"),
+        (["--undo", "--fix", "burnt"], 2, "goes alone"), (["--grid", "nope"], 3, "no grid called 'nope'"), (["--run", "nope"], 3, "no run called"),
+        (["--fix", "burnt", "--symptom", "burnt"], 2, "does not go with"),
+    ],
+    "lineage": [
+        (["nope"], 3, "no run called 'nope'"), (["--against", "latest"], 2, "--against needs a run"), (["latest", "--against", "nope"], 3, "no run called 'nope'"),
+        (["latest", "latest"], 2, "not expected here"),
+    ],
     "lora info": [
         ([], 2, "FILE"), (["@missing"], 2, "Nothing is there"), (["@notes"], 2, "not a .safetensors file"), (["@folder"], 2, "not a .safetensors"),
         (["@junk"], 2, "junk.safetensors"), ([""], 2, "empty"), (["@lora", "@lora"], 2, "not expected here"),
@@ -57,6 +67,23 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
     "lora convert": [
         (["@lora"], 2, "--names or --type"), (["@lora", "--names", "koyha"], 2, "Did you mean 'kohya'?"), (["@lora", "--names", "kohya"], 2, "these names already"),
         (["@lora", "--type", "int8"], 2, "Use one of"), (["@junk", "--type", "bf16"], 2, "junk.safetensors"),
+    ],
+    "queue list": [(["everything"], 2, "not expected here"), (["--rank", "8"], 2, "--rank"), (["-p"], 2, "-p")],
+    "queue add": [
+        (["--rank", "0"], 2, "from 1 to 512"), (["--rank", "many"], 2, ""), (["--rnk", "8"], 2, "Did you mean '--rank'?"), (["now"], 2, "not expected here"),
+        (["--epochs", "-1"], 2, ""), (["--optimizer", "adam"], 2, "adamw"), (["-p", "nobody"], 3, "no project called 'nobody'"),
+    ],
+    "queue move": [
+        ([], 2, "NAME"), (["q-1"], 2, "PLACE"), (["q-1", "0"], 2, "too small"), (["q-1", "first"], 2, "not a whole number"), (["q-1", "1"], 3, "nothing called 'q-1'"),
+        (["q-1", "1", "2"], 2, "not expected here"), ([LONG, "1"], 2, ""), (["", "1"], 2, "empty"), (["q-1", "1.5"], 2, "not a whole number"), (["q-1", "9999"], 2, "too large"),
+    ],
+    "queue remove": [
+        ([], 2, "NAME"), (["q-1"], 3, "nothing called 'q-1'"), (["a", "b"], 2, "not expected here"), ([""], 2, "empty"), ([LONG], 2, ""),
+        (["../x"], 3, "nothing called"), (["--all"], 2, "--all"),
+    ],
+    "estimate": [
+        (["--rank", "0"], 2, "from 1 to 512"), (["--batch-size", "0"], 2, "from 1 to 256"), (["--resolution", "wide"], 2, "whole number from 32"), (["flux"], 2, "not expected here"),
+        (["--precison", "bf16"], 2, "Did you mean '--precision'?"), (["--precision", "fp4"], 2, "bf16"), (["-p", "nobody"], 3, "no project called 'nobody'"),
     ],
     "duplicates": [
         (["--keep"], 2, "--keep has no value"),
@@ -327,6 +354,8 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["@folder"], 2, "model_index.json"),
         (["@lora"], 2, "is a LoRA"),
         (["@lora", "--title", ""], 2, "It is empty"),
+        (["@lora", "--prediction", "flow"], 2, "not one of the choices"),
+        (["@lora", "--t5xxl", "@missing"], 2, "Nothing is there"),
         (["@lora", "@notes"], 2, "is not expected here"),
     ],
     "models forget": [
@@ -335,6 +364,32 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["pocket"], 3, "Shipped entries stay"),
         ([""], 2, "It is empty"),
         (["a", "b"], 2, "'b' is not expected here"),
+    ],
+    "models download": [
+        ([], 2, "ID is missing"),
+        (["sdxxl"], 3, "no base model called"),
+        (["pocket"], 2, "cannot be downloaded here"),
+        (["flux"], 2, "trained on rented computers"),
+        (["../../etc"], 3, "no base model called"),
+        ([""], 2, "It is empty"),
+        (["sdxl", "sd15"], 2, "is not expected here"),
+    ],
+    "models remove": [
+        ([], 2, "ID is missing"),
+        (["sdxxl"], 3, "no base model called"),
+        (["pocket"], 2, "was not downloaded by the studio"),
+        (["sdxl"], 3, "Nothing of Stable Diffusion XL"),
+        (["../x"], 3, "no base model called"),
+        (["sdxl", "--yes=1"], 2, "takes no value"),
+    ],
+    "models inspect": [
+        ([], 2, "PATH is missing"),
+        (["@missing"], 2, "Nothing is there"),
+        (["@notes"], 2, "is not a safetensors file"),
+        (["@folder"], 2, "model_index.json"),
+        (["@zip"], 2, "pickle"),
+        ([""], 2, "It is empty"),
+        (["@lora", "@notes"], 2, "is not expected here"),
     ],
     "setup sd-scripts": [
         ([], 6, "is not set up"),
@@ -538,8 +593,8 @@ RIGHT: dict[str, list[str]] = {
     "captions set": ["01_car.png", "x"], "captions replace": ["car", "auto"], "captions prepend": ["x"],
     "captions append": ["x"], "captions remove-tag": ["car"], "captions rename-tag": ["car", "auto"],
     "captions merge-tags": ["car", "bus"], "captions history": ["01_car.png"], "captions restore": ["01_car.png", "1"],
-    "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "config set": ["rank=4"], "library show": ["x"],
-    "library remove": ["x"], "library put-back": ["x"], "delete": ["empty"],
+    "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "models download": ["x"], "models remove": ["x"], "models inspect": ["@lora"], "config set": ["rank=4"], "library show": ["x"],
+    "library remove": ["x"], "library put-back": ["x"], "queue move": ["q-1", "1"], "queue remove": ["q-1"], "delete": ["empty"],
     "explain": ["train.log"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
     "lora convert": ["@lora", "--type", "fp16"],
 }  # fmt: skip
@@ -667,7 +722,7 @@ def test_a_misspelt_command_is_named(cli: Any, command: Command) -> None:
 # Commands that never read what project.yaml says.
 NO_INTENT = {
     "restore", "discard", "captions add-trigger", "captions approve", "captions undo", "captions redo", "config show", "config set", "jobs",
-    "autocaption set", "autocaption status", "autocaption models",
+    "autocaption set", "autocaption status", "autocaption models", "lineage",
 }  # fmt: skip
 
 

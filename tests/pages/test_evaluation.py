@@ -139,6 +139,30 @@ def test_two_columns_side_by_side(project: Project, trained: Run) -> None:
     assert len(at.get("image")) == 2 * len(grid.spec.prompts)
 
 
+def test_a_diagnosis_prepares_the_next_run(project: Project, trained: Run) -> None:
+    grid = worlds.grid(project, trained)
+    grid.review.tag(next(c for c in grid.cells() if c.weight == 1.0).hash, "copies")
+    before = project.settings
+    at = open_page("evaluation", project.slug)
+    sound(at.segmented_control(key="grid_view").set_value("diagnosis").run())
+    assert "Copies training pictures" in texts(at) and "You marked 1 picture as" in texts(at)
+    sound(at.button(key="prepare_copies").click().run())
+    assert project.settings.epochs < before.epochs
+    assert "The next run is prepared" in texts(at)
+    sound(at.selectbox(key="symptom").set_value("black").run())
+    assert "fp16 autoencoder" in texts(at).lower()
+
+
+def test_a_blind_test_counts(project: Project, trained: Run) -> None:
+    grid = worlds.grid(project, trained)
+    at = open_page("evaluation", project.slug)
+    sound(at.segmented_control(key="grid_view").set_value("blind").run())
+    assert len(at.get("image")) == 2
+    for _ in range(len(grid.spec.prompts)):
+        sound(at.button(key="blind_left").click().run())
+    assert "95 % interval" in texts(at)
+
+
 def test_curves_are_also_there_in_words(project: Project, trained: Run) -> None:
     worlds.grid(project, trained)
     at = open_page("evaluation", project.slug)

@@ -1,0 +1,127 @@
+"""What is wrong with a LoRA, why, and the next run prepared with one click; the tree of runs below it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.flash import act, say
+from pages.parts.nav import link
+from studio.diagnosis import engine
+from studio.diagnosis.lineage import compared, drawn, lineage
+from studio.diagnosis.rows import all_rows
+from studio.evaluation.grid import Grid
+from studio.project import Project
+from studio.training.runs import Run, list_runs
+
+PLACES = {"dataset": "Dataset", "captions": "Captions", "evaluation": "Evaluation", "setup": "Set-up"}
+SHOWN = 5
+"""Causes that are shown at once; the likeliest."""
+
+
+def diagnosis(project: Project, grid: Grid) -> None:
+    """What fits, each with its evidence and its changes; then any other symptom; then the tree."""
+    run = engine.run_of(project, grid)
+    found = engine.diagnose(project, grid, run)
+    if not found:
+        st.info("Mark faults on the pictures, or look up what you see below.", title="Nothing stands out",
+                icon=":material/check_circle:")  # fmt: skip
+    for one in found[:SHOWN]:
+        _card(project, grid, run, one)
+    shown = {one.row.id for one in found[:SHOWN]}
+    others = {r.id: r.see for r in all_rows() if r.id not in shown}
+    asked = st.selectbox(
+        "Look up what you see",
+        list(others),
+        index=None,
+        format_func=others.__getitem__,
+        key="symptom",
+        placeholder="Another symptom",
+        width=520,
+    )
+    if asked:
+        known = next((one for one in found if one.row.id == asked), None)
+        _card(project, grid, run, known or engine.explain(project, asked, run))
+    st.space("small")
+    tree(project)
+
+
+def _prepare(project: Project, grid: Grid, run: Run | None, symptom: str) -> None:
+    changes = engine.prepare_next(project, [symptom], run, grid)
+    words = "; ".join(f"{title} {before} → {after}" for title, before, after in engine.in_words(changes))
+    say(f"The next run is prepared: {words}.", undo=lambda: engine.undo_next(project))
+
+
+def _card(project: Project, grid: Grid, run: Run | None, one: engine.Diagnosis) -> None:
+    row = one.row
+    with st.container(border=True, gap="small", key=f"diagnosis_{row.id}"):
+        st.markdown(f"**{row.see}**" + ("  :gray-badge[order of causes is practice]" if row.folklore else ""))
+        if one.evidence:
+            st.markdown("\n".join(f"- {sentence}" for sentence in one.evidence))
+        left, right = st.columns(2, gap="large")
+        with left:
+            st.markdown(f":small[:gray[Why]]  \n{_joined(row.causes)}")
+            st.markdown(f":small[:gray[Be sure]]  \n{row.confirm}")
+        with right:
+            st.markdown(f":small[:gray[Change]]  \n{row.fix}")
+            if one.changes:
+                st.table(
+                    [
+                        {"Setting": t, "This run": a, "Next run": b}
+                        for t, a, b in engine.in_words(one.changes)
+                    ],
+                    border="horizontal",
+                    hide_index=True,
+                )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if one.changes:
+                st.button("Prepare the next run", key=f"prepare_{row.id}", icon=":material/build:", on_click=act,
+                          args=(_prepare, project, grid, run, row.id), help="Stores these settings for the next run. It starts nothing, and can be undone.")  # fmt: skip
+                link("config", "Look at the settings", icon=":material/tune:")
+            if row.place in PLACES and row.place != "evaluation":
+                link(
+                    row.place,
+                    f"Mend it on the {PLACES[row.place].lower()} page",
+                    icon=":material/arrow_forward:",
+                )
+            st.caption("Sources: " + "; ".join(row.sources))
+
+
+def _joined(words: tuple[str, ...]) -> str:
+    text = "; ".join(words)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def tree(project: Project) -> None:
+    """Which run came from which, and what came out; two runs compared."""
+    nodes = lineage(project)
+    if len(nodes) < 2:
+        return
+    st.markdown("**Runs**")
+    for depth, node in drawn(nodes):
+        mend = f" · to mend: {'; '.join(node.symptoms).lower()}" if node.symptoms else ""
+        rated = f" · rated {node.rating:g}" if node.rating else ""
+        st.markdown(
+            f"{'&emsp;' * 2 * depth}:material/{'subdirectory_arrow_right' if node.parent else 'circle'}: **{node.run}**"
+            f" :gray[{node.created[:10]}{mend}{rated}]  \n{'&emsp;' * 2 * depth}&emsp; :small[{node.verdict or node.state}]"
+        )
+    runs = {r.id: r for r in list_runs(project)}
+    ids = [n.run for n in nodes][::-1]
+    with st.container(horizontal=True):
+        after = st.selectbox("Compare", ids, key="tree_after")
+        parent = next((n.parent for n in nodes if n.run == after), "") or ids[-1]
+        before = st.selectbox("with", ids, index=ids.index(parent), key=f"tree_before_{after}")
+    if not after or not before or before == after:
+        return
+    found, pictures = compared(runs[before], runs[after])
+    if found:
+        st.table([{"What": d.what, "Before": d.before, "After": d.after} for d in found], border="horizontal",
+                 hide_index=True)  # fmt: skip
+    for words, names in (
+        ("Added", pictures.added),
+        ("Taken out", pictures.removed),
+        ("Captioned anew", pictures.recaptioned),
+    ):
+        if names:
+            st.caption(f"{words}: {', '.join(names[:12])}{' and more' if len(names) > 12 else ''}")
+    if not found and not pictures:
+        st.caption("Nothing differs.")

@@ -6,22 +6,15 @@ import streamlit as st
 
 from pages.parts.context import workspace
 from pages.parts.nav import PAGES, link
-from pages.parts.page import caught, page, show_error
-from studio import choices, environment, files, models, secrets
-from studio.errors import StudioError
+from pages.parts.page import caught, page
+from pages.parts.setup_models import FAMILY_WORDS, base_models
+from pages.parts.setup_sdscripts import sdscripts_card
+from studio import choices, environment, files, secrets
 from studio.evaluation.registry import renderers
 from studio.files import human_size
 from studio.machine import Machine, detect, disk_free
-from studio.models import BaseModelEntry
 from studio.training.registry import backends, get_backend
 
-FAMILY_WORDS = {
-    "pocket": "the pocket model",
-    "sd15": "SD1.5",
-    "sdxl": "SDXL",
-    "sd35": "SD3.5",
-    "flux": "FLUX",
-}
 ABILITY = {
     "well": ":green[:material/check:]",
     "tight": ":orange[:material/compress:]",
@@ -32,6 +25,7 @@ PARTS = {
     "projects": "Projects",
     "library": "Library",
     "models": "Base models",
+    "backends": "Engines",
     "presets": "Presets",
     "trash": "Trash",
 }
@@ -93,6 +87,9 @@ def engines(machine: Machine) -> None:
             if title == get_backend("replicate").title:
                 replicate_card(title)
                 continue
+            if title == get_backend("kohya").title:
+                sdscripts_card(title, and_words([FAMILY_WORDS.get(f, f) for f in families]))
+                continue
             with st.container(border=True, height="stretch", gap="xsmall"):
                 state = ":red-badge[not ready]" if missing else ":green-badge[ready]"
                 st.markdown(f"**{title}** {state}")
@@ -107,87 +104,6 @@ def engines(machine: Machine) -> None:
                 else:
                     st.caption("Comes with the studio; needs nothing else.")
     link("guide", "About engines", icon=":material/menu_book:", topic="backends")
-
-
-def model_card(entry: BaseModelEntry) -> None:
-    """One base model: here or not, its licence, and where to get it."""
-    ws = workspace()
-    place = entry.location(ws)
-    with st.container(border=True, height="stretch", gap="xsmall", key=f"model_{entry.id}"):
-        state = ":green-badge[ready]" if place else ":gray-badge[not here]"
-        st.markdown(f"**{entry.title}** {state}")
-        if entry.summary:
-            st.markdown(f":small[{entry.summary}]")
-        size = f" · {human_size(entry.size_bytes)}" if entry.size_bytes else ""
-        style = "tags" if entry.caption_style == "tags" else "sentences"
-        st.caption(f"{FAMILY_WORDS.get(entry.family, entry.family)} · {entry.resolution} px · captions: {style}{size}  \n"
-                   f"Licence: {entry.licence}")  # fmt: skip
-        if place is None and entry.source:
-            st.caption(f"Get it from {entry.source}. Then add its path below, or put the file into:")
-            st.code(str(ws.models_dir), language=None, wrap_lines=True)
-        elif entry.path is not None:
-            st.code(str(entry.path), language=None, wrap_lines=True)
-            st.button("Take off the list", key=f"forget_{entry.id}", type="tertiary", icon=":material/remove:", on_click=forget,
-                      args=(entry.id,), help="The file itself stays where it is.")  # fmt: skip
-
-
-def forget(model_id: str) -> None:
-    """Take a model of the user's own off the list."""
-    with caught():
-        models.forget_local_model(workspace(), model_id)
-
-
-def base_models() -> None:
-    """Those that are known, the ready ones first, and a form for one of the user's own."""
-    st.subheader("Base models", anchor=False)
-    ws = workspace()
-    known = models.list_models(ws)
-    ready = [m for m in known if m.location(ws) is not None]
-    with st.grid(2, min_column_width=320):
-        for entry in ready:
-            model_card(entry)
-    absent = [m for m in known if m not in ready]
-    if absent:
-        with (
-            st.expander(f"{len(absent)} more that you can get", key="more_models"),
-            st.grid(2, min_column_width=300),
-        ):
-            for entry in absent:
-                model_card(entry)
-    add_model()
-
-
-def add_model() -> None:
-    """Add a base model that lies on this computer."""
-    with st.form("add_model", clear_on_submit=False):
-        st.markdown("**Add one that you have**")
-        st.caption("A .safetensors file of the SD1.5 or SDXL family, or a folder in diffusers' layout. It stays where it is; which "
-                   "family it is gets read from the file.")  # fmt: skip
-        path = st.text_input(
-            "Path on this computer", key="model_path", placeholder="/home/me/models/my-model.safetensors"
-        )
-        left, right = st.columns(2)
-        title = left.text_input("Name", key="model_title", placeholder="as the file is called")
-        style = right.selectbox("Captions", ["", "sentences", "tags"], key="model_style",
-                                format_func=lambda s: s or "as usual for its family")  # fmt: skip
-        sent = st.form_submit_button("Add", icon=":material/add:")
-    if not sent:
-        return
-    if not (path or "").strip():
-        st.warning("Type the full path of the file or folder.", title="No path was given")
-        return
-    try:
-        entry = models.add_local_model(
-            workspace(), Path(str(path).strip().strip("'\"")), title or "", style or ""
-        )
-    except StudioError as e:
-        show_error(e)
-        return
-    st.toast(
-        f"{entry.title} was added as a {FAMILY_WORDS.get(entry.family, entry.family)} model.",
-        icon=":material/check:",
-    )
-    st.rerun()
 
 
 @st.cache_data(ttl=30, show_spinner=False, max_entries=20)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from studio.workspace import shipped
+from tests.modelfiles import headers
 
 Cli = Callable[..., Any]
 
@@ -281,6 +282,25 @@ def test_models_are_added_and_forgotten(cli: Cli, home: Path, tmp_path: Path) ->
     assert listed["my-sd"]["here"]
     assert cli("models", "forget", "my-sd").code == 0
     assert model.is_dir()
+
+
+def test_a_model_file_is_named_and_its_parts_are_found(
+    cli: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    flux = headers.write(tmp_path / "flux.safetensors", headers.FLUX)
+    t5 = headers.write(tmp_path / "encoders" / "t5.safetensors", headers.T5)
+    seen = cli("models", "inspect", flux, "--json").json
+    assert (seen["kind"], seen["family"], seen["words"]) == ("base", "flux", "a FLUX.1 dev model")
+    assert cli("models", "inspect", t5, "--json").json["part"] == "t5xxl"
+    assert "CLIP-L" in cli("models", "add", flux, "--clip-l", t5).err
+    added = cli("models", "add", flux, "--t5xxl", t5, "--json").json
+    assert [f["where"] for f in added["findings"]] == [["clip_l", "ae"]]
+    listed = {m["id"]: m for m in cli("models", "list", "--json").json["models"]}
+    assert not listed["flux-2"]["here"] and listed["sdxl"]["download_bytes"] == 6938078334
+    assert listed["flux-dev"]["gated"] and listed["flux-dev"]["holding"]["state"] == "absent"
+    refused = cli("models", "download", "flux-dev", "--json")
+    assert refused.code == 2 and "Hugging Face account" in refused.json["what"]
 
 
 def test_doctor_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

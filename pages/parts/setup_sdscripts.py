@@ -1,0 +1,156 @@
+"""The card of kohya's sd-scripts on the Set-up page: where it stands, the one button that helps, the command that does the same."""
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from pages.parts.context import workspace
+from pages.parts.flash import act, say
+from pages.parts.live_job import live_job
+from studio.errors import StudioError
+from studio.files import human_size
+from studio.machine import detect
+from studio.training.sdscripts import builds, install, setup, versions
+from studio.training.sdscripts.versions import Status
+
+BADGES = {
+    "absent": ":gray-badge[not installed]",
+    "installing": ":blue-badge[at work]",
+    "interrupted": ":orange-badge[not finished]",
+    "ready": ":green-badge[ready]",
+    "broken": ":red-badge[needs mending]",
+}
+
+
+def sdscripts_card(title: str, families: str) -> None:
+    """The whole card. title, families: as the registry of backends names them."""
+    now = versions.status(workspace())
+    with st.container(border=True, height="stretch", gap="xsmall", key="sdscripts_card"):
+        st.markdown(f"**{title}** {BADGES[now.state]}")
+        st.markdown(
+            f"Trains {families}. Installed into your workspace, apart from everything else on this computer."
+        )
+        if now.state == "installing" and now.job is not None:
+            live_job(now.job, key="sdscripts_job", stop_label="Stop")
+            st.caption("It goes on when this page is closed. What is done is kept when you stop it.")
+            return
+        _facts(now)
+        if now.reason:
+            st.warning(
+                f"{now.reason}\n\n**What to do:** {now.fix}",
+                icon=":material/build:",
+                title="It cannot be used",
+            )
+        _buttons(now)
+        if now.command:
+            st.code(now.command, language="bash", wrap_lines=True)
+        _choices(now)
+
+
+def _facts(now: Status) -> None:
+    if now.used is None:
+        return
+    words = [f"Version {now.used.commit[:8]}" if now.used.commit else "Version unknown"]
+    if now.facts.get("torch"):
+        words.append(f"PyTorch {now.facts['torch']}")
+        words.append(str(now.facts.get("gpu") or "without a graphics card"))
+    else:
+        words.append("not tried yet")
+    st.caption(f"{' · '.join(words)}  \n{'Yours' if now.own else 'In the workspace'}: `{now.used.source}`")
+    if detect().gpus and now.facts.get("torch") and not now.facts.get("cuda"):
+        st.warning("Its PyTorch cannot use the graphics card of this computer. Install it again below; the build that fits is chosen.",
+                   icon=":material/memory_alt:", title="It would train on the CPU")  # fmt: skip
+
+
+def _buttons(now: Status) -> None:
+    with st.container(horizontal=True):
+        if now.state in ("absent", "interrupted", "broken"):
+            words = {"absent": "Install", "interrupted": "Go on", "broken": "Install again"}[now.state]
+            st.button(f"{words} · up to {_room()}", key="sdscripts_install", type="primary" if now.state != "broken" else "secondary",
+                      icon=":material/download:", on_click=act, args=(_install,))  # fmt: skip
+        if now.update:
+            st.button(f"Update to {now.update[:8]}", key="sdscripts_update", icon=":material/update:", on_click=act,
+                      args=(_install,), help="The version that this studio knows. The one in use stays, to go back to.")  # fmt: skip
+        if now.used is not None:
+            st.button("Check", key="sdscripts_check", icon=":material/fact_check:", on_click=act,
+                      args=(setup.start_check, workspace()), help="Imports its scripts; takes up to a minute.")  # fmt: skip
+        if now.previous:
+            st.button(f"Back to {Path(now.previous).name}", key="sdscripts_rollback", icon=":material/undo:", on_click=act,
+                      args=(_roll_back,), help="Use the version that was used before this one. Both stay.")  # fmt: skip
+
+
+def _room() -> str:
+    try:
+        return human_size(builds.choose(detect()).room)
+    except StudioError:
+        return human_size(builds.recipe().builds[-1].room)
+
+
+def _install(**chosen: Any) -> None:
+    setup.start(workspace(), setup.prepare(workspace(), **chosen))
+
+
+def _roll_back() -> None:
+    used = versions.roll_back(workspace())
+    say(
+        f"sd-scripts {used.commit[:8] or used.source} is in use again.",
+        undo=_roll_back,
+        undo_label="Back again",
+    )
+
+
+def _choices(now: Status) -> None:
+    with st.expander("Other ways", key="sdscripts_more"):
+        st.markdown("**Use one that you have**")
+        found = next(iter(versions.candidates()), None)
+        left, right = st.columns([3, 2])
+        left.text_input("Its folder", key="sdscripts_folder", placeholder=str(found or "/home/me/sd-scripts"))
+        right.text_input("Its Python", key="sdscripts_python", placeholder="venv inside of the folder")
+        st.button("Use it", key="sdscripts_adopt", on_click=act, args=(_adopt, str(found or "")),
+                  help="Nothing in the folder is changed.")  # fmt: skip
+        st.markdown("**Install another way**")
+        left, right = st.columns([3, 2])
+        left.text_input("From", key="sdscripts_source", placeholder=builds.recipe().source,
+                        help="An https address, a local clone, or a folder.")  # fmt: skip
+        right.text_input("Commit", key="sdscripts_commit", placeholder=builds.recipe().commit[:12])
+        names = {"": "as the graphics card needs", **{b.id: b.words for b in builds.recipe().builds}}
+        st.selectbox("PyTorch", list(names), key="sdscripts_torch", format_func=lambda n: names[n])
+        st.button("Install this", key="sdscripts_install_other", on_click=act, args=(_install_other,))
+        known = versions.versions(workspace())
+        if known:
+            st.markdown("**Versions in the workspace**")
+        for v in known:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                size = f" · {human_size(v.size_bytes)}" if v.size_bytes else ""
+                state = "in use" if v.in_use else "ready" if v.ready else "not finished"
+                st.markdown(f"`{v.name}` · {state}{size}", width="stretch")
+                if not v.in_use:
+                    if v.ready:
+                        st.button("Use", key=f"sdscripts_use_{v.name}", on_click=act,
+                                  args=(versions.use_version, workspace(), v.name))  # fmt: skip
+                    st.button("Remove", key=f"sdscripts_remove_{v.name}", type="tertiary", icon=":material/delete:",
+                              on_click=act, args=(_remove, v.name), help="Moves it to the trash.")  # fmt: skip
+
+
+def _adopt(found: str) -> None:
+    typed = str(st.session_state.get("sdscripts_folder") or found).strip().strip("'\"")
+    python = str(st.session_state.get("sdscripts_python") or "").strip().strip("'\"")
+    if not typed:
+        raise StudioError(
+            "No folder was given.", "The folder that git cloned is needed.", "Type its full path."
+        )
+    install.adopt(workspace(), Path(typed), Path(python) if python else None)
+    setup.start_check(workspace())
+
+
+def _install_other() -> None:
+    told = {
+        n: str(st.session_state.get(f"sdscripts_{n}") or "").strip() for n in ("source", "commit", "torch")
+    }
+    _install(**told)
+
+
+def _remove(name: str) -> None:
+    place = versions.remove(workspace(), name)
+    say(f"Version {name} is in the trash.", undo=lambda: workspace().put_back(place))

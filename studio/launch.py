@@ -22,14 +22,24 @@ from studio.training.base import TrainingPlan
 from studio.training.prepare import freeze
 from studio.training.registry import env_of, get_backend, is_rented, secrets_of
 from studio.training.runs import MANIFEST, Run, get_run
+from studio.workspace import Workspace
 
 KIND = "training"
 
 
+def busy_cards(workspace: Workspace) -> list[int | None]:
+    """Which graphics cards trainings on this computer use; None for each that may use any, as without a card."""
+    return [
+        (files.read_json(j.folder / MANIFEST) or {}).get("gpu")
+        for j in active_jobs(workspace)
+        if j.spec.kind == KIND and not _is_rented(j)
+    ]
+
+
 @contextmanager
-def _only_training(project: Project, backend: str) -> Iterator[None]:
+def _only_training(project: Project, backend: str, gpu: int | None = None) -> Iterator[None]:
     """Hold the workspace's training lock while a run is being started, so that two callers cannot both find it free.
-    Runs on rented computers stand in nobody's way here.
+    Runs on rented computers stand in nobody's way here, and neither do those on another card than `gpu`.
 
     Raises BusyError when another training runs or is being started.
     """
@@ -40,6 +50,9 @@ def _only_training(project: Project, backend: str) -> Iterator[None]:
     try:
         for job in active_jobs(workspace):
             if job.spec.kind == KIND and not rented and not _is_rented(job):
+                other = (files.read_json(job.folder / MANIFEST) or {}).get("gpu")
+                if None not in (gpu, other) and gpu != other:
+                    continue
                 raise BusyError(
                     f"Another training is going on: {job.spec.title}.",
                     "Two at once share this computer and both become slower, or run out of memory.",
@@ -51,15 +64,17 @@ def _only_training(project: Project, backend: str) -> Iterator[None]:
 
 
 @full_look()
-def start_training(project: Project) -> Run:
+def start_training(project: Project, gpu: int | None = None) -> Run:
     """Start a run with the project's pictures, captions and settings as they are now.
+
+    gpu: number of the card that it shall have to itself; None: it may use any, and no other training runs beside it.
 
     Raises GateError unless all four gates pass at this moment, BusyError while another training runs on this computer,
     EnvironmentalError when the disk is too full.
     """
     gates.require_gates(project)
-    with _only_training(project, project.settings.backend):
-        return _start(project)
+    with _only_training(project, project.settings.backend, gpu):
+        return _start(project, gpu)
 
 
 def _is_rented(job: Job) -> bool:
@@ -71,7 +86,7 @@ def _is_rented(job: Job) -> bool:
         return False
 
 
-def _start(project: Project) -> Run:
+def _start(project: Project, gpu: int | None) -> Run:
     intent, settings = project.intent, project.settings
     entry = get_model(project.workspace, intent.base_model)
     folder = project.runs_dir / files.new_id("run")
@@ -107,6 +122,7 @@ def _start(project: Project) -> Run:
         },
         "forecast_seconds": forecast.seconds,
         "machine": machine.as_dict(),
+        "gpu": gpu,
         "command": command,
         "gates": {g: s.verdict.fingerprint for g, s in gates.states(project).items() if s.verdict},
     }
@@ -118,7 +134,7 @@ def _start(project: Project) -> Run:
         command=command,
         project=project.slug,
         secrets=secrets_of(backend),
-        env=env_of(backend),
+        env={**env_of(backend), **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})},
     )
     with lent(project.workspace, *spec.secrets):
         launch(folder, spec)

@@ -1,0 +1,174 @@
+"""Working the queue off: a job of its own, which starts each run when its turn comes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from studio import files, gates, launch
+from studio.errors import BusyError, EnvironmentalError, GateError, StudioError
+from studio.jobs import locks
+from studio.jobs.job import Job, active_jobs
+from studio.jobs.launch import launch_call
+from studio.jobs.lifeline import Worker
+from studio.machine import detect
+from studio.project import Project, open_project
+from studio.queue.book import Item, items, update
+from studio.settings import TrainingSettings, parse_settings
+from studio.training.runs import Run
+from studio.workspace import Workspace
+
+KIND = "queue"
+LOCK = "queue-runner.lock"
+LOOK_EVERY_S = 2.0
+_CARDS = "CUDA_VISIBLE_DEVICES"
+
+
+def runner_job(workspace: Workspace) -> Job | None:
+    """The job that works the queue off; None when nobody does."""
+    return next((j for j in active_jobs(workspace) if j.spec.kind == KIND), None)
+
+
+def wake(workspace: Workspace) -> Job | None:
+    """See to it that somebody works the queue off when something waits: after adding, and at the start of the app.
+
+    The job that does; None when nothing waits. Two who ask at once start one.
+    """
+    if not any(not i.over for i in items(workspace)):
+        return None
+    at_work = runner_job(workspace)
+    if at_work is not None:
+        return at_work
+    folder = workspace.root / "jobs" / files.new_id("queue")
+    return launch_call(
+        folder,
+        "studio.queue.runner:serve",
+        {"workspace": str(workspace.root)},
+        kind=KIND,
+        title="Queue",
+        stop_grace_s=20.0,
+    )
+
+
+def serve(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
+    """Start what waits, one on each card, until nothing waits or runs any more. What it did, by outcome."""
+    workspace = Workspace(Path(payload["workspace"]))
+    try:
+        lock = locks.take(workspace.root / LOCK, busy="The queue is being worked off already.")
+    except BusyError:
+        return {"already": True}
+    try:
+        done = {"started": 0, "refused": 0}
+        # Whoever was checking when the last runner ended begins again; its gates remember what they found.
+        for item in items(workspace):
+            if item.state == "checking":
+                update(workspace, item.id, state="waiting")
+        while not worker.should_stop:
+            settle(workspace)
+            now = items(workspace)
+            if all(i.over for i in now):
+                break
+            item, gpu = _next(workspace, now)
+            if item is not None:
+                worker.progress(0, None, "", f"Starting {item.title}")
+                done["started" if start(workspace, item, gpu) else "refused"] += 1
+                continue
+            worker.progress(0, None, "", f"{sum(i.state == 'waiting' for i in now)} waiting")
+            worker.sleep(LOOK_EVERY_S)
+        return done
+    finally:
+        lock.release()
+
+
+def settle(workspace: Workspace) -> None:
+    """Note the end of runs that have ended."""
+    for item in items(workspace):
+        if item.state != "running":
+            continue
+        try:
+            run = Run(open_project(workspace, item.project).runs_dir / item.run)
+            state, error = run.job.state, run.job.error
+        except StudioError as e:
+            update(workspace, item.id, state="failed", why=e.what)
+            continue
+        if state == "finished":
+            update(workspace, item.id, state="finished", why="")
+        elif not run.job.is_alive:
+            update(
+                workspace, item.id, state="failed", why=str((error or {}).get("what") or f"It was {state}.")
+            )
+
+
+def _next(workspace: Workspace, now: list[Item]) -> tuple[Item | None, int | None]:
+    """What to start now and on which card; None when nothing waits or no card is free."""
+    item = next((i for i in now if i.state == "waiting"), None)
+    if item is None:
+        return None, None
+    cards = len(detect().gpus)
+    if cards < 2:
+        return (None, None) if launch.busy_cards(workspace) else (item, None)
+    taken = launch.busy_cards(workspace)
+    if None in taken:  # a run that was started by hand may use any card
+        return None, None
+    free = [n for n in range(cards) if n not in taken]
+    return (item, free[0]) if free else (None, None)
+
+
+@contextmanager
+def _on_card(gpu: int | None) -> Iterator[None]:
+    """Show the jobs that are started meanwhile this card alone."""
+    before = os.environ.get(_CARDS)
+    if gpu is not None:
+        os.environ[_CARDS] = str(gpu)
+    try:
+        yield
+    finally:
+        if gpu is not None:
+            os.environ.pop(_CARDS)
+            if before is not None:
+                os.environ[_CARDS] = before
+
+
+@contextmanager
+def _with_settings(project: Project, item: Item) -> Iterator[list[TrainingSettings]]:
+    """The project with the settings of the queued run, and with its own again afterwards, unless somebody chose others
+    meanwhile. Yields the settings that count as the run's; a gate that changes them is noted there."""
+    mine, preset = project.settings, project.preset
+    wanted = parse_settings(dict(item.settings))
+    used = [wanted]
+    if wanted == mine:
+        yield used
+        return
+    project.save_settings(wanted, item.preset)
+    project.decided("settings of a queued run", item=item.id, settings=item.settings)
+    try:
+        yield used
+    finally:
+        if project.settings in used:
+            project.save_settings(mine, preset)
+
+
+def start(workspace: Workspace, item: Item, gpu: int | None) -> bool:
+    """Run the gates that are not fresh, then start the run; whether it started. What refused it stands in the list."""
+    update(workspace, item.id, state="checking", why="")
+    try:
+        project = open_project(workspace, item.project)
+        with _on_card(gpu), _with_settings(project, item) as used:
+            for gate in gates.GATES:
+                if gates.state(project, gate).state != "passed" and not gates.run_gate(project, gate).passed:
+                    break
+                used.append(project.settings)
+            run = launch.start_training(project, gpu=gpu)
+    except BusyError:
+        # Somebody started a training by hand while the gates ran; this one waits on.
+        update(workspace, item.id, state="waiting")
+        return False
+    except (GateError, EnvironmentalError, StudioError) as e:
+        reasons = "; ".join(f.what for f in e.findings if f.severity == "block")
+        update(workspace, item.id, state="refused", why=f"{e.what} {reasons}".strip())
+        return False
+    update(workspace, item.id, state="running", run=run.id, gpu=gpu)
+    return True

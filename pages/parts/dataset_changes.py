@@ -20,6 +20,8 @@ from studio.guidance import count_words
 from studio.project import Project
 
 SETS_ASIDE = ("set-aside", "keep-best")
+PICKED = "picked"
+"""Session state: names of the pictures that are ticked in the gallery, on whichever page of it."""
 FIX_AT_ONCE = 12  # pictures that are changed while the page waits; more are a job
 
 
@@ -89,8 +91,7 @@ def bring_back(project: Project, names: list[str]) -> None:
 def set_aside(project: Project, names: list[str]) -> None:
     """Take pictures out of the dataset."""
     gone = remove_pictures(project, names, "by hand")
-    for name in gone:
-        st.session_state.pop(f"pick_{name}", None)
+    st.session_state[PICKED] = st.session_state.get(PICKED, frozenset()) - set(gone)
     aside(project, gone)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts.dataset_changes import set_aside
+from pages.parts.dataset_changes import PICKED, set_aside
 from pages.parts.flash import act
 from pages.parts.gallery import fit, paged, short, size_words
 from pages.parts.previews import preview_url
@@ -45,14 +45,15 @@ def follow_address(found: list[Finding]) -> None:
 
 def gallery(project: Project, seen: Scan, found: list[Finding]) -> None:
     """All pictures, a page at a time; several can be chosen."""
-    pictures = chosen_pictures(project, seen, found)
+    pictures, names = chosen_pictures(project, seen, found)
     if not pictures:
         st.caption("No picture fits.")
         return
     shown, switch = paged(pictures, key="gallery_page")
-    names = [p.name for p in pictures]
     _chosen_bar(project, seen, names, [p.name for p in shown])
-    worst = {n: f.severity for f in reversed(by_harm(found)) for n in f.where}
+    worst = seen.facts.once(
+        "worst", lambda: {n: f.severity for f in reversed(by_harm(found)) for n in f.where}, found
+    )
     url = thumb_url(project, seen)
     with st.grid("auto", min_column_width=TILE, gap="small", vertical_alignment="bottom"):
         for picture in shown:
@@ -61,7 +62,7 @@ def gallery(project: Project, seen: Scan, found: list[Finding]) -> None:
 
 
 def _chosen_bar(project: Project, seen: Scan, names: list[str], page: list[str]) -> None:
-    picked = [p.name for p in seen if st.session_state.get(f"pick_{p.name}")]
+    picked = [n for n in sorted(picked_names()) if seen.get(n) is not None]
     with st.container(horizontal=True, vertical_alignment="center", key="picked"):
         st.markdown(
             f"**{len(picked)} chosen**" if picked else ":gray[Tick pictures to set several aside at once]",
@@ -86,7 +87,15 @@ def _tile(project: Project, picture: Picture, names: list[str], severity: str, u
         else:
             st.image(url, width="stretch", alt=picture.caption or picture.name)
         with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall", wrap=False):
-            st.checkbox(f"Choose {picture.name}", key=f"pick_{picture.name}", label_visibility="collapsed")
+            key = f"pick_{picture.name}"
+            st.session_state[key] = picture.name in picked_names()
+            st.checkbox(
+                f"Choose {picture.name}",
+                key=key,
+                label_visibility="collapsed",
+                on_change=_toggle,
+                args=(picture.name,),
+            )
             flag = {"block": ":red[:material/block:] ", "warn": ":orange[:material/warning:] "}.get(
                 severity, ""
             )
@@ -96,14 +105,9 @@ def _tile(project: Project, picture: Picture, names: list[str], severity: str, u
                 large(project, names, names.index(picture.name))
 
 
-def chosen_pictures(project: Project, seen: Scan, found: list[Finding]) -> list[Picture]:
-    """The pictures that the filters let through, sorted."""
-    there = {p.name for p in seen}
-    marked: dict[str, tuple[str, set[str]]] = {}
-    for f in by_harm(found):
-        if not there.isdisjoint(f.where):
-            what, names = marked.get(f.code, (f.what, set()))
-            marked[f.code] = (what, names | (there & set(f.where)))
+def chosen_pictures(project: Project, seen: Scan, found: list[Finding]) -> tuple[list[Picture], list[str]]:
+    """The pictures that the filters let through, sorted; and their names."""
+    marked = seen.facts.once("marked", lambda: _marked(seen, found), found)
     if st.session_state.get("by_finding", "all") not in ("all", *marked):
         st.session_state["by_finding"] = "all"  # what was looked at is mended
     buckets = {f"{b.width} × {b.height}": b for b in bucket_preview(seen, guidance.planned_settings(project))}
@@ -114,21 +118,46 @@ def chosen_pictures(project: Project, seen: Scan, found: list[Finding]) -> list[
         size = st.selectbox("Bucket", ["all", *buckets], key="by_bucket",
                             format_func=lambda b: "All sizes" if b == "all" else f"{b} ({len(buckets[b].names)})") if len(buckets) > 1 else "all"  # fmt: skip
         order = st.selectbox("Sort", list(SORTS), key="by_sort", format_func=lambda s: SORTS[s])
-    pictures = list(seen)
-    if query:
-        pictures = [p for p in pictures if query.lower() in f"{p.name} {p.caption}".lower()]
-    if by != "all":
-        pictures = [p for p in pictures if p.name in marked[by][1]]
-    if size != "all":
-        inside = set(buckets[size].names)
-        pictures = [p for p in pictures if p.name in inside]
-    keys = {"small": lambda p: p.pixels, "blur": lambda p: p.blur, "bytes": lambda p: -p.bytes}
-    return sorted(pictures, key=keys[order]) if order in keys else pictures
+
+    def make() -> tuple[list[Picture], list[str]]:
+        pictures = list(seen)
+        if query:
+            pictures = [p for p in pictures if query.lower() in f"{p.name} {p.caption}".lower()]
+        if by != "all":
+            pictures = [p for p in pictures if p.name in marked[by][1]]
+        if size != "all":
+            inside = set(buckets[size].names)
+            pictures = [p for p in pictures if p.name in inside]
+        keys = {"small": lambda p: p.pixels, "blur": lambda p: p.blur, "bytes": lambda p: -p.bytes}
+        pictures = sorted(pictures, key=keys[order]) if order in keys else pictures
+        return pictures, [p.name for p in pictures]
+
+    return seen.facts.once("chosen", make, found, query, by, order, size and buckets.get(size))
+
+
+def _marked(seen: Scan, found: list[Finding]) -> dict[str, tuple[str, set[str]]]:
+    """What was noticed about pictures that are there: by its code, the sentence and the pictures."""
+    marked: dict[str, tuple[str, set[str]]] = {}
+    for f in by_harm(found):
+        here = {n for n in f.where if seen.get(n) is not None}
+        if here:
+            what, names = marked.get(f.code, (f.what, set()))
+            marked[f.code] = (what, names | here)
+    return marked
+
+
+def picked_names() -> frozenset[str]:
+    """The pictures that are ticked."""
+    found: frozenset[str] = st.session_state.get(PICKED, frozenset())
+    return found
 
 
 def _pick(names: list[str], on: bool) -> None:
-    for name in names:
-        st.session_state[f"pick_{name}"] = on
+    st.session_state[PICKED] = picked_names() | set(names) if on else picked_names() - set(names)
+
+
+def _toggle(name: str) -> None:
+    _pick([name], bool(st.session_state.get(f"pick_{name}")))
 
 
 @st.dialog("Picture", width="medium")

@@ -32,7 +32,7 @@ from studio.project import Project
 
 def numbers(project: Project, seen: Scan, found: list[Finding]) -> None:
     """The row of numbers."""
-    captioned = sum(bool(p.caption) for p in seen)
+    captioned = seen.facts.once("how many captioned", lambda: sum(seen.captioned))
     copies = sum(len(g.names) - 1 for g in find_duplicates(seen))
     told = (
         ("Pictures", str(len(seen))),

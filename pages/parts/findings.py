@@ -136,8 +136,7 @@ def _pictures(finding: Finding, thumb: Callable[[str], Path | None] | None) -> l
 
 def _names(finding: Finding) -> None:
     """The names concerned, unless the sentence above says them already."""
-    missing = [n for n in finding.where if n not in finding.what]
-    if not missing:
+    if all(n in finding.what for n in finding.where):
         return
     more = len(finding.where) - SHOWN_NAMES
     named = ", ".join(plain(n) for n in finding.where[:SHOWN_NAMES])

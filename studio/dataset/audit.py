@@ -46,7 +46,7 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
         intent.trigger,
         extra,
         beside(project),
-        scan.pictures,
+        scan.facts,
         scan.subfolders,
     )
     have = _answers.get(project.folder)
@@ -56,7 +56,7 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
     # What holds the class in place (`extra`) is taught without the trigger word, and needs no caption to be of use.
     found = by_harm(
         [
-            *_pictures(scan),
+            *scan.shown.once("files", lambda: _pictures(scan)),
             *_count(sum(p.name not in extra for p in scan.readable), len(scan), intent.kind),
             *caption_findings(captions, intent.trigger, store.orphans(), extra | damaged),
             *_seen_in(project, scan, listing, entry),
@@ -66,7 +66,7 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
     )
     while len(_answers) >= 16:
         _answers.pop(next(iter(_answers)))
-    _answers[project.folder] = (captions, (*inputs[:6], list(scan.pictures), scan.subfolders), found)
+    _answers[project.folder] = (captions, inputs, found)
     return list(found)
 
 
@@ -78,7 +78,7 @@ def beside(project: Project) -> tuple[object, ...]:
 
 def _seen_in(project: Project, scan: Scan, listing: Listing, entry: BaseModelEntry | None) -> list[Finding]:
     """What the pictures themselves show, kept while only words change."""
-    key = (listing.pictures, entry, beside(project), [bool(p.caption) for p in scan])
+    key = (listing.pictures, entry, beside(project), scan.captioned)
     have = _looks.get(project.folder)
     if have is not None and have[0] == key:
         return have[1]

@@ -182,4 +182,16 @@ def group(sizes: Iterable[tuple[str, int, int]], settings: TrainingSettings) -> 
 
 def bucket_preview(scan: Scan, settings: TrainingSettings) -> list[Bucket]:
     """The buckets that training would form of the readable pictures, smallest first."""
-    return group(((p.name, p.width, p.height) for p in scan.pictures if p.error is None), settings)
+    given = (
+        settings.resolution,
+        settings.bucket_step,
+        settings.bucket_no_upscale,
+        settings.buckets,
+    )
+    return list(
+        scan.shown.once(
+            "buckets",
+            lambda: group(((p.name, p.width, p.height) for p in scan.pictures if p.error is None), settings),
+            *given,
+        )
+    )

@@ -9,7 +9,7 @@ are kept in `<project>/not_duplicates.json` (`studio.dataset.apart`) and never a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -52,9 +52,9 @@ class DuplicateGroup:
 
 @dataclass
 class _Answer:
-    """What was found in a project, and in what. waiting: how many pictures were not compared yet."""
+    """What was found in a project, and in which scan. waiting: how many pictures were not compared yet."""
 
-    pictures: list[Picture]
+    scan: Scan
     mark: Mark
     groups: list[DuplicateGroup]
     waiting: int
@@ -111,13 +111,18 @@ def compare(
 def _answer(scan: Scan) -> _Answer:
     now = mark(scan)
     have = _answers.get(scan.folder)
-    same = have is not None and have.mark == now and have.pictures == scan.pictures
+    # Of the captions it matters only whether there is one.
+    same = have is not None and have.mark == now and (
+        (have.scan.shown is scan.shown and have.scan.captioned == scan.captioned) or have.scan.pictures == scan.pictures
+    )  # fmt: skip
     if have is not None and same and (not have.waiting or on_a_page()):
         return have
     groups, left = _groups(scan)
     while len(_answers) >= 16:
         _answers.pop(next(iter(_answers)))
-    found = _answers[scan.folder] = _Answer(list(scan.pictures), mark(scan), groups, left)
+    found = _answers[scan.folder] = _Answer(
+        replace(scan, pictures=list(scan.pictures)), mark(scan), groups, left
+    )
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from studio import files
 from studio.captions.store import CaptionStore
 from studio.dataset import derived
-from studio.dataset.duplicates import find_duplicates, resolve
+from studio.dataset.duplicates import find_duplicates, mark, resolve
 from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of
 from studio.dataset.formats import same_stem
 from studio.dataset.remade import WAYS
@@ -43,6 +43,12 @@ MAKES = frozenset(WAYS)
 
 def touches(seen: Scan, finding: Finding) -> int:
     """How many pictures the finding's fix would change now."""
+    return seen.facts.once(
+        ("touches", finding.code, finding.action), lambda: _touches(seen, finding), finding.where, mark(seen)
+    )
+
+
+def _touches(seen: Scan, finding: Finding) -> int:
     names = set(finding.where)
     if finding.action == "keep-best":
         return sum(len(g.names) - 1 for g in find_duplicates(seen) if names.issuperset(g.names))

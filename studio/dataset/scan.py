@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from studio.captions.store import Caption, CaptionStore
 from studio.dataset import derived
@@ -28,6 +28,7 @@ from studio.dataset.set_aside import settle
 if TYPE_CHECKING:
     from studio.project import Project
 
+T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, message); never from two threads at once."""
 
@@ -81,12 +82,28 @@ class Picture:
         return self.width * self.height
 
 
+class Memo:
+    """Answers that hold as long as what they were made of is the same. Two scans with one memo are of the same state."""
+
+    def __init__(self) -> None:
+        self._answers: dict[object, tuple[tuple[object, ...], Any]] = {}
+
+    def once(self, key: object, make: Callable[[], T], *given: object) -> T:
+        """What `make` answers, asked only once as long as the objects `given` are equal to those of the first time."""
+        have = self._answers.get(key)
+        if have is None or have[0] != given:
+            have = self._answers[key] = (given, make())
+        return have[1]  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class Scan:
     """All pictures as they were at one moment, in name order.
 
     looked_at: how many files were read in this scan; the others were known.
     subfolders: folders inside the dataset folder, whose pictures do not count.
+    facts:   answers about these pictures and their captions; the next scan has another memo when anything changed.
+    shown:   answers about what the pictures show, their names and files; kept while only captions change.
     """
 
     folder: Path
@@ -94,6 +111,8 @@ class Scan:
     pictures: list[Picture] = field(default_factory=list)
     looked_at: int = 0
     subfolders: tuple[str, ...] = ()
+    facts: Memo = field(default_factory=Memo, compare=False, repr=False)
+    shown: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[Picture]:
         return iter(self.pictures)
@@ -106,9 +125,14 @@ class Scan:
         """Pictures that can be decoded."""
         return [p for p in self.pictures if p.error is None]
 
+    @property
+    def captioned(self) -> list[bool]:
+        """Of each picture, whether it has a caption."""
+        return self.facts.once("captioned", lambda: [bool(p.caption) for p in self.pictures])
+
     def get(self, name: str) -> Picture | None:
         """The picture of a name; None when there is none."""
-        return next((p for p in self.pictures if p.name == name), None)
+        return self.facts.once("by name", lambda: {p.name: p for p in self.pictures}).get(name)
 
 
 @dataclass
@@ -118,7 +142,6 @@ class _Known:
     token: tuple[int, int, int] = (0, 0, 0)
     rows: dict[str, tuple[Stamp, Look]] = field(default_factory=dict)
     answer: tuple[Listing, Mapping[str, Caption], Scan] | None = None
-    made: dict[str, tuple[Stamp, Look, Picture]] = field(default_factory=dict)
 
 
 _known: dict[Path, _Known] = {}
@@ -166,8 +189,10 @@ def scan(
     listing = look(project.dataset_dir)
     captions = CaptionStore(project).of(listing)
     known = _known_of(Index(project.cache_dir))
-    if known.answer is not None and known.answer[1] is captions and known.answer[0] == listing:
+    if known.answer is not None and known.answer[0] == listing and known.answer[1] is captions:
         return replace(known.answer[2], pictures=list(known.answer[2].pictures))
+    if known.answer is not None and _only_words(known.answer[0], listing):
+        return _recaptioned(known, listing, captions)
     cache = project.cache_dir
     thumbs = _thumbs(cache)
     fresh: dict[str, tuple[Stamp, Look]] = {}
@@ -202,6 +227,26 @@ def scan(
     answer = Scan(project.dataset_dir, cache, pictures, len(todo), listing.subfolders)
     if not todo and not gone:
         known.answer = (listing, captions, answer)
+    return replace(answer, pictures=list(pictures))
+
+
+def _only_words(before: Listing, now: Listing) -> bool:
+    """Whether nothing but captions changed."""
+    return before.pictures is now.pictures and before.subfolders == now.subfolders
+
+
+def _recaptioned(known: _Known, listing: Listing, captions: Mapping[str, Caption]) -> Scan:
+    """The last answer with other captions: most are the same objects, and so are most pictures then."""
+    assert known.answer is not None
+    _, old, last = known.answer
+    pictures = list(last.pictures)
+    changed = False
+    for n, p in enumerate(last.pictures):
+        now = captions.get(p.name)
+        if now is not old.get(p.name) and (text := now.text if now else "") != p.caption:
+            pictures[n], changed = replace(p, caption=text), True
+    answer = replace(last, pictures=pictures, facts=Memo() if changed else last.facts)
+    known.answer = (listing, captions, answer)
     return replace(answer, pictures=list(pictures))
 
 

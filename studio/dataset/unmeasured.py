@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from studio.dataset.duplicates import waiting
 from studio.dataset.faults import COMPARE_FROM
-from studio.dataset.lettering import available, unread
+from studio.dataset.lettering import available, token, unread
 from studio.findings import Finding
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ COMPARE = "compare"
 
 def unmeasured(scan: Scan, entry: BaseModelEntry | None) -> list[Finding]:
     """One note for each thing that was not checked, with what would check it. Nothing of it is part of a verdict."""
+    given = (entry is None, token(scan.cache), waiting(scan))
+    return list(scan.shown.once("unmeasured", lambda: _unmeasured(scan, entry), *given))
+
+
+def _unmeasured(scan: Scan, entry: BaseModelEntry | None) -> list[Finding]:
     found: list[Finding] = []
     broken = [p.name for p in scan if p.error is not None]
     if broken:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.parts.comfyui_card import comfyui_card
 from pages.parts.context import workspace
 from pages.parts.nav import PAGES, link
 from pages.parts.page import caught, page
 from pages.parts.setup_models import FAMILY_WORDS, base_models
 from pages.parts.setup_sdscripts import sdscripts_card
 from studio import choices, environment, files, secrets
-from studio.evaluation.registry import renderers
+from studio.evaluation.registry import get_renderer, renderers
 from studio.files import human_size
 from studio.machine import Machine, detect, disk_free
 from studio.training.registry import backends, get_backend
@@ -86,6 +87,9 @@ def engines(machine: Machine) -> None:
         for title, families, does in rows:
             if title == get_backend("replicate").title:
                 replicate_card(title)
+                continue
+            if title == get_renderer("comfyui").title:
+                comfyui_card(and_words([FAMILY_WORDS.get(f, f) for f in families]))
                 continue
             if title == get_backend("kohya").title:
                 sdscripts_card(title, and_words([FAMILY_WORDS.get(f, f) for f in families]))

@@ -117,7 +117,7 @@ def draw(project: Project) -> None:
             with views[1]:
                 card(project, seen, captions, names, entry, count, limit)
     st.space("small")
-    empty = told.show["empty"]
+    empty = guidance.missing_captions(project, captions)
     blocked = (
         f"{count_words(empty, 'caption')} missing."
         if empty

@@ -16,6 +16,7 @@ from studio.captions.store import Caption, CaptionStore
 from studio.captions.tally import tally
 from studio.dataset.audit import audit, beside
 from studio.dataset.folder import Listing, look
+from studio.dataset.origins import regularisation_pictures
 from studio.dataset.scan import known_looks, scan, thumb_path
 from studio.errors import StudioError
 from studio.evaluation.grid import list_grids
@@ -160,7 +161,9 @@ def steps(project: Project) -> list[Step]:
     waiting = _unseen(project, listing)
     bad = blocking(_findings(project, listing, captions_now)) if listing.pictures and not waiting else []
     dataset = _dataset(len(listing.pictures), waiting, [f for f in bad if not about_captions(f)])
-    captions = _captions(captions_now, project.intent.trigger, [f for f in bad if about_captions(f)])
+    captions = _captions(
+        captions_now, missing_captions(project, captions_now), [f for f in bad if about_captions(f)]
+    )
     ready = dataset.state == captions.state == "done"
     config = _config(project, ready)
     run = _run(project, ready and config.state == "done")
@@ -202,11 +205,19 @@ def _dataset(there: int, waiting: int, bad: list[Finding]) -> Step:
     return Step("dataset", "Dataset", "done", words)
 
 
-def _captions(captions: Mapping[str, Caption], trigger: str, bad: list[Finding]) -> Step:
+def missing_captions(project: Project, captions: Mapping[str, Caption]) -> int:
+    """How many pictures lack the caption that training needs; those for regularisation may go without."""
+    with tally(captions, project.intent.trigger) as told:
+        empty = told.status["empty"]
+    if not empty:
+        return 0
+    extra = regularisation_pictures(project)
+    return empty - sum(n in captions and captions[n].status == "empty" for n in extra)
+
+
+def _captions(captions: Mapping[str, Caption], empty: int, bad: list[Finding]) -> Step:
     if not captions:
         return Step("captions", "Captions", "not yet", "", "pictures come first")
-    with tally(captions, trigger) as told:
-        empty = told.status["empty"]
     written = (
         f"{len(captions) - empty} of {len(captions)} written"
         if empty

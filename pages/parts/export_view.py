@@ -49,13 +49,10 @@ def _form(project: Project) -> None:
         ":gray[Pictures and captions go into a new folder or ZIP with a dataset.toml, which kohya's sd-scripts trains on "
         "as it is. The project stays as it is.]"
     )
-    with st.container(horizontal=True, gap="large"):
-        packed = st.radio(
-            "Write", list(_AS), key="export_packed", format_func=lambda p: _AS[p], horizontal=True
-        )
-        layout: Layout = st.radio(
-            "Repeats", list(LAYOUTS), key="export_layout", format_func=lambda n: LAYOUTS[n], horizontal=True
-        )
+    packed = st.radio("Write", list(_AS), key="export_packed", format_func=lambda p: _AS[p], horizontal=True)
+    layout: Layout = st.radio(
+        "Repeats", list(LAYOUTS), key="export_layout", format_func=lambda n: LAYOUTS[n], horizontal=True
+    )
     suggested = free_target(project, packed=bool(packed))
     st.text_input("Where to", key="export_target", placeholder=str(suggested),
                   help=f"A path on this computer that does not exist yet. Left empty, it becomes {suggested}.")  # fmt: skip

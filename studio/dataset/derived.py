@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -336,6 +336,16 @@ def _settle(project: Project) -> None:
         elif not path.is_file() or files.sha256_file(path) == earlier.made:
             forth[earlier.name] = later.name
     _rename(project, forth)
+
+
+def copies_size(project: Project, paths: Mapping[str, Path]) -> int:
+    """Bytes of the imported copies that `forget` would delete with these pictures: where each lies, by its name."""
+    size = 0
+    for name, record in made_pictures(project).items():
+        path, kept = paths.get(name), imported_dir(project) / record.file
+        if path is not None and kept.is_file() and files.sha256_file(path) == record.made:
+            size += kept.stat().st_size
+    return size
 
 
 def forget(project: Project, shas: set[str]) -> int:

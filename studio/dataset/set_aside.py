@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio import files
-from studio.dataset.derived import forget
+from studio.dataset.derived import copies_size, forget
 from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of
 from studio.dataset.formats import same_stem
 from studio.errors import BusyError, EnvironmentalError, NotFoundError
@@ -162,8 +162,9 @@ def discard(project: Project, names: Iterable[str] | None = None) -> tuple[list[
 
 
 def room_taken(project: Project) -> int:
-    """Bytes of all pictures that are set aside."""
-    return sum(s.path.stat().st_size for s in set_aside_list(project) if s.path.is_file())
+    """Bytes of all pictures that are set aside, with the imported copies behind them: what `discard` makes free."""
+    aside = [s for s in set_aside_list(project) if s.path.is_file()]
+    return sum(s.path.stat().st_size for s in aside) + copies_size(project, {s.name: s.path for s in aside})
 
 
 def settle(project: Project) -> None:

@@ -18,6 +18,7 @@ from studio.dataset.derived import imported_dir, made_pictures, make, put_back
 from studio.dataset.fixes import FIXES, fix_finding, touches
 from studio.dataset.origins import picture_repeats, regularisation_pictures
 from studio.dataset.scan import scan
+from studio.dataset.set_aside import discard, remove_pictures, room_taken
 from studio.dataset.subsets import mark_regularisation, set_repeats
 from studio.errors import EnvironmentalError, InputError, NotFoundError
 from studio.project import Project
@@ -302,3 +303,10 @@ def test_pictures_renamed_because_they_share_a_caption_keep_what_is_known(odd: P
         ("p1.jpg", "p1-2.png"), "approved"
     )
     assert picture_repeats(odd) == {"p1-2.png": 3}
+
+
+def test_what_deleting_frees_is_told_beforehand(odd: Project) -> None:
+    make(odd, ["scan.tif", "film.jpg"], "convert")
+    remove_pictures(odd, ["scan.png", "p0.png"])
+    told = room_taken(odd)
+    assert told == discard(odd)[1] > 0 and room_taken(odd) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from studio import guidance
 from studio.captions.store import CaptionStore
 from studio.dataset.gate import dataset_findings, dataset_fingerprint
 from studio.dataset.intake import import_pictures
@@ -128,7 +129,11 @@ def test_gate_1_does_not_ask_for_the_trigger_word_of_regularisation_pictures(mar
     (marked.dataset_dir / "p4.txt").unlink()
     codes = {f.code for f in dataset_findings(marked)[0]}
     assert not codes & {"trigger-missing", "caption-missing"}
+    assert guidance.missing_captions(marked, CaptionStore(marked).all()) == 0, (
+        "nor does the page wait for them"
+    )
     mark_regularisation(marked, ["p3.png", "p4.png"], on=False)
+    assert guidance.missing_captions(marked, CaptionStore(marked).all()) == 1
     assert {"trigger-missing", "caption-missing"} <= {f.code for f in dataset_findings(marked)[0]}
 
 

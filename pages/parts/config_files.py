@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from pages.parts.findings import show_findings
@@ -36,7 +38,7 @@ def show_files(project: Project) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            "This is what the engine will be given. You never have to touch it; save it if you want to train elsewhere.",
+            "What the engine will be given. Nothing to touch; save it to train elsewhere.",
             width="stretch",
         )
         st.download_button("Save all", zipped(found), file_name=f"{project.slug}-config.zip", key="save_all",
@@ -45,7 +47,9 @@ def show_files(project: Project) -> None:
     words = {n: t for n, t in found.items() if n.endswith(".md")}
     for text in words.values():
         with st.expander("Each value explained", icon=":material/menu_book:", expanded=True, key="explained"):
-            st.markdown(smaller_headings(text))
+            for title, rows in explained_tables(text):
+                st.markdown(title)
+                st.table(rows, border="horizontal", hide_index=True)
     for name, text in texts.items():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{name}**", width="stretch")
@@ -55,15 +59,23 @@ def show_files(project: Project) -> None:
         st.code(
             text,
             language=name.rpartition(".")[2],
-            height=min(360, 40 + 22 * lines),
+            height=360 if lines > 14 else "content",
             wrap_lines=name.endswith(".txt"),
         )
 
 
-def smaller_headings(text: str) -> str:
-    """The explanation without its title, its sections as bold lines: the page has headings of its own."""
-    lines = [ln for ln in text.splitlines() if not ln.startswith("# ")]
-    return "\n".join(f"**{ln[3:]}**" if ln.startswith("## ") else ln for ln in lines).strip()
+def explained_tables(text: str) -> list[tuple[str, list[dict[str, str]]]]:
+    """The explanation as one table for each file: the option with its value, and why it says so."""
+    found: list[tuple[str, list[dict[str, str]]]] = []
+    for line in text.splitlines():
+        cells = [c.strip() for c in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        if line.startswith("## "):
+            found.append((f"**{line[3:]}**", []))
+        elif found and line.startswith("| `") and len(cells) == 3:
+            found[-1][1].append(
+                {"Option": f"{cells[0]} = {cells[1]}", "Why": cells[2][:1].upper() + cells[2][1:]}
+            )
+    return found
 
 
 def take_over(project: Project) -> None:
@@ -88,7 +100,7 @@ def show_import(project: Project, told: Imported) -> None:
     sources: dict[str, list[str]] = {}
     for taken in told.taken:
         sources.setdefault(taken.setting, []).append(
-            f"`{taken.name}`" if taken.name else ":gray[its program's default]"
+            f"`{taken.name}`" if taken.name else ":gray[not in the file]"
         )
     count = len(differing)
     words = "1 setting changes" if count == 1 else f"{count or 'No'} settings change"

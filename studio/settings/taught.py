@@ -24,7 +24,7 @@ class WhatIsTaught(BaseModel):
         pattern=r"^[a-z0-9-]+$",
         choices={
             "diffusers": "built in",
-            "kohya": "kohya sd-scripts, to be set up first",
+            "kohya": "kohya sd-scripts, in an environment of its own",
             "replicate": "Replicate, a paid service in the cloud",
         },
     )

@@ -213,7 +213,9 @@ def test_the_config_is_shown_with_each_value_explained(scripts: Project) -> None
     sound(at.segmented_control(key="config_view").set_value("files").run())
     told = texts(at)
     assert "network_alpha = 16.0" in told and "caption_extension" in told
-    assert "Alpha; always written, since the script's own is 1" in told
+    explained = [str(cell) for t in at.table for cell in t.value.to_numpy().ravel()]
+    assert "Alpha; always written, since the script's own is 1" in explained
+    assert "`network_alpha` = 16.0" in explained and "`caption_extension` = .txt" in explained
     assert "sdxl_train_network.py --config_file" in told
 
 

@@ -36,6 +36,16 @@ NARROWED = (
 
 # command -> wrong lines: (words after the command, exit code, words that the answer must hold). @NAME are the files below.
 OWN: dict[str, list[tuple[list[str], int, str]]] = {
+    "rate": [
+        (["--rating", "4"], 2, "No picture was named"), (["nope"], 3, "no grid"), (["x", "--rating", "6"], 2, "too large"), (["x", "--tag", "ugly"], 2, "Use one of"),
+        (["x", "--tag", "blury"], 2, "Did you mean 'blurry'?"), (["x", "--note", ""], 2, "empty"), (["--grid", "nope"], 3, "no grid called"),
+    ],
+    "report": [
+        ([], 2, "OUT"), (["x.html"], 3, "no grid"), ([""], 2, "empty"), (["x.html", "--grid", "nope"], 3, "no grid called"),
+    ],
+    "blind": [
+        ([], 2, "FIRST"), (["a"], 2, "SECOND"), (["a", "b"], 3, "no grid"), (["a", "b", "--answer", "both"], 2, "Use one of"), (["a", "b", "--weight", "9"], 2, "too large"),
+    ],
     "diagnose": [
         (["--symptom", "ugly"], 2, "no symptom called 'ugly'"), (["--symptom", "36"], 2, "no symptom called '36'"), (["--fix", "burnt,burnt"], 2, "there twice"),
         (["--fix", "ugly"], 2, "no symptom called"), (["--fix", "watermark"], 2, "No setting would change"), (["--undo"], 3, "No run was prepared"),
@@ -67,6 +77,9 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
     "lora convert": [
         (["@lora"], 2, "--names or --type"), (["@lora", "--names", "koyha"], 2, "Did you mean 'kohya'?"), (["@lora", "--names", "kohya"], 2, "these names already"),
         (["@lora", "--type", "int8"], 2, "Use one of"), (["@junk", "--type", "bf16"], 2, "junk.safetensors"),
+    ],
+    "run-again": [
+        (["nope"], 3, "no run 'nope'"), (["a", "b"], 2, "not expected here"), (["--wait", "--detach"], 2, "opposite"), (["-p", "empty"], 3, "has no run yet"),
     ],
     "queue list": [(["everything"], 2, "not expected here"), (["--rank", "8"], 2, "--rank"), (["-p"], 2, "-p")],
     "queue add": [
@@ -455,6 +468,11 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["rnak"], 2, "Did you mean 'rank'?"),
         (["rank", "--preset", "pocket-quick"], 2, "both given"),
     ],
+    "config import": [
+        ([], 2, "FILE"), (["@missing"], 2, "cannot be read"), (["@folder"], 2, "cannot be read"), (["@notes"], 2, "no valid TOML"),
+        (["@zip"], 2, "no valid TOML"), (["@sample"], 2, "no text file"), (["@junk"], 2, "no valid TOML"), ([""], 2, "empty"),
+        (["@notes", "@notes"], 2, "not expected here"), (["@notes", "--yse"], 2, "Did you mean '--yes'?"),
+    ],
     "config native": [
         (["-p", "empty"], 3, "no pictures"),
         (["--save", "@notes"], 2, "It is a file"),
@@ -593,9 +611,9 @@ RIGHT: dict[str, list[str]] = {
     "captions set": ["01_car.png", "x"], "captions replace": ["car", "auto"], "captions prepend": ["x"],
     "captions append": ["x"], "captions remove-tag": ["car"], "captions rename-tag": ["car", "auto"],
     "captions merge-tags": ["car", "bus"], "captions history": ["01_car.png"], "captions restore": ["01_car.png", "1"],
-    "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "models download": ["x"], "models remove": ["x"], "models inspect": ["@lora"], "config set": ["rank=4"], "library show": ["x"],
+    "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "models download": ["x"], "models remove": ["x"], "models inspect": ["@lora"], "config set": ["rank=4"], "config import": ["@notes"], "library show": ["x"],
     "library remove": ["x"], "library put-back": ["x"], "queue move": ["q-1", "1"], "queue remove": ["q-1"], "delete": ["empty"],
-    "explain": ["train.log"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
+    "explain": ["train.log"], "report": ["x.html"], "blind": ["a", "b"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
     "lora convert": ["@lora", "--type", "fp16"],
 }  # fmt: skip
 CASES = [

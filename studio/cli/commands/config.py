@@ -249,13 +249,13 @@ def _import(ctx: Context, args: Namespace) -> Reply:
 
     project = ctx.project()
     entry = choices.entry_of(project)
+    told = read_file(Path(args.file).expanduser(), entry.family if entry.family in options.SCRIPTS else "sd15")
     if entry.family not in options.SCRIPTS:
         raise InputError(
             f"{entry.title} cannot be trained with sd-scripts.",
             "The file's settings would have nobody to read them.",
             "Choose another base model first.",
         )
-    told = read_file(Path(args.file).expanduser(), entry.family)
     ctx.out.heading(told.kind)
     differing = choices.import_changes(project, told)
     show_changes(ctx, differing)

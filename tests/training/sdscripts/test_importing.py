@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from studio.cli.main import main
 from studio.errors import InputError
 from studio.settings import parse_settings
 from studio.training.sdscripts import extra
 from studio.training.sdscripts.importing import Imported, read_file, read_text
+from studio.workspace import Workspace
+from tests.training.sdscripts.kohya_project import kohya_project
 
 # Names and forms as the kohya_ss window writes them; 0 and "" stand for what is not set.
 WINDOW: dict[str, Any] = {
@@ -149,3 +152,21 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_odd_values_never_break_it(name: str, value: Any) -> None:
     told = read_text(json.dumps({"LoRA_type": "Standard", name: value}).encode(), "x.json", "sd15")
     parse_settings(told.values)
+
+
+def test_the_command_line_shows_then_takes_over(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = kohya_project(workspace, tmp_path)
+    (tmp_path / "lora.toml").write_text(
+        'network_dim = 12\nnetwork_alpha = 6\noptimizer_type = "Lion"\nlogging_dir = "x"\n'
+    )
+    line = ["config", "import", str(tmp_path / "lora.toml"), "--json", "--home", str(workspace.root)]
+    main(line)
+    told = json.loads(capsys.readouterr().out)
+    assert told["applied"] is False and project.settings.rank == 4
+    assert main([*line, "--yes"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["applied"] is True and told["changed"]["rank"] == [4, 12]
+    assert [x["name"] for x in told["imported"]["left"]] == ["logging_dir"]
+    assert (project.settings.rank, project.settings.alpha, project.settings.optimizer) == (12, 6.0, "lion")

@@ -69,7 +69,7 @@ def mark(scan: Scan) -> Mark:
     return (
         _stamp(scan.folder.parent / NOT_DUPLICATES),
         deep.mark(scan.cache),
-        Index(scan.cache).compared_mark(),
+        Index(scan.cache).mark("pairs"),
     )
 
 

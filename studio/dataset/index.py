@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from studio.dataset.folder import Stamp
 from studio.dataset.pixels import Look
 
-VERSION = 6
+VERSION = 7
 """Goes up whenever a measure changes its meaning, so that old rows are not believed."""
 
 _COLUMNS = (
@@ -31,12 +32,14 @@ CREATE TABLE IF NOT EXISTS pictures (
 CREATE TABLE IF NOT EXISTS compared (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pairs (a TEXT, b TEXT, kind TEXT, likeness REAL, PRIMARY KEY (a, b)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS resting (sha256 TEXT PRIMARY KEY, middle TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS changes (n INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS changes (what TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID;
+INSERT OR IGNORE INTO changes VALUES ('born', 1 + abs(random() % 1000000007));
 PRAGMA user_version = {VERSION};
 """
 
 
-_marks: dict[Path, tuple[tuple[int, int, int], int]] = {}
+_marks: dict[Path, tuple[tuple[int, int, int], dict[str, int]]] = {}
+_CHANGED = "INSERT INTO changes VALUES (?, 1) ON CONFLICT (what) DO UPDATE SET n = n + 1"
 
 
 @dataclass
@@ -115,11 +118,13 @@ class Index:
         rows = [(name, *stamp, *_values(look)) for name, stamp, look in items]
         with self._open() as db:
             db.executemany(f"INSERT OR REPLACE INTO pictures VALUES ({marks})", rows)
+            db.execute(_CHANGED, ("looks",))
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget pictures that are gone."""
         with self._open() as db:
             db.executemany("DELETE FROM pictures WHERE name = ?", [(n,) for n in names])
+            db.execute(_CHANGED, ("looks",))
 
     def copies(self) -> dict[str, tuple[bytes, bytes]]:
         """The grey and the tint copy of every readable picture, by content hash."""
@@ -137,20 +142,20 @@ class Index:
             {str(s): str(m) for s, m in resting},
         )
 
-    def compared_mark(self) -> int:
-        """Changes whenever `pairs` may answer otherwise. Costs a look at a file."""
+    def mark(self, what: Literal["looks", "pairs"]) -> tuple[int, int]:
+        """Changes whenever `rows` or `pairs` may answer otherwise. Costs a look at the file; (0, 0) without one."""
         try:
             st = self.path.stat()
         except FileNotFoundError:
-            return 0
+            return (0, 0)
         token = (st.st_size, st.st_mtime_ns, st.st_ino)
         have = _marks.get(self.path)
         if have is None or have[0] != token:
-            row = self._safely("SELECT COALESCE(MAX(n), 0) FROM changes")
+            rows = self._safely("SELECT what, n FROM changes")
             while len(_marks) >= 16:
                 _marks.pop(next(iter(_marks)))
-            have = _marks[self.path] = (token, int(str(row[0][0])) if row else 0)
-        return have[1]
+            have = _marks[self.path] = (token, {str(w): int(str(n)) for w, n in rows})
+        return have[1].get("born", 0), have[1].get(what, 0)
 
     def put_pairs(self, new: Pairs) -> None:
         """Add to `pairs`; one transaction."""
@@ -159,13 +164,13 @@ class Index:
             db.executemany("DELETE FROM resting WHERE sha256 = ?", [(sha,) for sha in new.compared])
             db.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?)", new.found)
             db.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?)", list(new.resting.items()))
-            db.execute("INSERT INTO changes VALUES (NULL)")
+            db.execute(_CHANGED, ("pairs",))
 
     def forget_compared(self, shas: Iterable[str]) -> None:
         """Compare pictures anew, by their content hashes."""
         with self._open() as db:
             db.executemany("DELETE FROM compared WHERE sha256 = ?", [(sha,) for sha in shas])
-            db.execute("INSERT INTO changes VALUES (NULL)")
+            db.execute(_CHANGED, ("pairs",))
 
 
 def _values(look: Look) -> tuple[object, ...]:

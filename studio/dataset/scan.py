@@ -139,7 +139,7 @@ class Scan:
 class _Known:
     """What this process read of one index, so that a page's rerun costs a directory listing only."""
 
-    token: tuple[int, int, int] = (0, 0, 0)
+    token: tuple[int, int] = (0, 0)
     rows: dict[str, tuple[Stamp, Look]] = field(default_factory=dict)
     answer: tuple[Listing, Mapping[str, Caption], Scan] | None = None
 
@@ -161,12 +161,10 @@ def known_looks(project: Project) -> dict[str, tuple[Stamp, Look]]:
 
 def _known_of(index: Index) -> _Known:
     with _guard:
-        try:
-            st = index.path.stat()
-        except FileNotFoundError:
+        token = index.mark("looks")
+        if token == (0, 0):
             _known.pop(index.path, None)
             return _Known()
-        token = (st.st_size, st.st_mtime_ns, st.st_ino)
         have = _known.get(index.path)
         if have is None or have.token != token:
             have = _Known(token, index.rows())

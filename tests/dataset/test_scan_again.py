@@ -34,17 +34,17 @@ def test_another_caption_makes_one_picture_anew_and_keeps_what_is_shown(filled: 
     CaptionStore(filled).set("p03.png", "other words")
     after = scan(filled)
     assert [p.name for p, q in zip(after, before, strict=True) if p is not q] == ["p03.png"]
-    assert "other words" in after.pictures[2].caption
+    assert "other words" in after.pictures[3].caption
     assert after.facts is not before.facts and after.shown is before.shown
     assert bucket_preview(after, filled.settings) == buckets and find_duplicates(after) == groups
-    assert after.get("p03.png") is after.pictures[2] and after.captioned == before.captioned
+    assert after.get("p03.png") is after.pictures[3] and after.captioned == before.captioned
 
 
 def test_a_caption_that_goes_is_seen(filled: Project) -> None:
     before = scan(filled)
     (filled.dataset_dir / "p03.txt").unlink()
     after = scan(filled)
-    assert after.captioned != before.captioned and after.pictures[2].caption == ""
+    assert after.captioned != before.captioned and after.pictures[3].caption == ""
 
 
 def test_another_picture_makes_all_answers_anew(filled: Project) -> None:

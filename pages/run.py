@@ -12,6 +12,8 @@ from pages.parts.live_job import is_running, log_of
 from pages.parts.nav import PAGES, go, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page
+from pages.parts.run_more import run_again, system_line
+from pages.parts.run_queue import queue_button, queue_view
 from studio import choices, compare, gates, launch
 from studio.errors import NotFoundError
 from studio.files import human_size, human_time
@@ -185,6 +187,7 @@ def live(project: Project, run: Run) -> None:
                 else progress.message or "Starting"
             )
             st.progress(min(1.0, max(0.0, progress.fraction or 0.0)), text=words)
+            system_line(run, metrics)
             body(run, metrics)
             log_of(run.job, key=f"run_{run.id}")
 
@@ -221,6 +224,7 @@ def ended(project: Project, run: Run, runs: list[Run]) -> None:
     body(run, metrics)
     came_out(run, checkpoints)
     against_previous(run, runs)
+    run_again(project, run)
     log_of(job, key=f"run_{run.id}")
     what_next("Evaluation draws the same prompts at several weights, so that you can choose the best one."
               if checkpoints else "Mend what stopped it, then resume or start again.")  # fmt: skip
@@ -370,7 +374,9 @@ with page(PAGES["run"].title, PAGES["run"].about, project=project, step="run"):
         history(project, runs)
     elif run is None:
         gates_to_pass(project, start)
+        queue_button(project)
     elif is_running(run.job):
         live(project, run)
     else:
         ended(project, run, runs)
+    queue_view(project)

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from studio.dataset.folder import look
+from studio.dataset.gate import dataset_fingerprint
+from studio.errors import StudioError
+from studio.machine import detect
+from studio.models import get_model, model_fingerprint
+from studio.project import Project
 from studio.settings import knobs
 from studio.training.progress import Metrics
+from studio.training.registry import get_backend
 from studio.training.runs import Run, list_runs
 
 _PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers")
@@ -64,7 +71,54 @@ def previous(run: Run, runs: list[Run]) -> Run | None:
 
 def differences(before: Run, after: Run) -> list[Difference]:
     """What was different between two runs: base model, pictures and captions, settings, versions. [] when nothing was."""
-    a, b = before.manifest, after.manifest
+    return _between(before.manifest, after.manifest)
+
+
+def since(run: Run, project: Project) -> list[Difference]:
+    """What is different now from when a run was made, its settings apart, which running it again brings back: base model,
+    pictures and captions, versions, engine. [] when running it again gives the same LoRA."""
+    entry = get_model(project.workspace, str(run.manifest["intent"]["base_model"]))
+    location = entry.location(project.workspace)
+    told = run.manifest
+    now = {
+        "base_model": {
+            "title": entry.title,
+            "fingerprint": model_fingerprint(location) if location else "not here",
+        },
+        "dataset": {
+            "fingerprint": dataset_fingerprint(project),
+            "pictures": len(look(project.dataset_dir).pictures),
+        },
+        "settings": told["settings"],
+        "machine": detect().as_dict(),
+        "engine": _engine(project, str(told["settings"]["backend"])),
+    }
+    found = _between({"engine": {}, **told}, now)
+    intent = project.intent.model_dump(mode="json")
+    for key, words in (("base_model", "Chosen base model"), ("trigger", "Trigger word")):
+        if intent.get(key) != told["intent"].get(key):
+            found.append(Difference(words, str(told["intent"].get(key)), str(intent.get(key))))
+    return found
+
+
+def bring_back(run: Run, project: Project) -> None:
+    """Make the settings of a run those of the next one. Pictures and captions stay as they are now; see `since`."""
+    project.save_settings(run.settings, str(run.manifest.get("preset") or ""))
+    project.decided("run again", run=run.id, differences=[d.what for d in since(run, project)])
+
+
+def _engine(project: Project, backend_id: str) -> dict[str, str]:
+    """Version of the backend's own program now; {} for a backend without one, or when it is not here."""
+    engine = getattr(get_backend(backend_id), "engine", None)
+    if engine is None:
+        return {}
+    try:
+        return {k: v for k, v in engine(project.workspace).items() if k in ("commit", "version")}
+    except StudioError:
+        return {"commit": "not here"}
+
+
+def _between(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
     found = []
     if a["base_model"]["fingerprint"] != b["base_model"]["fingerprint"]:
         titles = a["base_model"]["title"], b["base_model"]["title"]
@@ -84,6 +138,9 @@ def differences(before: Run, after: Run) -> list[Difference]:
         versions = [m.get("machine", {}).get("packages", {}).get(package, "absent") for m in (a, b)]
         if versions[0] != versions[1]:
             found.append(Difference(f"Version of {package}", *versions))
+    engines = [str((m.get("engine") or {}).get("commit") or "") for m in (a, b)]
+    if engines[0] != engines[1]:
+        found.append(Difference("Version of the engine", *(e[:12] or "none" for e in engines)))
     return found
 
 
@@ -105,10 +162,12 @@ def newest_trained(runs: list[Run]) -> Run | None:
 __all__ = [
     "Difference",
     "Outcome",
+    "bring_back",
     "differences",
     "list_runs",
     "metrics_of",
     "newest_trained",
     "outcome",
     "previous",
+    "since",
 ]

@@ -20,6 +20,7 @@ from studio.project import Project
 from studio.secrets import lent
 from studio.training.base import TrainingPlan
 from studio.training.prepare import freeze
+from studio.training.recovery import halvings
 from studio.training.registry import env_of, get_backend, is_rented, secrets_of
 from studio.training.runs import MANIFEST, Run, get_run
 from studio.workspace import Workspace
@@ -123,6 +124,7 @@ def _start(project: Project, gpu: int | None) -> Run:
         "forecast_seconds": forecast.seconds,
         "machine": machine.as_dict(),
         "gpu": gpu,
+        "engine": {k: v for k, v in plan.engine.items() if k in ("commit", "version")},
         "command": command,
         "gates": {g: s.verdict.fingerprint for g, s in gates.states(project).items() if s.verdict},
     }
@@ -192,6 +194,8 @@ def progress_facts(run: Run) -> dict[str, Any]:
         "elapsed": float(last.get("elapsed", 0.0)),
         "remaining": getattr(now, "eta_seconds", None) if run.job.is_alive else None,
         "checkpoints": [c.path.name for c in run.checkpoints()],
+        "memory": max((int(e.get("memory") or 0) for e in steps), default=0),
+        "reductions": [h.sentence for h in halvings(run.folder)],
     }
 
 

@@ -126,7 +126,7 @@ def _config_lines(project: Project, facts: dict[str, Any]) -> list[str]:
 
 def write_progress(project: Project, run_id: str, facts: dict[str, Any]) -> None:
     """records/progress.md: how a run goes or went. facts: status, epoch, epochs, step, steps, loss, first_loss,
-    elapsed (s), remaining (s), checkpoints (names)."""
+    elapsed (s), remaining (s), checkpoints (names), memory (bytes), reductions (sentences)."""
     f = facts
     loss = "not yet" if f.get("loss") is None else f"{f['loss']:.4f} (started: {f['first_loss']:.4f})"
     left = f.get("remaining")
@@ -144,6 +144,9 @@ def write_progress(project: Project, run_id: str, facts: dict[str, Any]) -> None
             f"- **Elapsed**: {human_time(f.get('elapsed', 0))}",
             f"- **Estimated remaining**: {'none' if left is None else human_time(left)}",
             f"- **Checkpoints**: {', '.join(f.get('checkpoints', [])) or 'none yet'}",
+            f"- **Most memory in use**: {human_size(f['memory']) if f.get('memory') else 'not measured'}",
+            f"- **Batch reduced for lack of memory**: {len(f.get('reductions', []))} times",
+            *(f"  - {sentence}" for sentence in f.get("reductions", [])),
         ],
     )
 

@@ -13,7 +13,7 @@ from studio.cli.commands.gates import NAMES, Left, run_gates
 from studio.cli.context import Context
 from studio.cli.grids import show_grid
 from studio.cli.jobs import as_data, find_job, project_jobs
-from studio.cli.spec import Command, Option, Reply, Word
+from studio.cli.spec import YES, Command, Option, Reply, Word
 from studio.cli.values import text, whole
 from studio.cli.watch import DETACH, POLL, WAIT, Watched, check_wait, say_failed, say_left, watch
 from studio.errors import InputError, NotFoundError
@@ -42,6 +42,26 @@ def _train(ctx: Context, args: Namespace) -> Reply:
     takes = f", about {human_time(forecast.seconds)}" if forecast.seconds else ""
     ctx.out.heading(f"Training started: {run.id}{takes}")
     return follow_run(ctx, project, run, args.detach)
+
+
+def _again(ctx: Context, args: Namespace) -> Reply:
+    from studio import compare
+    from studio.training.runs import get_run
+
+    project = ctx.project()
+    run = get_run(project, args.run or "")
+    found = compare.since(run, project)
+    ctx.out.heading(f"Running {run.id} again")
+    for d in found:
+        ctx.out.say(f"  {d.what}: {d.before} then, {d.after} now")
+    if not found:
+        ctx.out.say("Nothing is different: same pictures, captions, settings and versions.")
+    data = {"again": run.id, "differences": [vars(d) for d in found]}
+    if found and not ctx.agreed("Its settings are brought back; what is listed stays as it is now. Go on?"):
+        return Reply({"project": project.slug, "applied": False, **data})
+    compare.bring_back(run, project)
+    reply = _train(ctx, args)
+    return Reply({**reply.data, "applied": True, **data}, code=reply.code)
 
 
 def follow_run(ctx: Context, project: Project, run: Any, detach: bool, since: int = 0) -> Reply:
@@ -218,6 +238,18 @@ COMMANDS = (
         "closing this terminal or pressing Ctrl-C does not end it.",
         examples=("train", "train --epochs 10 --rank 16", "train --detach"),
         check=lambda args: check_wait(args) + problems(settings_flags.from_flags(args)),
+    ),
+    Command(
+        "run-again",
+        GROUP,
+        "Train once more as a run was trained; says first what is different now.",
+        _again,
+        words=(Word("RUN", "Which one; the newest when left out.", convert=text(120)),),
+        options=(WAIT, DETACH, YES),
+        details="The settings come from the run's own record. Pictures, captions, base model and versions are those of now; "
+        "each that differs is listed before anything starts. The four gates are passed as for any run.",
+        examples=("run-again", "run-again --yes --detach"),
+        check=check_wait,
     ),
     Command(
         "stop",

@@ -1,0 +1,63 @@
+"""Beside the curve of a run: learning rates, what the computer has left, and running it again."""
+
+import streamlit as st
+
+from pages.parts.nav import link
+from studio import compare
+from studio.files import human_size
+from studio.machine import usage
+from studio.project import Project
+from studio.training.progress import Metrics
+from studio.training.runs import Run
+
+RATES = {"unet": "learning rate", "te": "text encoder", "transformer": "learning rate"}
+
+
+@st.cache_data(ttl=3.0, show_spinner=False)
+def _usage(folder: str) -> tuple[str, str, str]:
+    """Memory, graphics memory and disk in words; asked for every few seconds, however many pages are open."""
+    from pathlib import Path
+
+    now = usage(Path(folder))
+    card = f"{human_size(now.vram[0])} of {human_size(now.vram[1])} graphics memory" if now.vram else ""
+    return (
+        card,
+        f"{human_size(now.ram[0])} of {human_size(now.ram[1])} memory",
+        f"{human_size(now.disk_free)} free on the disk",
+    )
+
+
+def rate_words(metrics: Metrics) -> str:
+    """The newest learning rates that are known; "" before any."""
+    told = next((r for r in reversed(metrics.rates[-500:]) if r), {})
+    parts = [f"{RATES.get(part, part)} {rate:.2g}" for part, rate in told.items()]
+    return ", ".join(parts)
+
+
+def system_line(run: Run, metrics: Metrics) -> None:
+    """Learning rate, graphics memory, memory and disk in one line, while it trains."""
+    words = [w for w in (rate_words(metrics), *_usage(str(run.folder))) if w]
+    line = " · ".join(words)
+    st.caption(f":material/monitor_heart: {line[:1].upper()}{line[1:]}")
+
+
+def run_again(project: Project, run: Run) -> None:
+    """Bring the settings of a run back; first, what is different now."""
+    with st.expander("Run it again", icon=":material/replay:"):
+        found = compare.since(run, project)
+        if found:
+            st.markdown("Different now, and it will stay so:")
+            st.table(
+                [{"What": d.what, "Then": d.before, "Now": d.after} for d in found],
+                border="horizontal",
+                hide_index=True,
+            )
+        else:
+            st.markdown("Nothing is different: same pictures, captions and versions.")
+        if st.button(
+            "Bring back its settings", key=f"again_{run.id}", icon=":material/settings_backup_restore:"
+        ):
+            compare.bring_back(run, project)
+            st.session_state["run_next_view"] = "prepare"
+            st.rerun()
+        link("config", "Look at the settings of the next run", icon=":material/tune:")

@@ -93,6 +93,17 @@ def test_a_model_of_many_files_is_here_when_all_are(workspace: Workspace, tmp_pa
     assert "an autoencoder (VAE), not the FLUX autoencoder" in wrong.what
 
 
+def test_a_file_that_was_exchanged_is_noticed(workspace: Workspace, tmp_path: Path) -> None:
+    path = h.write(tmp_path / "mine.safetensors", h.SDXL)
+    entry = add_local_model(workspace, path)
+    assert file_findings(workspace, entry) == []
+    for other, code in ((h.SD15, "model-family"), (h.SDXL_V, "model-prediction"), (h.LORA, "model-file")):
+        h.write(path, other)
+        assert [f.code for f in file_findings(workspace, entry) if f.severity == "block"] == [code]
+    path.unlink()
+    assert [f.code for f in file_findings(workspace, entry)] == ["model-absent"]
+
+
 def test_the_shipped_list_says_all_that_a_download_needs(workspace: Workspace) -> None:
     known = {m.id: m for m in list_models(workspace)}
     for m in known.values():

@@ -11,7 +11,8 @@ from studio.dataset.origins import picture_repeats, regularisation_pictures
 from studio.dataset.scan import scan
 from studio.dataset.subsets import taught_caption
 from studio.errors import EnvironmentalError, InputError
-from studio.models import BaseModelEntry, model_fingerprint
+from studio.findings import blocking
+from studio.models import BaseModelEntry, file_findings, model_fingerprint
 from studio.project import Project
 from studio.training.base import PlannedPicture, TrainingPlan
 from studio.training.registry import get_backend
@@ -27,7 +28,8 @@ def freeze(
 
     The pictures are hard links where the disk allows (no room is used; the studio never writes into a picture, it
     only replaces files), else copies: a resumed run finds what it started with, whatever happened to the dataset.
-    Raises InputError without pictures, EnvironmentalError when the base model is not here.
+    Raises InputError without pictures, or when a file of the base model is not what it should be; EnvironmentalError when
+    the base model is not here.
     """
     place = entry.location(project.workspace)
     if place is None:
@@ -36,6 +38,9 @@ def freeze(
             "Its files were not found.",
             "See the environment gate.",
         )
+    wrong = blocking(file_findings(project.workspace, entry))
+    if wrong:
+        raise InputError(wrong[0].what, wrong[0].why, wrong[0].fix, wrong if len(wrong) > 1 else None)
     pictures = [p for p in scan(project).pictures if not p.error]
     if not pictures:
         raise InputError(

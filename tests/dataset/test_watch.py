@@ -19,6 +19,7 @@ from studio.workspace import Workspace
 @pytest.fixture(autouse=True)
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(watch, "MANY", 60)
+    watch._snapshots.clear()  # what other tests looked at is not to be watched now
     yield
     watch.stop_watching()
     assert "dataset-watch" not in {t.name for t in threading.enumerate()}

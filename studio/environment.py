@@ -118,7 +118,7 @@ def check(
     found = [
         *_python(),
         *engine,
-        *_packages(seen),
+        *package_findings(seen),
         *_card(machine, seen, settings, pip),
         *file_findings(workspace, entry),
         *(parts.findings(entry, workspace) if settings.backend == "kohya" else []),
@@ -170,7 +170,8 @@ def _python() -> list[Finding]:
     ]
 
 
-def _packages(seen: dict[str, Any]) -> list[Finding]:
+def package_findings(seen: dict[str, Any]) -> list[Finding]:
+    """What the answer of `probe` means, with the command that mends it; the doctor and gate 3 say the same."""
     if "crashed" in seen:
         return [
             Finding(

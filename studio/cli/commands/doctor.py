@@ -70,20 +70,7 @@ def load() -> list[Finding]:
     """Whether the backend's packages really load, asked in a process of its own."""
     from studio import environment
 
-    seen = environment.probe(NEEDED)
-    if "crashed" in seen:
-        seen["failed"] = {"the backend's packages": str(seen["crashed"])}
-    return [
-        Finding(
-            severity="block",
-            code="package-broken",
-            what=f"{name} cannot be loaded.",
-            why=error,
-            fix=f"{sys.executable} -m pip install --force-reinstall -r requirements.txt",
-            where=(name,),
-        )
-        for name, error in seen["failed"].items()
-    ]
+    return environment.package_findings(environment.probe(NEEDED))
 
 
 def _doctor(ctx: Context, args: Namespace) -> Reply:

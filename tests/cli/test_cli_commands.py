@@ -317,7 +317,7 @@ def test_doctor_loads_the_packages_when_asked(cli: Cli, monkeypatch: pytest.Monk
     )
     assert cli("doctor").code == 0
     answer = cli("doctor", "--load")
-    assert answer.code == 6 and "peft cannot be loaded" in answer.out
+    assert answer.code == 6 and "The package 'peft' does not load" in answer.out
 
 
 def test_a_project_is_deleted_and_brought_back(cli: Cli, project: Path) -> None:

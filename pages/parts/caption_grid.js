@@ -7,6 +7,10 @@
   let count = 0;
   let stored = 0;
   let marked = [];
+  let grid = null;
+  let open = null;
+  let tries = 0;
+  let told = Date.now();
 
   const place = (name, field) => field + "/" + name;
   const acknowledged = (data) => (data.box === box ? data.ack : 0);
@@ -35,6 +39,32 @@
     for (const [at, change] of kept) {
       if (change.seq <= stored) { kept.delete(at); }
     }
+    grid = api;
+    if (!kept.size) { tries = 0; warn(false); }
+  };
+
+  // A server that went away answers nothing, and one that was started anew knows nothing of what was typed before: what is
+  // kept is told again, less and less often, until it is stored; meanwhile the user is told. Before the tab is closed or loaded
+  // anew with words that are nowhere else, in an open cell or kept, the browser asks.
+  const again = () => {
+    if (!grid || !kept.size || grid.isDestroyed()) { return; }
+    if (Date.now() - told > Math.min(60, 5 * 2 ** tries) * 1000) {
+      tries += 1;
+      warn(tries > 1);
+      grid.dispatchEvent({ type: "selectionChanged", source: "api" });
+    }
+  };
+  window.setInterval(again, 1000);
+  window.addEventListener("beforeunload", (e) => { if ((kept.size && tries > 1) || (open && open.typed())) { e.preventDefault(); } });
+
+  const warn = (on) => {
+    const known = document.querySelector(".unsaved");
+    if (!on) { if (known) { known.remove(); } return; }
+    const place = document.querySelector(".ag-root-wrapper");
+    if (known || !place) { return; }
+    const made = line("Not saved yet: the studio does not answer. Your words stay here, and are saved as soon as it does.", "unsaved");
+    made.setAttribute("role", "status");
+    place.appendChild(made);
   };
 
   const changed = (e) => {
@@ -46,6 +76,8 @@
 
   const collect = (p) => {
     const e = p.eventData;
+    grid = e.api;
+    told = Date.now();
     if (p.streamlitRerunEventTriggerName === "cellEditRequest") { changed(e); }
     marked = e.api.getSelectedRows().map((row) => row.name);
     return { box: box, changes: Array.from(kept.values()).sort((a, b) => a.seq - b.seq), marked: marked };
@@ -104,10 +136,13 @@
       const text = p.value == null ? "" : String(p.value);
       if (key === "Backspace" || key === "Delete") { this.gui.value = ""; }
       else { this.gui.value = key && key.length === 1 ? key : text; }
+      this.was = text;
+      open = this;
       this.gui.addEventListener("input", () => this.fit());
       this.gui.addEventListener("keydown", (e) => {
         const stays = ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "PageDown"];
-        if (e.isComposing || stays.includes(e.key) || (e.key === "Enter" && e.shiftKey)) { e.stopPropagation(); }
+        // 229: the key belongs to an input method; Safari says so only in this way for the Enter that ends a composition.
+        if (e.isComposing || e.keyCode === 229 || stays.includes(e.key) || (e.key === "Enter" && e.shiftKey)) { e.stopPropagation(); }
       });
       this.left = () => p.api.stopEditing();
       window.addEventListener("blur", this.left);
@@ -124,8 +159,19 @@
       this.gui.setSelectionRange(this.gui.value.length, this.gui.value.length);
     }
     getValue() { return this.gui.value; }
-    destroy() { window.removeEventListener("blur", this.left); }
+    typed() { return this.gui.value !== this.was; }
+    destroy() {
+      window.removeEventListener("blur", this.left);
+      if (open === this) { open = null; }
+    }
   }
 
-  return { value: value, collect: collect, forget: forget, Picture: Picture, Facts: Facts, Editor: Editor };
+  // Whoever writes with an input method starts with a key that stands for no letter: the cell opens as it does for others.
+  const composed = (e) => {
+    const key = e.event;
+    if (!key || key.keyCode !== 229 || !e.colDef.editable || e.api.getEditingCells().length) { return; }
+    e.api.startEditingCell({ rowIndex: e.rowIndex, colKey: e.column });
+  };
+
+  return { value: value, collect: collect, forget: forget, composed: composed, Picture: Picture, Facts: Facts, Editor: Editor };
 })())

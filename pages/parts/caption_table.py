@@ -59,7 +59,7 @@ def table(
             "ack": [stored] * len(rows),
         }
     )
-    AgGrid(
+    told = AgGrid(
         frame,
         gridOptions=deepcopy(_options()),
         height=min(TALLEST_PX, HEAD_PX + 4 + ROW_PX * max(2, len(rows))),
@@ -72,20 +72,30 @@ def table(
         custom_css=_css(base_path()),
         theme=_theme(),
     )
+    if fresh(told.raw_data):  # a server that was started anew calls nobody back for what was typed before
+        act(take, project, told.raw_data)
+        st.rerun()
+
+
+def fresh(told: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The changes that were not stored yet, oldest first."""
+    if not isinstance(told, dict):
+        return []
+    known, stored = st.session_state.get(_STORED, ("", 0))
+    last = stored if known == str(told["box"]) else 0
+    return sorted((c for c in told["changes"] if int(c["seq"]) > last), key=lambda c: int(c["seq"]))
 
 
 def take(project: Project, told: dict[str, Any] | None) -> None:
     """Store what the browser tells: each change once, oldest first, however often it is told."""
     if not isinstance(told, dict):
         return
-    box, changes = str(told["box"]), sorted(told["changes"], key=lambda c: int(c["seq"]))
-    known, stored = st.session_state.get(_STORED, ("", 0))
-    last = stored if known == box else 0
-    fresh = [c for c in changes if int(c["seq"]) > last]
+    changes, box = fresh(told), str(told["box"])
     done = write_all(
-        CaptionStore(project), [(c["name"], c["field"], c["value"], (c["seen"], c["first"])) for c in fresh]
+        CaptionStore(project), [(c["name"], c["field"], c["value"], (c["seen"], c["first"])) for c in changes]
     )
-    st.session_state[_STORED] = (box, max([last, *(int(c["seq"]) for c in fresh)]))
+    known, stored = st.session_state.get(_STORED, ("", 0))
+    st.session_state[_STORED] = (box, max([stored if known == box else 0, *(int(c["seq"]) for c in changes)]))
     st.session_state[_MARKED] = [str(n) for n in told.get("marked", [])]
     waiting: dict[str, Clash] = st.session_state.setdefault(_CLASHES, {})
     for name in done.changed:
@@ -212,6 +222,7 @@ def _options() -> dict[str, Any]:
         "tooltipShowDelay": 400,
         "loadThemeGoogleFonts": False,
         "onRowDataUpdated": JsCode("(e) => window.captionGrid.forget(e.api)"),
+        "onCellKeyDown": JsCode("(e) => window.captionGrid.composed(e)"),
         "onGridReady": JsCode("(e) => e.api.setGridAriaProperty('label', 'Captions, one row a picture')"),
     }
 
@@ -283,6 +294,16 @@ def _css(base: str) -> dict[str, dict[str, str]]:
         },
         ".ag-cell[col-id=approved] .ag-cell-wrapper": {"align-items": "flex-start", "height": "auto"},
         ".long": {"color": "var(--ag-invalid-color)", "font-weight": "650"},
+        ".unsaved": {
+            "position": "absolute",
+            "inset": "auto 0 0 0",
+            "z-index": "20",
+            "padding": "8px 16px",
+            "font-weight": "600",
+            "color": "var(--ag-invalid-color)",
+            "background": "var(--ag-header-background-color)",
+            "border-top": "1px solid var(--ag-border-color)",
+        },
         ".typing": {
             "box-sizing": "border-box",
             "padding": "8px 15px",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -144,26 +145,28 @@ class Client:
             if prompt_id in running:
                 self._call("POST", "/interrupt", json={"prompt_id": prompt_id})
 
-    def picture(self, image: Mapping[str, Any]) -> Image.Image:
-        """A picture that a graph made, decoded. Raises Gone when the server removed it."""
+    def picture(self, image: Mapping[str, Any], mark: str = "") -> Image.Image:
+        """A picture that a graph made, decoded. Raises Gone when the server removed it, or when another graph's picture has its
+        name by now: names are given again after the temporary folder was emptied. mark: what `submit` noted as "graph"."""
         query = {k: str(image.get(k, "")) for k in ("filename", "subfolder", "type")}
         answer = self._call("GET", "/view", params=query)
         if answer.status_code == 404:
-            raise Gone(
-                f"ComfyUI at {self.server.name} does not have the picture any more.",
-                "It was drawn before, and its file has been removed since.",
-                "Try again.",
-            )
+            raise self._gone()
         if answer.status_code != 200:
             raise self._odd(answer, "/view")
         try:
             with Image.open(io.BytesIO(answer.content)) as raw:
                 raw.load()
-                return raw.convert("RGB")
+                told = json.loads(str(raw.info.get("lora_studio") or "{}"))
+                found = raw.convert("RGB")
         except (OSError, ValueError, SyntaxError) as e:
             raise StudioError(
                 f"ComfyUI at {self.server.name} sent a picture that cannot be read.", f"{e}.", "Try again."
             ) from e
+        # A server that was told to write no metadata (--disable-metadata) says nothing; then the name has to do.
+        if mark and isinstance(told, dict) and told.get("graph", mark) != mark:
+            raise self._gone()
+        return found
 
     def free(self) -> None:
         """Let the server forget what it computed and put its models out of memory."""
@@ -219,6 +222,13 @@ class Client:
         if answer.status_code != 200 or not isinstance(told, kind):
             raise self._odd(answer, path)
         return told
+
+    def _gone(self) -> Gone:
+        return Gone(
+            f"ComfyUI at {self.server.name} does not have the picture any more.",
+            "It was drawn before, and its file has been removed since.",
+            "Try again.",
+        )
 
     def _odd(self, answer: httpx.Response, path: str) -> NotComfyError:
         return NotComfyError(

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from studio import files
 from studio.errors import EnvironmentalError, StudioError
 from studio.evaluation.comfyui import client as comfy
 from studio.evaluation.comfyui import explain, graphs
@@ -47,6 +48,7 @@ class _LeftError(Exception):
 class _Flight:
     cell: Cell
     node: str
+    mark: str
     asked: float
     ended: bool = False
 
@@ -136,7 +138,8 @@ class Lane:
         for attempt in range(2):
             lora = self._lora_name(cell)
             made = graphs.build(self.spec, [cell], self.parts, lora)
-            note = {"grid": self.spec.id, "cell": cell.hash}
+            mark = files.fingerprint(made.graph)
+            note = {"grid": self.spec.id, "cell": cell.hash, "graph": mark}
             try:
                 prompt_id = self._patient(lambda g=made.graph, n=note: self.client.submit(g, n))  # type: ignore[misc]
             except explain.Rejected as e:
@@ -144,7 +147,7 @@ class Lane:
                     raise
                 self._names.pop(cell.checkpoint, None)  # removed meanwhile, by another grid's end for one
                 continue
-            self._flying[prompt_id] = _Flight(cell, next(iter(made.outputs)), time.monotonic())
+            self._flying[prompt_id] = _Flight(cell, next(iter(made.outputs)), mark, time.monotonic())
             return
 
     def _lora_name(self, cell: Cell) -> str | None:
@@ -233,7 +236,7 @@ class Lane:
             self.board.try_again(cell, _empty(self.name), most=2)
             return
         try:
-            picture = self._patient(lambda: self.client.picture(image))
+            picture = self._patient(lambda: self.client.picture(image, flight.mark))
         except comfy.Gone as e:
             # It remembers having drawn the picture and would answer the same again: let it forget.
             self._patient(self.client.free)

@@ -92,7 +92,11 @@ def _network(plan: TrainingPlan, told: dict[str, Any]) -> list[Line]:
         Line("network_module", families.MODULES[plan.family], "the plain LoRA, for this family"),
         Line("network_dim", s.rank, "Rank"),
         Line("network_alpha", float(s.alpha), "Alpha; always written, since the script's own is 1"),
-        Line("network_train_unet_only", not s.train_text_encoder, "Teach the text encoder too"),
+        Line(
+            "network_train_unet_only",
+            not s.train_text_encoder,
+            f"Teach the text encoder too: {'on' if s.train_text_encoder else 'off'}",
+        ),
     ]
     if s.network_dropout:
         lines.append(Line("network_dropout", float(s.network_dropout), "Network dropout"))

@@ -3,6 +3,7 @@ small model (see CONTRIBUTING)."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -238,6 +239,30 @@ print("READ", args.network_dim, args.network_alpha, args.optimizer_type, len(blu
         [PYTHON, "-c", code], cwd=SOURCE, capture_output=True, text=True, check=False, timeout=300
     )
     assert "READ 4 4.0 Prodigy 3" in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (SOURCE and PYTHON), reason="STUDIO_SD_SCRIPTS and STUDIO_SD_SCRIPTS_PYTHON name no sd-scripts"
+)
+def test_the_keys_of_a_dataset_config_are_those_of_the_real_scripts() -> None:
+    from studio.training.sdscripts import options
+
+    code = """
+import json
+from library.config_util import ConfigSanitizer as C
+shared = {**C.DATASET_ASCENDABLE_SCHEMA, **C.SUBSET_ASCENDABLE_SCHEMA, **C.DB_SUBSET_ASCENDABLE_SCHEMA, **C.DO_SUBSET_ASCENDABLE_SCHEMA}
+subset = {**C.SUBSET_ASCENDABLE_SCHEMA, **C.DB_SUBSET_ASCENDABLE_SCHEMA, **C.DB_SUBSET_DISTINCT_SCHEMA, **C.DO_SUBSET_ASCENDABLE_SCHEMA}
+print("KEYS" + json.dumps({"general": sorted(map(str, shared)), "subsets": sorted(map(str, subset))}))
+"""
+    done = subprocess.run(
+        [PYTHON, "-c", code], cwd=SOURCE, capture_output=True, text=True, check=False, timeout=600
+    )
+    told = next((ln[4:] for ln in done.stdout.splitlines() if ln.startswith("KEYS")), "")
+    assert told, done.stderr[-2000:]
+    real = json.loads(told)
+    for section in ("general", "subsets"):
+        assert sorted(options.dataset_keys()[section]) == real[section]
 
 
 def test_the_guard_ends_with_its_worker(tmp_path: Path) -> None:

@@ -124,6 +124,11 @@ def _config_lines(project: Project, facts: dict[str, Any]) -> list[str]:
     return lines
 
 
+def count_times(n: int) -> str:
+    """How often, in words."""
+    return {0: "never", 1: "once", 2: "twice"}.get(n, f"{n} times")
+
+
 def write_progress(project: Project, run_id: str, facts: dict[str, Any]) -> None:
     """records/progress.md: how a run goes or went. facts: status, epoch, epochs, step, steps, loss, first_loss,
     elapsed (s), remaining (s), checkpoints (names), memory (bytes), reductions (sentences)."""
@@ -145,7 +150,7 @@ def write_progress(project: Project, run_id: str, facts: dict[str, Any]) -> None
             f"- **Estimated remaining**: {'none' if left is None else human_time(left)}",
             f"- **Checkpoints**: {', '.join(f.get('checkpoints', [])) or 'none yet'}",
             f"- **Most memory in use**: {human_size(f['memory']) if f.get('memory') else 'not measured'}",
-            f"- **Batch reduced for lack of memory**: {len(f.get('reductions', []))} times",
+            f"- **Batch reduced for lack of memory**: {count_times(len(f.get('reductions', [])))}",
             *(f"  - {sentence}" for sentence in f.get("reductions", [])),
         ],
     )

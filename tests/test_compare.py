@@ -73,3 +73,39 @@ def test_the_newest_run_with_a_checkpoint(project: Project) -> None:
     found = compare.newest_trained(list_runs(project))
     assert found is not None
     assert found.id == "run-1"
+
+
+def test_running_again_tells_first_what_is_different(project: Project) -> None:
+    run = worlds.run(project, run_id="run-1")
+    choices.change(project, {"epochs": 7})
+    manifest = files.read_json(run.folder / MANIFEST)
+    manifest["dataset"] = {"fingerprint": "other", "pictures": 99}
+    manifest["machine"]["packages"]["torch"] = "9.9"
+    manifest["engine"] = {"commit": "0123456789abcdef"}
+    manifest["intent"]["trigger"] = "oldword"
+    files.write_json(run.folder / MANIFEST, manifest)
+    again = list_runs(project)[0]
+    found = {d.what: (d.before, d.after) for d in compare.since(again, project)}
+    assert found["Pictures"][0] == "99"
+    assert found["Version of torch"][0] == "9.9"
+    assert found["Version of the engine"] == ("0123456789ab", "none")
+    assert found["Trigger word"] == ("oldword", project.intent.trigger)
+    assert "Epochs" not in found, "settings are brought back"
+    compare.bring_back(again, project)
+    assert project.settings == again.settings
+    assert project.history()[-1]["what"] == "run again"
+
+
+def test_the_progress_page_tells_reductions_and_memory(project: Project) -> None:
+    from studio import launch
+    from studio.training import recovery
+
+    run = worlds.run(project, run_id="run-1")
+    files.write_json(
+        run.folder / recovery.FILE, {"halvings": [{"batch": [4, 2], "accumulation": [1, 2], "step": 7}]}
+    )
+    launch.write_records(project, run)
+    text = (project.records_dir / "progress.md").read_text()
+    assert "reduced for lack of memory**: once" in text
+    assert "Memory ran out at step 8: the batch went from 4 to 2" in text
+    assert "Most memory in use" in text

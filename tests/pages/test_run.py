@@ -256,3 +256,29 @@ def test_a_change_of_loss_is_told_once_it_means_something(green: Project, steps:
     with alive(worlds.run(green, steps=steps)):
         loss = next(m for m in open_page("run", green.slug).metric if m.label == "Loss now")
     assert bool(loss.delta) is said
+
+
+def test_the_queue_is_ordered_on_the_page(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from studio import queue
+    from studio.queue import runner
+
+    monkeypatch.setattr(runner, "launch_call", lambda *_a, **_k: None)  # nobody works it off
+    at = open_page("run", project.slug)
+    at.button(key="queue_add").click().run()
+    at.button(key="queue_add").click().run()
+    first, second = queue.waiting(project.workspace)
+    at.button(key=f"q_Later_{first.id}").click().run()
+    assert queue.waiting(project.workspace) == [second, first]
+    at.button(key=f"q_out_{second.id}").click().run()
+    assert queue.waiting(project.workspace) == [first]
+    sound(at)
+    assert "waits" in texts(at)
+
+
+def test_an_ended_run_can_be_run_again(project: Project) -> None:
+    run = worlds.run(project)
+    choices.change(project, {"epochs": 9})
+    at = open_page("run", project.slug)
+    at.button(key=f"again_{run.id}").click().run()
+    assert project.settings == run.settings
+    sound(at)

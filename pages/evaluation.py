@@ -10,11 +10,12 @@ from pages.parts.form import synced
 from pages.parts.grid_failures import failed_cells
 from pages.parts.grid_view import curves, grid_table, look_at, side_by_side, verdict_card
 from pages.parts.live_job import is_running, live_job
-from pages.parts.nav import PAGES, go, link
+from pages.parts.nav import PAGES, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page, show_error
+from pages.parts.register_form import registration
 from pages.parts.renderer_choice import renderer_choice
-from studio.errors import InputError, NotFoundError, StudioError
+from studio.errors import InputError, NotFoundError
 from studio.evaluation.grid import (
     DEFAULT_WEIGHTS,
     FAMILY_WORDS,
@@ -26,22 +27,18 @@ from studio.evaluation.grid import (
     resume_grid,
     start_grid,
 )
+from studio.evaluation.html_report import html_text
 from studio.evaluation.plan import with_weight
 from studio.evaluation.prompts import CHOOSABLE, own_prompts
+from studio.evaluation.report import report_text
 from studio.files import human_time
 from studio.guidance import count_words
 from studio.jobs.job import Job
-from studio.library.entry import list_library
-from studio.library.register import OnClash, propose_good_for, register
 from studio.project import Project
 from studio.training.runs import Run, get_run, list_runs
 
 WIDTH = 1480
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
-CLASHES: dict[OnClash, str] = {
-    "version": "Add as a new version",
-    "replace": "Replace it (the old one goes to the trash)",
-}
 VIEWS = {
     "grid": "Grid",
     "compare": "Side by side",
@@ -271,59 +268,14 @@ def below(grid: Grid) -> None:
     st.text_area(
         "Your own verdict", key=key, on_change=keep, height=80, placeholder="What you see, in your words"
     )
-    if grid.sheet is not None:
-        st.download_button("Save the contact sheet", grid.sheet.read_bytes, file_name=f"{grid.id}.png", mime="image/png",
-                           on_click="ignore", icon=":material/download:")  # fmt: skip
-
-
-# --- registering
-
-
-def registration(project: Project, grid: Grid) -> None:
-    """Put the LoRA into the library."""
-    verdict, labels = grid.verdict, [x.label for x in grid.spec.lora_files]
-    advised = verdict.checkpoint if verdict and verdict.checkpoint in labels else labels[-1]
-    with st.form("register", width=720):
-        st.markdown("**Register in the library**")
-        name = st.text_input("Name", project.intent.name, max_chars=80, required=True)
-        left, right = st.columns(2)
-        label = left.selectbox("Checkpoint", labels, index=labels.index(advised), key="register_checkpoint")
-        weight = right.number_input("Recommended weight", 0.05, 2.0, (verdict.weight if verdict else None) or 0.8, 0.05,
-                                    key="register_weight")  # fmt: skip
-        good_for = st.text_input(
-            "Good for", propose_good_for(project, grid), max_chars=300, key="register_good_for"
-        )
-        notes = st.text_area("Notes", key="register_notes", height=90)
-        clash: OnClash = "version"
-        if any(e.project == project.slug for e in list_library(project.workspace)):
-            clash = st.radio(
-                "If the library has this name already",
-                list(CLASHES),
-                horizontal=True,
-                key="register_clash",
-                format_func=CLASHES.__getitem__,
-            )
-        sent = st.form_submit_button("Register", type="primary", icon=":material/bookmark_added:")
-    if not sent:
-        return
-    run = next((r for r in list_runs(project) if r.id == grid.spec.run), None)
-    try:
-        entry = register(
-            project,
-            grid,
-            run,
-            label,
-            float(weight),
-            good_for or "",
-            notes or "",
-            name=name or "",
-            on_clash=clash,
-        )
-    except StudioError as e:
-        show_error(e)
-        return
-    st.toast(f"{entry.title} is in the library.", icon=":material/bookmark_added:")
-    go("library", entry=entry.slug)
+    with st.container(horizontal=True):
+        if grid.sheet is not None:
+            st.download_button("Save the contact sheet", grid.sheet.read_bytes, file_name=f"{grid.id}.png", mime="image/png",
+                               on_click="ignore", icon=":material/download:")  # fmt: skip
+        st.download_button("Save the report (HTML)", lambda: html_text(grid), file_name=f"{grid.id}.html", mime="text/html",
+                           on_click="ignore", icon=":material/description:", help="One file with all pictures.")  # fmt: skip
+        st.download_button("Save the report (Markdown)", lambda: report_text(grid), file_name=f"{grid.id}.md", mime="text/markdown",
+                           on_click="ignore", icon=":material/notes:")  # fmt: skip
 
 
 # --- which run, which grid

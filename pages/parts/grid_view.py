@@ -201,10 +201,13 @@ def curves(grid: Grid, checkpoint: str) -> None:
     st.caption("Nearness: how far the pictures went from the base model's towards yours, 100 % being like yours. Damage: what was lost of the subjects, "
                "or broken. Both compare the columns of one grid; they are no grades.")  # fmt: skip
     words = {r["weight"]: r["words"] for r in verdict.per_weight} if own else {}
+    st.caption("Copies: pictures nearer to a training picture, mirrored or not, than different training pictures are to each other. Variety over "
+               "seeds: against the base model's. Spread: of the nearness over prompts and seeds. Prompt adherence needs a CLIP model: not available.")  # fmt: skip
     st.table(
         [
             {"Weight": f"{r['weight']:g}", "Effect": _share(r["effect"]), "Nearness": _share(r["nearness"]),
-             "Damage": _share(r["damage"]), "Without trigger": _share(r["leak"]),
+             "Damage": _share(r["damage"]), "Without trigger": _share(r["leak"]), "Copies": _share(r.get("memorised")),
+             "Variety over seeds": _share(r.get("diversity")), "Spread": _share(r.get("nearness_spread")),
              "In words": words.get(r["weight"], "the base model" if r["weight"] == 0 else "")}
             for r in rows
         ],
@@ -213,4 +216,4 @@ def curves(grid: Grid, checkpoint: str) -> None:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+    return "not available" if value is None else f"{value:.0%}"

@@ -22,6 +22,12 @@ What is measured, at each weight, always as the difference to the base cell of t
             the base cell of content times that of outline) counts too: the lower of the two.
 - fault:    how far clipping, flatness, contrast and saturation lie outside of what base cells and training
             pictures show, 0 to 1.
+- memorised: whether a cell lies nearer to one training picture (or its mirror image) than training pictures lie to each other: its
+            cosine to the nearest one is above the highest cosine between two different training pictures (duplicates count as one),
+            and above that of its base cell. Per weight the share of such cells. The line is drawn by the set itself, as no cosine
+            has a meaning of its own; generic features miss copies that are cut or recoloured (arXiv 2409.19952). Needs three pictures.
+- diversity: how much the seeds of a prompt differ (mean cosine distance of content), as a share of what they differ without the
+            LoRA; 1 is as varied as the base. Needs two seeds. Broken pictures count as varied too.
 - leak:     nearness of the prompt without the trigger word, as a share of that of the prompts with it.
 
 The figures order weights and checkpoints of one grid. They are no grades, and say nothing across base models.
@@ -162,6 +168,39 @@ def nearest(cells: Floats, train: Floats, groups: int) -> tuple[NDArray[np.intp]
     return best % max(groups, 1), similarity[np.arange(len(cells)), best]
 
 
+_SAME = 0.985
+"""Cosine from which two training pictures count as copies of each other, which say nothing about how alike different ones are."""
+
+
+def copy_limit(train: Floats, everything: Floats) -> float | None:
+    """The cosine above which a picture is nearer to a training picture than different training pictures are to each other.
+    everything: the same with mirror images after them. None below three pictures."""
+    if len(train) < 3:
+        return None
+    similarity = unit(train) @ unit(everything).T
+    own = np.arange(len(train))
+    for start in range(0, similarity.shape[1], len(train)):
+        similarity[own, start + own] = -1.0  # itself, and its mirror image
+    different = similarity[similarity < _SAME]
+    return float(different.max()) if len(different) else None
+
+
+def diversity(content: Floats, cells: Sequence[Sequence[int]], base: Sequence[Sequence[int]]) -> float | None:
+    """Mean distance between the seeds of a prompt as a share of the base's. cells, base: rows, one list a prompt. None when no
+    prompt has two seeds, or the base's do not differ."""
+
+    def spread(groups: Sequence[Sequence[int]]) -> float | None:
+        found = []
+        for group in groups:
+            if len(group) > 1:
+                similarity = unit(content[list(group)]) @ unit(content[list(group)]).T
+                found.append(float(1 - similarity[np.triu_indices(len(group), 1)].mean()))
+        return float(np.mean(found)) if found else None
+
+    mine, without = spread(cells), spread(base)
+    return None if mine is None or not without or without < 1e-6 else _round(mine / without)
+
+
 def measure(
     kind: str,
     cells: Sequence[MeasuredCell],
@@ -189,6 +228,7 @@ def measure(
     if train is not None and len(train):
         reference = np.concatenate([reference, train.faults]) if len(reference) else train.faults
     faults = fault_score(pictures.faults, reference) if len(reference) else np.zeros(len(pictures))
+    limit = copy_limit(train.content[:groups], train.content) if train is not None else None
     near, similar = nearest(
         pictures.content, train.content if train is not None else pictures.content[:0], groups
     )
@@ -207,6 +247,9 @@ def measure(
             "fault": _round(faults[i]),
             "nearest": name,
             "nearest_similarity": _round(similar[i]),
+            "memorised": None
+            if limit is None
+            else bool(similar[i] > max(limit, float(similar[b])) and i != b),
         }
         by_weight[cell.checkpoint, cell.weight].append(cell)
 
@@ -227,7 +270,23 @@ def measure(
                     np.prod(unit(view[pair]), axis=0).sum() for view in (pictures.content, pictures.outline)
                 ]
                 per_cell[checkpoint, cell.hash]["kept"] = _round(alike[0] * alike[1])
-        weights.append(_summary(checkpoint, weight, group, per_cell))
+        summary = _summary(checkpoint, weight, group, per_cell)
+        copied = [per_cell[checkpoint, c.hash]["memorised"] for c in with_trigger]
+        summary["memorised"] = (
+            None if limit is None or not copied else _round(sum(map(bool, copied)) / len(copied))
+        )
+        summary["diversity"] = diversity(
+            pictures.content,
+            [
+                [rows[c.hash] for c in with_trigger if c.prompt == p]
+                for p in dict.fromkeys(c.prompt for c in with_trigger)
+            ],
+            [
+                [base_of[c.prompt, c.seed] for c in with_trigger if c.prompt == p]
+                for p in dict.fromkeys(c.prompt for c in with_trigger)
+            ],
+        )
+        weights.append(summary)
     return {
         "version": 2,
         "kind": kind,

@@ -85,3 +85,13 @@ def _picture_url(path: Path, _size: int, _time: int) -> PictureUrl:
         kind = "webp"
     address = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     return PictureUrl(address, *shown.size)
+
+
+def small_url(project: Project, path: Path) -> str:
+    """A cell's small copy as an address that holds it whole; "" when it cannot be read."""
+    small = cell_thumb(project, path)
+    kind = "webp" if small.suffix == ".webp" else "png"
+    try:
+        return f"data:image/{kind};base64,{base64.b64encode(small.read_bytes()).decode('ascii')}"
+    except OSError:
+        return ""

@@ -37,14 +37,15 @@ NARROWED = (
 # command -> wrong lines: (words after the command, exit code, words that the answer must hold). @NAME are the files below.
 OWN: dict[str, list[tuple[list[str], int, str]]] = {
     "rate": [
-        (["--rating", "4"], 2, "No picture was named"), (["nope"], 3, "no grid"), (["x", "--rating", "6"], 2, "too large"), (["x", "--tag", "ugly"], 2, "Use one of"),
+        (["--rating", "4"], 2, "No picture was named"), (["nope"], 3, "no picture 'nope'"), (["x", "--rating", "6"], 2, "too large"), (["x", "--tag", "ugly"], 2, "Use one of"),
         (["x", "--tag", "blury"], 2, "Did you mean 'blurry'?"), (["x", "--note", ""], 2, "empty"), (["--grid", "nope"], 3, "no grid called"),
     ],
     "report": [
-        ([], 2, "OUT"), (["x.html"], 3, "no grid"), ([""], 2, "empty"), (["x.html", "--grid", "nope"], 3, "no grid called"),
+        ([], 2, "OUT"), (["@notes"], 2, "there already"), (["@zip"], 2, "ending"), (["@missing"], 2, "ending"), ([""], 2, "empty"),
+        (["@missing", "--grid", "nope"], 3, "no grid called"),
     ],
     "blind": [
-        ([], 2, "FIRST"), (["a"], 2, "SECOND"), (["a", "b"], 3, "no grid"), (["a", "b", "--answer", "both"], 2, "Use one of"), (["a", "b", "--weight", "9"], 2, "too large"),
+        ([], 2, "FIRST"), (["a"], 2, "SECOND"), (["a", "b"], 3, "no checkpoint 'a'"), (["a", "b", "--answer", "both"], 2, "Use one of"), (["a", "b", "--weight", "9"], 2, "too large"),
     ],
     "diagnose": [
         (["--symptom", "ugly"], 2, "no symptom called 'ugly'"), (["--symptom", "36"], 2, "no symptom called '36'"), (["--fix", "burnt,burnt"], 2, "there twice"),
@@ -520,7 +521,43 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
     ],
     "status": [(["nope"], 3, "no job called 'nope'"), ([""], 2, "empty"), (["a", "b"], 2, "'b' is not expected here")],
     "jobs": [(["--limit", "0"], 2, "too small"), (["--limit", "x"], 2, "whole number"), (["all"], 2, "'all' is not")],
+    "setup comfyui": [
+        ([], 3, "No ComfyUI server is known"),
+        ([""], 2, "It is empty"),
+        (["http://8.8.8.8:8188"], 2, "not on this computer or in its network"),
+        (["ftp://127.0.0.1"], 2, "begins with ftp://"),
+        (["http://127.0.0.1:8188/prompt"], 2, "goes on after the port"),
+        (["http://me:secret@127.0.0.1:8188"], 2, "user name or a password"),
+        (["127.0.0.1:99999"], 2, "is not a port"),
+        (["127.0.0.1", "--lora-folder", "@missing"], 2, "Nothing is there"),
+        (["127.0.0.1", "--lora-folder", "@notes"], 2, "no folder at"),
+        (["--forget"], 2, "goes with an address"),
+        (["127.0.0.1", "--forget"], 3, "not one of your ComfyUI servers"),
+        (["127.0.0.1", "--forget", "--model", "sd15=x"], 2, "goes with nothing else"),
+        (["--lora-folder", "@folder"], 2, "goes with an address"),
+    ],
+    "grid bring-back": [
+        ([], 2, "FOLDER is missing"),
+        (["@missing"], 2, "Nothing is there"),
+        ([""], 2, "It is empty"),
+        (["@notes"], 3, "no folder at"),
+        (["@folder", "--grid", "nope"], 3, "no grid called 'nope'"),
+        (["@folder", "@notes"], 2, "is not expected here"),
+        (["@folder", "--wait", "--detach"], 2, "opposite"),
+    ],
+    "grid retry": [
+        (["nope"], 3, "not a cell without a picture"),
+        (["--grid", "nope"], 3, "no grid called 'nope'"),
+        (["--grid", ""], 2, "It is empty"),
+        (["", "x"], 2, "It is empty"),
+        (["--lsit"], 2, "Did you mean '--list'?"),
+        (["--list=all"], 2, "takes no value"),
+        (["--wait", "--detach"], 2, "opposite"),
+    ],
     "evaluate": [
+        (["--renderer", "comfy"], 2, "Did you mean 'comfyui'?"), (["--clip-skip", "5"], 2, "too large"),
+        (["--renderer", "comfyui"], 2, "ComfyUI cannot draw"), (["--workflows", "@notes"], 2, "It is a file"),
+        (["--grid", "latest", "--workflows", "x"], 2, "--grid does not go with --workflows"),
         (["--families", "leak"], 2, "not one of the choices"), (["--families", "standard,standard"], 2, "there twice"),
         (["--families", ""], 2, "empty"), (["--grid", "latest", "--plan"], 2, "--grid does not go with --plan"),
         (["--run", "nope"], 3, "no run called 'nope'"),

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studio.evaluation.metrics import Axis, MeasuredCell, Pictures, fault_score, kept, measure, nearest
+from studio.evaluation.metrics import (
+    Axis,
+    MeasuredCell,
+    Pictures,
+    copy_limit,
+    diversity,
+    fault_score,
+    kept,
+    measure,
+    nearest,
+)
 from studio.workspace import shipped
 
 PROMPTS = ("dog", "car", "house", "robot")
@@ -211,3 +221,38 @@ def test_the_reference_is_what_the_base_model_can_draw(tmp_path: Path) -> None:
     assert np.asarray(back[0], float).std() < np.asarray(lines, float).std() * 0.8
     assert np.abs(np.asarray(back[1], float) - np.asarray(plain, float)).mean() < 12
     assert as_drawable([], tmp_path) == []
+
+
+def test_a_copy_is_told_from_a_likeness() -> None:
+    rng = np.random.default_rng(5)
+    common = rng.normal(size=64)
+    train = common + rng.normal(size=(6, 64))
+    mirrored = train + 0.05 * rng.normal(size=train.shape)
+    everything = np.concatenate([train, mirrored])
+    limit = copy_limit(train, everything)
+    assert limit is not None and 0 < limit < 0.985
+    like = common + rng.normal(size=(4, 64))
+    copy = train[[2]] + 0.05 * rng.normal(size=(1, 64))
+    flipped = mirrored[[4]] + 0.05 * rng.normal(size=(1, 64))
+    _at, similar = nearest(np.concatenate([like, copy, flipped]), everything, 6)
+    assert list(similar[4:] > limit) == [True, True]
+    assert (similar[:4] > limit).sum() <= 1
+    assert copy_limit(train[:2], train[:2]) is None
+
+
+def test_duplicates_in_the_set_do_not_hide_copies() -> None:
+    rng = np.random.default_rng(6)
+    train = rng.normal(size=(5, 64))
+    doubled = np.concatenate([train, train[[0]]])
+    assert copy_limit(doubled, np.concatenate([doubled, doubled])) < 0.7
+
+
+def test_variety_over_seeds() -> None:
+    rng = np.random.default_rng(7)
+    base = rng.normal(size=(3, 64))
+    same = np.repeat(base[[0]], 3, axis=0) + 0.01 * rng.normal(size=(3, 64))
+    content = np.concatenate([base, same])
+    alike = diversity(content, [[3, 4, 5]], [[0, 1, 2]])
+    assert alike is not None and alike < 0.05
+    assert diversity(content, [[0, 1, 2]], [[0, 1, 2]]) == 1.0
+    assert diversity(content, [[3]], [[0]]) is None, "one seed says nothing"

@@ -71,10 +71,10 @@ def serve(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
             now = items(workspace)
             if all(i.over for i in now):
                 break
-            item, gpu = _next(workspace, now)
-            if item is not None:
-                worker.progress(0, None, "", f"Starting {item.title}")
-                done["started" if start(workspace, item, gpu) else "refused"] += 1
+            due, gpu = _next(workspace, now)
+            if due is not None:
+                worker.progress(0, None, "", f"Starting {due.title}")
+                done["started" if start(workspace, due, gpu) else "refused"] += 1
                 continue
             worker.progress(0, None, "", f"{sum(i.state == 'waiting' for i in now)} waiting")
             worker.sleep(LOOK_EVERY_S)

@@ -1,0 +1,96 @@
+"""The ComfyUI renderer against a real server, when one is named: see CONTRIBUTING.md.
+
+STUDIO_COMFYUI             its address
+STUDIO_COMFYUI_CHECKPOINT  a checkpoint of the SD1.5 family that it has
+STUDIO_COMFYUI_LORA        a LoRA file for it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from studio.evaluation.comfyui import checking, editor, explain, graphs
+from studio.evaluation.comfyui.client import Client
+from studio.evaluation.comfyui.servers import Server, tidy
+from studio.evaluation.spec import GridLora, GridSpec, lora_content, plan_cells
+from tests.evaluation.test_comfyui import Drawing, make_spec
+
+ADDRESS = os.environ.get("STUDIO_COMFYUI", "")
+pytestmark = [
+    pytest.mark.skipif(not ADDRESS, reason="set STUDIO_COMFYUI to the address of a real server"),
+    pytest.mark.timeout(1200),
+]
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> GridSpec:
+    lora = Path(os.environ["STUDIO_COMFYUI_LORA"]).resolve()
+    return make_spec(
+        tmp_path,
+        lora_files=(GridLora(path=lora, label="final", content=lora_content(lora)),),
+        drawn_with={"checkpoint": os.environ["STUDIO_COMFYUI_CHECKPOINT"]},
+        steps=1,
+    )
+
+
+class _There:
+    def __init__(self) -> None:
+        self.address = tidy(ADDRESS)
+
+
+def test_a_real_server_draws_a_grid(real: GridSpec) -> None:
+    state = checking.look_at(Server(address=tidy(ADDRESS)))
+    assert state.is_ready and checking.for_grid(real, state) == []
+    drawing = Drawing(real, _There(), patience=60)  # type: ignore[arg-type]
+    for thread in drawing.threads:
+        thread.join(1000)
+    pictures = drawing.desk.pictures
+    assert len(pictures) == 6 and not drawing.desk.failures
+    base, full = (next(c for c in plan_cells(real) if c.weight == w) for w in (0.0, 1.0))
+    assert pictures[base.hash].tobytes() != pictures[full.hash].tobytes()
+    with Client(Server(address=tidy(ADDRESS))) as client:
+        assert not [n for n in client.models("loras") if graphs.PREFIX in n]
+
+
+def test_a_real_server_explains_what_it_refuses(real: GridSpec) -> None:
+    made = graphs.build(real, [plan_cells(real)[1]], real.drawn_with, "no.safetensors")
+    graph = json.loads(json.dumps(made.graph))
+    sampler = next(n for n in graph.values() if n["class_type"] == "KSampler")
+    sampler["inputs"] |= {"sampler_name": "nope", "steps": 0}
+    with Client(Server(address=tidy(ADDRESS))) as client, pytest.raises(explain.Rejected) as e:
+        client.submit(graph)
+    assert (
+        e.value.missing_lora and "the sampler 'nope'" in e.value.why and "steps is too small" in e.value.why
+    )
+
+
+def test_the_tables_of_the_editor_are_those_of_the_server(real: GridSpec) -> None:
+    """Every node has the linked inputs, widgets and outputs that the server tells of it."""
+    with Client(Server(address=tidy(ADDRESS))) as client:
+        for kind, linked in editor._LINKED.items():
+            told = client._told(f"/object_info/{kind}", dict)[kind]
+            names = [n for group in ("required", "optional") for n in told["input_order"].get(group, [])]
+            widgets = [w for w in editor._WIDGETS.get(kind, ()) if not w.startswith("*")]
+            assert [n for n in names if n not in linked] == widgets, kind
+            assert [n for n in names if n in linked] == list(linked), kind
+            assert list(told["output"]) == list(editor._OUTPUTS[kind]), kind
+
+
+def test_stopping_leaves_the_server_idle(real: GridSpec) -> None:
+    drawing = Drawing(real.model_copy(update={"steps": 150, "seeds": (991,)}), _There(), patience=60)  # type: ignore[arg-type]
+    threading.Event().wait(2)
+    drawing.stop.set()
+    drawing.wait()
+    with Client(Server(address=tidy(ADDRESS))) as client:
+        mine = set(client.queued())
+        for _ in range(600):
+            if not mine:
+                break
+            threading.Event().wait(0.2)
+            mine = set(client.queued())
+    assert not mine

@@ -15,10 +15,17 @@ from studio.library.register import restore, unregister
 from studio.project import KINDS
 
 REMOVED = "library_removed"
+SURE = "library_sure"
+
+
+def ask(slug: str) -> None:
+    """Ask before taking a LoRA out; "" for no."""
+    st.session_state[SURE] = slug
 
 
 def remove(slug: str, title: str) -> None:
     """Take a LoRA out; it can be brought back from the trash."""
+    st.session_state.pop(SURE, None)
     with caught():
         st.session_state[REMOVED] = (title, str(unregister(workspace(), slug)))
 
@@ -88,8 +95,22 @@ def details(entry: LibraryEntry, file: Path) -> None:
     )
     if entry.project in workspace().project_slugs():
         link("evaluation", "Its grid", icon=":material/grid_view:", project=entry.project, grid=entry.grid)
-    st.button("Remove from the library", key=f"remove_{entry.slug}", icon=":material/delete:", on_click=remove,
-              args=(entry.slug, entry.title))  # fmt: skip
+    if st.session_state.get(SURE) != entry.slug:
+        st.button(
+            "Remove from the library",
+            key=f"remove_{entry.slug}",
+            icon=":material/delete:",
+            on_click=ask,
+            args=(entry.slug,),
+        )
+        return
+    st.markdown(
+        f"Take **{entry.title}** out of the library? It goes to the trash, and can be brought back. Copies in other programs stay."
+    )
+    with st.container(horizontal=True):
+        st.button("Remove", key=f"sure_{entry.slug}", icon=":material/delete:", type="primary", on_click=remove,
+                  args=(entry.slug, entry.title))  # fmt: skip
+        st.button("Keep", key=f"keep_{entry.slug}", on_click=ask, args=("",))
 
 
 with page(

@@ -140,9 +140,9 @@ def _review(grid: Grid, cell: Cell) -> None:
         st.markdown("How good is it?", width="content")
         for rating, words in enumerate(RATED, 1):
             mine = said.rating == rating
-            st.button(str(rating), key=f"rate_{rating}", shortcut=str(rating), type="primary" if mine else "secondary",
+            st.button(words.capitalize(), key=f"rate_{rating}", shortcut=str(rating), type="primary" if mine else "secondary",
                       on_click=_rate, args=(review, cell.hash, None if mine else rating),
-                      help=f"{words.capitalize()}{'; again takes it back' if mine else ''}")  # fmt: skip
+                      help="Again takes it back" if mine else None)  # fmt: skip
     st.pills("What is wrong with it", list(FAULTS), selection_mode="multi", format_func=FAULTS.__getitem__, key=keys["tags"],
              on_change=tagged)  # fmt: skip
     st.text_input("Note", key=keys["note"], on_change=noted, max_chars=2000)

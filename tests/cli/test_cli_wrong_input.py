@@ -57,6 +57,9 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["nope"], 3, "no run called 'nope'"), (["--against", "latest"], 2, "--against needs a run"), (["latest", "--against", "nope"], 3, "no run called 'nope'"),
         (["latest", "latest"], 2, "not expected here"),
     ],
+    "library copy": [
+        ([], 2, "LORA"), (["x"], 2, "FOLDER"), (["x", "@missing"], 2, "Nothing is there"), (["x", "@folder"], 3, "no LoRA called 'x'"),
+    ],
     "lora info": [
         ([], 2, "FILE"), (["@missing"], 2, "Nothing is there"), (["@notes"], 2, "not a .safetensors file"), (["@folder"], 2, "not a .safetensors"),
         (["@junk"], 2, "junk.safetensors"), ([""], 2, "empty"), (["@lora", "@lora"], 2, "not expected here"),
@@ -642,6 +645,7 @@ def common(command: Command) -> list[tuple[list[str], int, str]]:
 
 # What each command needs so that only the common mistake is wrong with the line.
 RIGHT: dict[str, list[str]] = {
+    "grid bring-back": ["@folder"],
     "autocaption download": ["wd-vit-v3"],
     "edit": ["--name", "Boats", "--yes"],
     "new": ["Boats", "--kind", "style"], "import": ["@sample"], "set-aside": ["01_car.png"],
@@ -650,7 +654,7 @@ RIGHT: dict[str, list[str]] = {
     "captions merge-tags": ["car", "bus"], "captions history": ["01_car.png"], "captions restore": ["01_car.png", "1"],
     "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "models download": ["x"], "models remove": ["x"], "models inspect": ["@lora"], "config set": ["rank=4"], "config import": ["@notes"], "library show": ["x"],
     "library remove": ["x"], "library put-back": ["x"], "queue move": ["q-1", "1"], "queue remove": ["q-1"], "delete": ["empty"],
-    "explain": ["train.log"], "report": ["x.html"], "blind": ["a", "b"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
+    "explain": ["train.log"], "library copy": ["x", "@folder"], "report": ["x.html"], "blind": ["a", "b"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
     "lora convert": ["@lora", "--type", "fp16"],
 }  # fmt: skip
 CASES = [

@@ -38,6 +38,10 @@ def test_an_entry_shows_what_one_needs_to_use_it(entry: LibraryEntry, workspace:
 def test_removing_can_be_undone(entry: LibraryEntry, workspace: Workspace) -> None:
     at = open_page("library")
     sound(at.button(key=f"remove_{entry.slug}").click().run())
+    assert [e.slug for e in list_library(workspace)] == [entry.slug], "it asks first"
+    sound(at.button(key=f"keep_{entry.slug}").click().run())
+    at.button(key=f"remove_{entry.slug}").click().run()
+    sound(at.button(key=f"sure_{entry.slug}").click().run())
     assert list_library(workspace) == []
     assert "was taken out of the library" in texts(at)
     sound(at.button(key="undo").click().run())

@@ -10,7 +10,7 @@ from studio.cli.context import Context
 from studio.cli.jobs import find_grid, find_run
 from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
-from studio.cli.values import did_you_mean, lora_file, number, one_of, text
+from studio.cli.values import did_you_mean, existing, lora_file, number, one_of, text
 from studio.errors import NotFoundError
 from studio.findings import Finding
 
@@ -171,6 +171,14 @@ def _put_back(ctx: Context, args: Namespace) -> Reply:
     return Reply({"entry": as_data(ctx, entry)})
 
 
+def _copy(ctx: Context, args: Namespace) -> Reply:
+    from studio.library.places import put_into
+
+    placed = put_into(ctx.workspace, _entry(ctx, args.lora), args.folder, link=args.link)
+    ctx.out.good(f"{'Linked' if placed.linked else 'Copied'} to {placed.file}.")
+    return Reply({"file": str(placed.file), "linked": placed.linked})
+
+
 COMMANDS = (
     Command(
         "register",
@@ -230,6 +238,19 @@ COMMANDS = (
         _remove,
         words=(Word("LORA", "Its name in the library.", required=True, convert=text(120)),),
         options=(YES,),
+        project=False,
+    ),
+    Command(
+        "library copy",
+        GROUP,
+        "Put a registered LoRA into the folder of ComfyUI, A1111 or Forge, with its preview and weight.",
+        _copy,
+        words=(
+            Word("LORA", "Its name in the library.", required=True, convert=text(120)),
+            Word("FOLDER", "The program's folder, or its folder for LoRAs.", required=True, convert=existing),
+        ),
+        options=(Option("--link", "Share the bytes instead of copying, where the disk allows it."),),
+        examples=("library copy my-style ~/ComfyUI",),
         project=False,
     ),
     Command(

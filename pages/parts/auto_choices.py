@@ -13,7 +13,7 @@ from pages.parts.form import synced
 from pages.parts.live_job import is_running, live_job
 from pages.parts.words import plain
 from studio import secrets
-from studio.captions import auto
+from studio.captions import auto, offered
 from studio.captions.auto import ENGINES, AutoSettings, EngineKind
 from studio.captions.batch import download_of, start_download
 from studio.captions.taggers import downloadable
@@ -210,7 +210,7 @@ def _endpoint(project: Project, now: AutoSettings) -> None:
 
 
 def _ask_models(project: Project) -> None:
-    found = auto.service_models(project)
+    found = offered.service_models(project)
     st.session_state["auto_models"] = found
     say(f"It has {len(found)} models." if found else "It has no models yet.")
 

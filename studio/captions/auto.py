@@ -288,14 +288,3 @@ def sent_to(auto: AutoSettings) -> str:
         return ""
     host = urlparse(service.base_of(auto.endpoint.address)).hostname or ""
     return "" if service.is_here(host) else host
-
-
-def service_models(project: Project) -> list[str]:
-    """The models that the chosen description service has. Asks over the network. Raises StudioError."""
-    from studio.captions.workers.endpoint import EndpointEngine
-
-    own = load(project).endpoint
-    with secrets.lent(project.workspace, secrets.OPENAI):
-        engine = EndpointEngine(own, "", "sentences", WordSettings(), lambda seconds: False)
-    with engine as asked:
-        return asked.models()

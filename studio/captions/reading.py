@@ -10,73 +10,25 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from studio.captions import text as words
-from studio.captions.journal import Entry, Journal, Note, Status, mark_of
+from studio.captions.caption import IMPORTED as IMPORTED
+from studio.captions.caption import NO_STAMP as NO_STAMP
+from studio.captions.caption import PERSON as PERSON
+from studio.captions.caption import Caption as Caption
+from studio.captions.caption import caption_from as caption_from
+from studio.captions.journal import Entry, Journal, Note
 from studio.captions.snapshots import Captions, Course
+from studio.captions.versions import Version, versions_of
 from studio.dataset.folder import Listing, Stamp, caption_path, look, stem_of
 from studio.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from studio.captions.versions import Version
     from studio.project import Project
 
-PERSON = "person"
-IMPORTED = "import"
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One picture's caption.
-
-    text:    the words; empty when there is no caption.
-    author:  `person`, the id of the engine that wrote it, or `import` when it came along with the picture.
-    engine:  the engine whose words it began with; with the author `person` it was corrected by a person.
-    settings: what that engine was set to, as it told the store.
-    updated: when it was last changed, ISO 8601 UTC; empty when there is no caption.
-    status:  `empty`, `needs review` or `approved`.
-    outside: another program changed the file after the studio's last write.
-    utf8:    whether the file is plain UTF-8, which is what trainers read.
-    exists:  whether there is a caption file at all.
-    """
-
-    text: str = ""
-    author: str = ""
-    updated: str = ""
-    status: Status = "empty"
-    outside: bool = False
-    utf8: bool = True
-    exists: bool = False
-    engine: str = ""
-    made_with: str = field(default="", repr=False)
-    settings: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False, compare=False)
-
-    @property
-    def by_machine(self) -> bool:
-        """Whether these are an engine's words, untouched by a person."""
-        return bool(self.text) and self.author not in (PERSON, IMPORTED, "")
-
-    @property
-    def by(self) -> str:
-        """Who wrote it, in words."""
-        if not self.text:
-            return ""
-        if self.outside:
-            return "changed by another program"
-        if self.author == PERSON:
-            return f"written by {self.engine} and you" if self.engine else "written by you"
-        if self.author == IMPORTED:
-            return (
-                f"came with the picture, {self.engine} added to it"
-                if self.engine
-                else "came with the picture"
-            )
-        return f"written by {self.author}"
-
-
+_NONE = Caption()
 _Text = tuple[Stamp, str, bool]  # what a caption file said when it had that stamp, and whether in UTF-8
 
 
@@ -230,8 +182,6 @@ class CaptionReader:
 
         Raises NotFoundError when there is no such picture.
         """
-        from studio.captions.versions import versions_of
-
         now = self.get(name)
         with self._cache.guard:
             journal = self._cache.journal
@@ -294,10 +244,6 @@ class CaptionReader:
             return None
 
 
-NO_STAMP: Stamp = (0, 0, 0)
-_NONE = Caption()
-
-
 def _same_names(one: Listing, other: Listing) -> bool:
     return one.pictures is other.pictures or one.pictures.keys() == other.pictures.keys()
 
@@ -308,31 +254,3 @@ def _other_stamps(before: Mapping[str, Stamp], now: Mapping[str, Stamp]) -> set[
         return set()
     found = {stem for stem, stamp in now.items() if before.get(stem) != stamp}
     return found | (before.keys() - now.keys())
-
-
-def caption_from(
-    found: tuple[Stamp, str, bool] | None,
-    note: Note | None,
-    makers: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Caption:
-    """What a text and what is noted about it come to: `found` is (stamp, text, whether it was UTF-8)."""
-    if found is None:
-        return Caption()
-    stamp, text, utf8 = found
-    if note is not None and note.mark == mark_of(text):
-        settings = (makers or {}).get(note.made_with, {})
-        status: Status = note.status if text else "empty"
-        return Caption(
-            text, note.author, note.updated, status, False, utf8, True, note.engine, note.made_with, settings
-        )
-    # Written by another program: the user's own words as far as anyone can know, not yet looked at here.
-    changed = datetime.fromtimestamp(stamp[1] / 1e9, UTC).isoformat(timespec="seconds")
-    return Caption(
-        text,
-        IMPORTED if note is None else PERSON,
-        changed,
-        "needs review" if text else "empty",
-        note is not None,
-        utf8,
-        True,
-    )

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from studio import files
 from studio.captions import text as words
-from studio.captions.reading import IMPORTED, PERSON, Caption
+from studio.captions.caption import IMPORTED, PERSON, Caption
 from studio.errors import InputError
 
 if TYPE_CHECKING:
-    from studio.captions.store import CaptionStore
+    from studio.captions.reading import CaptionReader
 
 Mode = Literal["only-empty", "append", "replace"]
 MODES: dict[Mode, str] = {
@@ -90,7 +90,7 @@ def verdict(
 
 
 def plan_recaption(
-    store: CaptionStore,
+    store: CaptionReader,
     names: Iterable[str],
     mode: Mode,
     engine: str,

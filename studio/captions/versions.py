@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.captions.caption import IMPORTED, Caption
 from studio.captions.journal import Event, Note, Way, mark_of
-from studio.captions.reading import IMPORTED, Caption
 
 _TOLD: dict[Way, str] = {"edit": "", "undo": "taken back: ", "redo": "done again: "}
 

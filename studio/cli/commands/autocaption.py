@@ -49,10 +49,10 @@ def _models(ctx: Context, args: Namespace) -> Reply:
         right=(2,),
     )
     if args.service and project is not None:
-        from studio.captions import auto
+        from studio.captions import auto, offered
 
         own = auto.load(project).endpoint
-        data["service"] = {"address": own.address, "models": auto.service_models(project)}
+        data["service"] = {"address": own.address, "models": offered.service_models(project)}
         ctx.out.heading(f"Models of {own.address}")
         for name in data["service"]["models"]:
             ctx.out.say(f"  {name}")

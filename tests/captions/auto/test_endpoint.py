@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from studio.captions import auto, describe, samples
+from studio.captions import auto, describe, offered, samples
 from studio.captions.auto import AutoSettings, EndpointSettings
 from studio.captions.batch import start_batch
 from studio.captions.describe import WordSettings
@@ -210,7 +210,7 @@ def test_the_key_goes_only_where_it_belongs(asks: list[Ask], monkeypatch: pytest
 def test_the_models_of_a_service(project: Project) -> None:
     with openai_server() as server:
         auto.save(project, AutoSettings(engine="endpoint", endpoint=EndpointSettings(address=server.address)))
-        assert auto.service_models(project) == ["looker", "reader"]
+        assert offered.service_models(project) == ["looker", "reader"]
         with pytest.raises(InputError, match="No model is named"):
             auto.ready(project)
         auto.save(
@@ -218,7 +218,7 @@ def test_the_models_of_a_service(project: Project) -> None:
             AutoSettings(engine="endpoint", endpoint=EndpointSettings(address=server.address[:-3] + "/api")),
         )
         with pytest.raises(StudioError, match="does not speak"):
-            auto.service_models(project)
+            offered.service_models(project)
 
 
 # ---------------------------------------------------------------- addresses

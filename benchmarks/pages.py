@@ -123,6 +123,7 @@ def make(workspace: Workspace, size: int) -> Project:
     name = f"bench {size}"
     slug = name.replace(" ", "-")
     if slug in workspace.project_slugs():
+        scan(Project(workspace, slug))  # an index of another version is made anew
         return Project(workspace, slug)
     project = create_project(
         workspace, Intent(kind="style", name=name, trigger="bluprnt", description="Plans")

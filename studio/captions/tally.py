@@ -66,6 +66,7 @@ class Tally:
         self._touched: set[str] = set()  # tags whose place among the ranked ones is not right any more
         self._shown: dict[str, tuple[int, str]] = {}
         self._ranked: list[tuple[int, str]] = []
+        self._tags: list[tuple[str, int]] | None = None
         self._spellings: Spellings | None = None
         self._long: dict[tuple[Count, int], set[str]] = {}
 
@@ -92,7 +93,9 @@ class Tally:
         """Every tag without the trigger word, with the number of captions that hold it: most frequent first, then by
         letters. Upper and lower case count as one, written as it is most often."""
         self._rank()
-        return [(tag, -n) for n, tag in self._ranked]
+        if self._tags is None:
+            self._tags = [(tag, -n) for n, tag in self._ranked]
+        return self._tags
 
     def near_misses(self) -> list[tuple[str, str]]:
         """Pairs of tags that look like two spellings of one: (the rarer, the more frequent), most frequent first."""
@@ -105,8 +108,8 @@ class Tally:
             now = {tag for _, tag in self._ranked}
             self._spellings.change(self._spellings.tags - now, now - self._spellings.tags)
         self._moved = False
-        counts = {tag: n for n, tag in self._shown.values()}
-        return directed(self._spellings.pairs(), counts)
+        pairs = self._spellings.pairs()
+        return directed(pairs, dict(self.tags())) if pairs else []
 
     def with_tags(self, tags: Collection[str]) -> list[str]:
         """Pictures whose captions hold any of the tags, in the captions' order."""
@@ -193,6 +196,9 @@ class Tally:
 
     def _rank(self) -> None:
         """Put the tags that were touched in their place."""
+        if not self._touched:
+            return
+        self._tags = None
         whole = len(self._touched) > len(self._ranked) // 4 + 50
         for key in self._touched:
             old = self._shown.pop(key, None)

@@ -52,12 +52,13 @@ def audit(project: Project, scan: Scan, entry: BaseModelEntry | None = None) -> 
     have = _answers.get(project.folder)
     if have is not None and have[0] is captions and have[1] == inputs:
         return list(have[2])
-    damaged = {p.name for p in scan if p.error is not None}  # they have to go, with or without a caption
+    # They have to go, with or without a caption.
+    damaged = scan.shown.once("damaged", lambda: {p.name for p in scan if p.error is not None})
     # What holds the class in place (`extra`) is taught without the trigger word, and needs no caption to be of use.
     found = by_harm(
         [
             *scan.shown.once("files", lambda: _pictures(scan)),
-            *_count(sum(p.name not in extra for p in scan.readable), len(scan), intent.kind),
+            *_count(len(scan) - len(damaged | extra), len(scan), intent.kind),
             *caption_findings(captions, intent.trigger, store.orphans(), extra | damaged),
             *_seen_in(project, scan, listing, entry),
             *term_findings(captions, intent.trigger, intent.kind, extra),

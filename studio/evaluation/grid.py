@@ -22,6 +22,7 @@ from studio import files
 from studio.errors import BusyError, InputError, NotFoundError, StudioError
 from studio.evaluation.plan import GridCost, choose_checkpoints, grid_cost, grid_lora, plan_grid
 from studio.evaluation.registry import get_renderer
+from studio.evaluation.report import record, write_report
 from studio.evaluation.review import Review
 from studio.evaluation.spec import (
     DEFAULT_WEIGHTS,
@@ -105,11 +106,6 @@ class Grid:
 
     def _record(self) -> None:
         """Let the report and the project's record say what the ratings say now. A disk that refuses costs no rating."""
-        from studio.evaluation.report import (
-            record,
-            write_report,
-        )  # it describes grids, so it imports this module
-
         with suppress(OSError, StudioError):
             write_report(self)
             record(self)

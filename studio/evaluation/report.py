@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio import files
-from studio.evaluation.grid import Grid
 from studio.evaluation.review import FAULTS
 from studio.evaluation.sweet_spot import SweetSpot
+
+if TYPE_CHECKING:
+    from studio.evaluation.grid import Grid
 
 
 def write_report(grid: Grid, target: Path | None = None) -> Path:

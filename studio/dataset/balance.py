@@ -56,8 +56,14 @@ class Balance:
 
 def balance(project: Project, seen: Scan) -> Balance:
     """Content and style of a project's training pictures and their captions."""
-    kind = project.intent.kind
     features = curated(project, seen)
+    given = (id(features), project.intent.kind, project.intent.trigger)
+    # The features are kept with the answer, so that no others can bear their number meanwhile.
+    return seen.facts.once("balance", lambda: (features, _balance(project, seen, features)), *given)[1]
+
+
+def _balance(project: Project, seen: Scan, features: Features) -> Balance:
+    kind = project.intent.kind
     away = regularisation_pictures(project)
     captions = [p.caption for p in seen.readable if p.name not in away]
     shares = term_shares(captions, project.intent.trigger, COMMON) if len(captions) >= FEWEST else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from studio.dataset.features import Features, Floats
 
 _BLOCK = 1024
+_LONG = 300  # pictures like one, whose numbers are remembered
 _SAMPLE = 4000
 """Pictures beyond which variety is measured on as many, evenly picked."""
 
@@ -33,14 +35,32 @@ def clusters(features: Features, at_least: float | None = None) -> list[Cluster]
     first one directly, and a chain of small changes makes no cluster of pictures that are unlike.
     """
     limit = features.too_alike if at_least is None else at_least
+    for known, with_limit, answer in _answers:
+        if known is features and with_limit == limit:
+            return list(answer)
+    answer = _clusters(features, limit)
+    _answers.append((features, limit, answer))
+    return list(answer)
+
+
+_answers: deque[tuple[Features, float, list[Cluster]]] = deque(maxlen=4)
+"""The last answers: a page asks again at each rerun, of the same features."""
+
+
+def _clusters(features: Features, limit: float) -> list[Cluster]:
     rows, n = features.rows, len(features)
-    alike: list[np.ndarray] = []
+    alike: list[np.ndarray | None] = []
+    sizes = np.zeros(n, np.int64)
     for start in range(0, n, _BLOCK):
         near = rows[start : start + _BLOCK] @ rows.T >= limit
-        alike += [np.nonzero(row)[0] for row in near]
+        sizes[start : start + _BLOCK] = near.sum(axis=1)
+        # Long lists are made again when they are needed: of ten thousand alike pictures they would be a gigabyte.
+        alike += [
+            np.nonzero(row)[0] if size <= _LONG else None
+            for row, size in zip(near, sizes[start:], strict=False)
+        ]
     free = np.ones(n, bool)
     found = []
-    sizes = np.array([len(a) for a in alike])
     # Sizes only shrink as members are taken, so a stale one is counted again before it wins (lazy greedy).
     order = np.argsort(-sizes, kind="stable").tolist()
     queue = [(-int(sizes[i]), i) for i in order]
@@ -50,7 +70,10 @@ def clusters(features: Features, at_least: float | None = None) -> list[Cluster]
         size, i = heapq.heappop(queue)
         if not free[i]:
             continue
-        members = alike[i][free[alike[i]]]
+        listed = alike[i]
+        if listed is None:
+            listed = np.nonzero(rows @ rows[i] >= limit)[0]
+        members = listed[free[listed]]
         now = -max(1, len(members))
         if now > size:
             heapq.heappush(queue, (now, i))

@@ -12,6 +12,7 @@ of the same quality better for longer runs, many guides find otherwise. Leaving 
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,13 @@ def recommend(project: Project, seen: Scan, size: int | None = None) -> Recommen
             f"There are {count} training pictures that can be read.",
             f"Use a whole number from 1 to {count}.",
         )
+    # The features are kept with the answer, so that no others can bear their number meanwhile.
+    return seen.facts.once(
+        "recommended", lambda: (features, _recommended(seen, features, size)), id(features), size
+    )[1]
+
+
+def _recommended(seen: Scan, features: Features, size: int) -> Recommendation:
     pictures = {p.name: p for p in seen.readable}
     quality = _quality([pictures[n] for n in features.names])
     chosen, closest, likeness = _greedy(features, size, quality)
@@ -141,18 +149,21 @@ def _greedy(features: Features, size: int, quality: np.ndarray) -> tuple[list[in
         candidates = np.concatenate(
             [np.array(best[::step] if len(best) // step >= size else best), spare]
         ).astype(int)
-    alike = np.clip(rows @ rows[candidates].T, 0, None)  # n x candidates
+    alike = np.clip(rows[candidates] @ rows.T, 0, None)  # candidates x n
     reach = np.zeros(n, np.float32)
     chosen: list[int] = []
-    free = np.ones(len(candidates), bool)
     bonus = 1 + QUALITY * quality[candidates]
-    for _ in range(size):
-        gain = np.maximum(alike - reach[:, None], 0).sum(axis=0) * bonus
-        gain[~free] = -1
-        pick = int(np.argmax(gain))
-        free[pick] = False
-        chosen.append(int(candidates[pick]))
-        reach = np.maximum(reach, alike[:, pick])
+    # Gains only shrink as more are chosen, so a stale one is worked out again before it wins (lazy greedy, Minoux 1978).
+    queue = [(-float(g), k) for k, g in enumerate(alike.sum(axis=1) * bonus)]
+    heapq.heapify(queue)
+    while len(chosen) < size:
+        _, k = heapq.heappop(queue)
+        now = (-float(np.maximum(alike[k] - reach, 0).sum() * bonus[k]), k)
+        if queue and now > queue[0]:
+            heapq.heappush(queue, now)
+            continue
+        chosen.append(int(candidates[k]))
+        reach = np.maximum(reach, alike[k])
     among = rows @ rows[chosen].T
     among[chosen, np.arange(len(chosen))] = 2  # a chosen one stands for itself, whatever else is equal to it
     nearest = among.argmax(axis=1)

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from studio.captions.store import CaptionStore
+from studio.dataset import clusters
+from studio.dataset.balance import balance
 from studio.dataset.buckets import bucket_preview
+from studio.dataset.curation import curated, recommend
 from studio.dataset.duplicates import find_duplicates
 from studio.dataset.intake import import_pictures
-from studio.dataset.scan import scan
+from studio.dataset.scan import remove_pictures, scan
 from studio.project import Project
 from tests.dataset.pictures import folder_of
 
@@ -67,3 +70,22 @@ def test_an_answer_is_asked_again_when_what_it_was_given_changes(filled: Project
 def test_the_list_of_pictures_is_the_callers_own(filled: Project) -> None:
     scan(filled).pictures.clear()
     assert len(scan(filled)) == 8
+
+
+def test_the_recommendation_is_worked_out_once_for_each_size(filled: Project) -> None:
+    seen = scan(filled)
+    first = recommend(filled, seen, 4)
+    assert recommend(filled, scan(filled), 4) is first and recommend(filled, seen, 3) is not first
+    assert balance(filled, seen) is balance(filled, scan(filled))
+    remove_pictures(filled, ["p03.png"])
+    assert "p03.png" not in {c.name for c in recommend(filled, scan(filled), 4).choices}
+
+
+def test_long_lists_of_alike_pictures_are_made_again_with_the_same_answer(
+    filled: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = curated(filled, scan(filled))
+    known = clusters.clusters(features, 0.2)
+    monkeypatch.setattr(clusters, "_LONG", 0)
+    clusters._answers.clear()
+    assert clusters.clusters(features, 0.2) == known

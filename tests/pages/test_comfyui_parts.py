@@ -1,0 +1,81 @@
+"""ComfyUI on the pages: its card on the set-up page, and a grid's cells that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from studio import files
+from studio.evaluation.comfyui import exchange, servers
+from studio.evaluation.grid import Grid, plan_grid
+from studio.evaluation.spec import plan_cells
+from studio.evaluation.store import CellStore
+from studio.workspace import Workspace
+from tests.fakes.comfyui_server import ComfyServer
+from tests.pages import worlds
+from tests.pages.app import labels, open_page, sound, texts
+
+
+@pytest.fixture
+def comfy(tmp_path: Path) -> Iterator[ComfyServer]:
+    (tmp_path / "loras").mkdir()
+    server = ComfyServer(tmp_path / "loras")
+    yield server
+    server.close()
+
+
+def _press(at: AppTest, label: str) -> AppTest:
+    return sound(next(b for b in at.button if b.label == label).click().run())
+
+
+def test_a_server_is_added_looked_at_and_taken_off(workspace: Workspace, comfy: ComfyServer) -> None:
+    at = open_page("setup")
+    at.text_input(key="comfyui_address").set_value("http://8.8.8.8:8188")
+    _press(at, "Add server")
+    assert "not on this computer or in its network" in texts(at)
+    at.text_input(key="comfyui_address").set_value(comfy.address)
+    _press(at, "Add server")
+    assert "0.27.0 on cpu" in texts(at) and str(comfy.lora_folder) in texts(at)
+    sound(at.button(key=f"comfyui_forget_{comfy.address}").click().run())
+    assert servers.load(workspace).servers == []
+
+
+def test_failed_cells_have_their_reason_and_a_button(workspace: Workspace, tmp_path: Path) -> None:
+    """A grid of the pages' world with two cells taken away again, as a job leaves it that could not draw them."""
+    project = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    grid = worlds.grid(project, worlds.run(project, run_id="run-1"))
+    gone = list({c.hash: c for c in grid.cells() if c.weight}.values())[:2]
+    for cell in gone:
+        CellStore(project).path(cell.hash).unlink()
+    files.write_json(grid.folder / "failures.json", {c.hash: "The picture came out black." for c in gone})
+    at = open_page("evaluation", project.slug, grid=grid.id)
+    assert "2 pictures could not be drawn" in [e.label for e in at.expander]
+    assert texts(at).count("The picture came out black.") == 1
+    assert labels(at).count("Try again") == 2 and "Try these 2 again" in labels(at)
+
+
+def test_workflows_are_saved_and_a_folder_comes_back(workspace: Workspace, tmp_path: Path) -> None:
+    """Matched by name; a picture of another size, of no cell, or that is none is refused by name."""
+    from PIL import Image
+
+    project = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    run = worlds.run(project, run_id="run-1")
+    spec = plan_grid(project, run, renderer="comfyui").model_copy(update={"family": "sd15"})
+    saved = exchange.save_workflows(project, spec, tmp_path / "out")
+    assert saved.cells == len({c.hash for c in plan_cells(spec)})
+    assert exchange.columns_of(saved.workflows) == len(list((tmp_path / "out" / "api").iterdir()))
+    assert spec.id in (tmp_path / "out" / "READ ME.txt").read_text()
+    back = tmp_path / "back"
+    back.mkdir()
+    first, second = list({c.hash: c for c in plan_cells(spec)})[:2]
+    Image.new("RGB", (spec.width, spec.height), "red").save(back / f"{first}_00001_.png")
+    Image.new("RGB", (8, 8)).save(back / f"{second}_00001_.png")
+    Image.new("RGB", (spec.width, spec.height)).save(back / "holiday.png")
+    (back / "broken.png").write_bytes(b"no picture")
+    found = exchange.bring_back(Grid(project.grids_dir / spec.id), back)
+    assert found.matched == 1 and found.missing == saved.cells - 1
+    assert set(found.refused) == {f"{second}_00001_.png", "holiday.png", "broken.png"}
+    assert exchange.bring_back(Grid(project.grids_dir / spec.id), back).matched == 0

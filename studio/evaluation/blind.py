@@ -41,7 +41,8 @@ def chance(wins: int, total: int) -> float:
     if total <= 0:
         return 1.0
     far = max(wins, total - wins)
-    return min(1.0, 2 * sum(math.comb(total, k) for k in range(far, total + 1)) / 2**total)
+    tail: int = sum(math.comb(total, k) for k in range(far, total + 1))
+    return min(1.0, float(2 * tail / 2**total))
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,8 @@ def watched(plan: TrainingPlan) -> tuple[float, float]:
         told = files.read_json(plan.run_folder / "process.json") or {}
         if told and paces(plan.run_folder):
             try:
-                last = _shares(told, plan)
+                # A process that has just ended counts nothing any more, so what was seen of it before stays.
+                last = {k: max(v, last.get(k, 0.0)) for k, v in _shares(told, plan).items()}
             except psutil.Error:
                 break
             first = first or last

@@ -13,7 +13,7 @@ from pages.parts import sidebar  # noqa: E402
 from pages.parts.context import follow_address, workspace  # noqa: E402
 from pages.parts.nav import PAGES  # noqa: E402
 from pages.parts.page import caught  # noqa: E402
-from pages.parts.reattached import follow_rented_runs  # noqa: E402
+from pages.parts.reattached import follow_rented_runs, go_on_with_queue  # noqa: E402
 from pages.parts.steps import forget_steps  # noqa: E402
 from studio.dataset.folder import one_look  # noqa: E402
 
@@ -33,6 +33,7 @@ st.html(ROOT / "pages" / "static" / "app.css")
 st.html(f"<style>body {{ color-scheme: {'dark' if st.context.theme.type == 'dark' else 'light'}; }}</style>")
 follow_address()
 follow_rented_runs(workspace().root)
+go_on_with_queue(workspace().root)
 forget_steps()
 page = st.navigation(
     [

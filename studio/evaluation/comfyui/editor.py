@@ -70,7 +70,7 @@ _OUTPUTS: dict[str, tuple[str, ...]] = {
     "EmptySD3LatentImage": ("LATENT",),
     "KSampler": ("LATENT",),
     "VAEDecode": ("IMAGE",),
-    "SaveImage": (),
+    "SaveImage": ("IMAGE",),
     "PreviewImage": ("IMAGE",),
 }
 _SIZE = (320, 130)

@@ -101,7 +101,7 @@ def check(
     if own is not None:
         told, about = own(workspace, settings, entry)
         return [*told, *_writable(workspace)], {"computer": machine.words, "disk_needed": disk_bytes, **about}
-    extra = (_EXTRA[settings.optimizer],) if settings.optimizer in _EXTRA else ()
+    extra: tuple[str, ...] = (_EXTRA[settings.optimizer],) if settings.optimizer in _EXTRA else ()
     engine: list[Finding] = []
     pip = f"{Path(sys.executable).name} -m pip"
     if settings.backend == "kohya":

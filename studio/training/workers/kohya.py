@@ -40,8 +40,8 @@ def newest_state(plan: TrainingPlan) -> tuple[Path, int] | None:
     found = []
     for folder in (plan.run_folder / config.OUTPUT).glob(f"{plan.output_name}-*-state"):
         epoch = _STATE.search(folder.name)
-        # train_state.json is written last.
-        if epoch and (folder / "train_state.json").is_file() and any(folder.glob("*.safetensors")):
+        # accelerate writes train_state.json first, then weights, optimizer and scheduler, and the random states last.
+        if epoch and (folder / "train_state.json").is_file() and any(folder.glob("random_states_*.pkl")):
             found.append((int(epoch[1]), folder))
     if not found:
         return None

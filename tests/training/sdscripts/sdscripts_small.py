@@ -82,6 +82,7 @@ for epoch in range(first + 1, epochs + 1):
         os.makedirs(state, exist_ok=True)
         open(f"{state}/model.safetensors", "wb").write(b"x")
         json.dump({"current_epoch": epoch, "current_step": done}, open(f"{state}/train_state.json", "w"))
+        open(f"{state}/random_states_0.pkl", "wb").write(b"x")
 if how == "vanish":
     os._exit(0)
 save(f"{train['output_name']}.safetensors", broken=how == "nan-file")

@@ -22,6 +22,7 @@ from studio.training.base import TrainingPlan
 from studio.training.kohya import KohyaBackend
 from studio.training.progress import Metrics
 from studio.training.runs import Run
+from studio.training.workers.kohya import newest_state
 from tests.training.sdscripts.sdscripts_small import make_plan, stand_in
 
 
@@ -281,3 +282,18 @@ def test_the_guard_ends_with_its_worker(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(10) == 143
+
+
+def test_a_state_whose_saving_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+    """accelerate saves train_state.json first and the random states last."""
+    plan = make_plan(tmp_path / "run", stand_in(tmp_path / "sd"))
+    for epoch, names in (
+        (1, ("model.safetensors", "optimizer.bin", "random_states_0.pkl")),
+        (2, ("model.safetensors",)),
+    ):
+        folder = plan.run_folder / "checkpoints" / f"{plan.output_name}-{epoch:06d}-state"
+        folder.mkdir(parents=True)
+        for name in ("train_state.json", *names):
+            (folder / name).write_text("x")
+    found = newest_state(plan)
+    assert found is not None and found[1] == 1

@@ -114,7 +114,7 @@ def chosen_pictures(project: Project, seen: Scan, found: list[Finding]) -> tuple
     with st.container(horizontal=True, vertical_alignment="bottom"):
         query = st.text_input("Find", key="find", type="search", placeholder="Name or caption", live=True)
         by = st.selectbox("Show", ["all", *marked], key="by_finding",
-                          format_func=lambda c: f"All pictures ({len(seen)})" if c == "all" else plain(marked[c][0], 90))  # fmt: skip
+                          format_func=lambda c: "All pictures" if c == "all" else plain(marked[c][0], 90))  # fmt: skip
         size = st.selectbox("Bucket", ["all", *buckets], key="by_bucket",
                             format_func=lambda b: "All sizes" if b == "all" else f"{b} ({len(buckets[b].names)})") if len(buckets) > 1 else "all"  # fmt: skip
         order = st.selectbox("Sort", list(SORTS), key="by_sort", format_func=lambda s: SORTS[s])

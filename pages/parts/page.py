@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from pages.parts.findings import show_findings
+from pages.parts.findings import LOOK, show_findings
 from pages.parts.flash import act, flash_of, forget_flash
 from pages.parts.steps import step_bar
 from pages.parts.words import plain
@@ -90,7 +90,8 @@ def _flash(page: str) -> None:
             st.button("Close", key="flash_close", type="tertiary", on_click=forget_flash)
         for finding in flash.findings[:FLASH_FINDINGS]:
             told = " ".join(t for t in (finding.why, finding.fix) if t)
-            st.markdown(f":orange[:material/warning:] **{plain(finding.what, 300)}** :gray[{told}]")
+            icon, colour, _ = LOOK[finding.severity]
+            st.markdown(f":{colour}[{icon}] **{plain(finding.what, 300)}** :gray[{told}]")
         if len(flash.findings) > FLASH_FINDINGS:
             with st.expander(f"{len(flash.findings) - FLASH_FINDINGS} more", key="flash_more"):
                 show_findings(flash.findings[FLASH_FINDINGS:], key="flash_findings")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from studio import files
 from studio.dataset.derived import copies_size, forget
-from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of
+from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of, wrote
 from studio.dataset.formats import same_stem
 from studio.errors import BusyError, EnvironmentalError, NotFoundError
 
@@ -80,8 +80,11 @@ def remove_pictures(project: Project, names: Iterable[str], reason: str = "") ->
             notes.append({"name": name, "file": file, "reason": reason, "at": files.now()})
             moves.append((name, file))
         _save(project, notes)
-        for name, file in moves:
-            _move(project.dataset_dir, name, project.set_aside_dir, file)
+        try:
+            for name, file in moves:
+                _move(project.dataset_dir, name, project.set_aside_dir, file)
+        finally:
+            wrote(project.dataset_dir, [f for n in names for f in (n, f"{stem_of(n)}.txt")])
     project.decided("pictures set aside", pictures=names, reason=reason)
     return names
 

@@ -29,7 +29,7 @@ from studio.jobs.job import JobSpec
 from studio.jobs.launch import launch
 from studio.settings import TrainingSettings
 from studio.training.base import PlannedPicture, TrainingPlan
-from studio.training.registry import get_backend
+from studio.training.registry import env_of, get_backend
 from studio.training.workers import kohya
 from studio.workspace import shipped
 

@@ -155,7 +155,14 @@ class Follower:
                 steps.setdefault(s.step + self.steps_before, {})[s.tag] = s.value
         self.raw |= {step: told[LOSS] for step, told in steps.items() if LOSS in told}
         numbers = sorted(steps)
-        tags = sorted({tag for told in steps.values() for tag in told if tag.startswith(RATE) and not tag.startswith(f"{RATE}group")})
+        tags = sorted(
+            {
+                tag
+                for told in steps.values()
+                for tag in told
+                if tag.startswith(RATE) and not tag.startswith(f"{RATE}group")
+            }
+        )
         self.worker.emit(
             "scalars",
             steps=numbers,

@@ -25,11 +25,12 @@ from typing import Any
 import psutil
 
 from studio import files
+from studio.jobs.environment import allowed
 from studio.jobs.job import JobSpec
 from studio.jobs.launch import launch
 from studio.settings import TrainingSettings
 from studio.training.base import PlannedPicture, TrainingPlan
-from studio.training.registry import env_of, get_backend
+from studio.training.registry import get_backend
 from studio.training.workers import kohya
 from studio.workspace import shipped
 
@@ -73,6 +74,7 @@ def bare(plan: TrainingPlan) -> float:
         subprocess.run(
             command,
             check=True,
+            env=allowed(),  # what the job gets, too: only the studio itself shall differ
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -124,7 +124,7 @@ def _same(before: dict[str, Stamp], found: dict[str, Stamp]) -> dict[str, Stamp]
     for name, stamp in found.items():
         have = before.get(name)
         kept[name] = have if have == stamp else stamp
-    return kept  # type: ignore[return-value]
+    return kept
 
 
 def _kind(name: str) -> tuple[str, str]:

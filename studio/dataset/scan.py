@@ -93,7 +93,7 @@ class Memo:
         have = self._answers.get(key)
         if have is None or have[0] != given:
             have = self._answers[key] = (given, make())
-        return have[1]  # type: ignore[no-any-return]
+        return have[1]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def look(folder: Path) -> Listing:
     seconds later.
     """
     looks: dict[Path, Listing] | None = getattr(_here, "looks", None)
-    if looks is None or getattr(_here, "full", 0):
+    if looks is None or getattr(_here, "full", False):
         return _list(folder)
     found = looks.get(folder)
     if found is None:

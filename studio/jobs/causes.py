@@ -55,7 +55,12 @@ def _of_words(kind: str, text: str) -> dict[str, Any] | None:
             "The work needs it.",
             f"Run `{_python()} -m pip install -r requirements.txt` in the studio's folder, then start again.",
         )
-    if "cuda out of memory" in low or "cuda error: out of memory" in low or "outofmemoryerror" in low or "hip out of memory" in low:
+    if (
+        "cuda out of memory" in low
+        or "cuda error: out of memory" in low
+        or "outofmemoryerror" in low
+        or "hip out of memory" in low
+    ):
         return _error(
             "The graphics card ran out of memory.",
             text.splitlines()[0][:300] if text else "The settings need more than it has.",

@@ -15,8 +15,8 @@ from studio.captions.store import CaptionStore
 from studio.captions.tagger import TaggerSettings
 from studio.dataset.intake import import_pictures
 from studio.dataset.scan import scan
-from studio.jobs.spec import JobSpec
 from studio.jobs.launch import launch
+from studio.jobs.spec import JobSpec
 from studio.project import Intent, Project, create_project
 from studio.workspace import Workspace
 from tests.captions.auto import standin

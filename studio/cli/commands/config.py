@@ -249,7 +249,9 @@ def _import(ctx: Context, args: Namespace) -> Reply:
 
     project = ctx.project()
     entry = choices.entry_of(project)
-    told = read_file(Path(args.file).expanduser(), entry.family if entry.family in options.SCRIPTS else "sd15")
+    told = read_file(
+        Path(args.file).expanduser(), entry.family if entry.family in options.SCRIPTS else "sd15"
+    )
     if entry.family not in options.SCRIPTS:
         raise InputError(
             f"{entry.title} cannot be trained with sd-scripts.",

@@ -17,7 +17,11 @@ def named(error: Exception, plan: TrainingPlan, when: str) -> StudioError | None
     when: such as "at step 3". The finding's code `out-of-memory` lets a caller try again with half the batch.
     """
     text = str(error)
-    on_card = isinstance(error, torch.OutOfMemoryError) or "CUDA out of memory" in text or "CUDA error: out of memory" in text
+    on_card = (
+        isinstance(error, torch.OutOfMemoryError)
+        or "CUDA out of memory" in text
+        or "CUDA error: out of memory" in text
+    )
     if not on_card and not isinstance(error, MemoryError) and "can't allocate memory" not in text:
         return None
     s = plan.settings

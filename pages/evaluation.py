@@ -100,6 +100,7 @@ def plan(project: Project, run: Run) -> None:
             format_func=lambda f: FAMILY_WORDS[f].capitalize(),
             help="All prompts of some kinds. Without a choice: a few of each.",
             label_visibility="collapsed",
+            wrap=True,
         )
         kept = []
         with st.container(gap="xxsmall"):

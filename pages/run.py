@@ -21,6 +21,7 @@ from studio.findings import Finding
 from studio.guidance import count_words
 from studio.jobs.job import Job
 from studio.project import Project
+from studio.replicate.costs import money
 from studio.training.base import Checkpoint
 from studio.training.progress import Metrics
 from studio.training.registry import is_rented
@@ -98,6 +99,10 @@ def told_so_far(run: Run) -> Metrics:
 def cost_so_far(job: Job) -> str:
     """What a run on rented computers has cost; "" for one on this computer."""
     told = job.progress.extra.get("cost_words")
+    ended = job.result if not told else None
+    whole = ended.get("cost_dollars") if isinstance(ended, dict) else None
+    if isinstance(whole, int | float):
+        told = money(whole)
     return str(told).replace("$", "\\$") if told else ""
 
 
@@ -226,8 +231,14 @@ def ended(project: Project, run: Run, runs: list[Run]) -> None:
     against_previous(run, runs)
     run_again(project, run)
     log_of(job, key=f"run_{run.id}")
-    what_next("Evaluation draws the same prompts at several weights, so that you can choose the best one."
-              if checkpoints else "Mend what stopped it, then resume or start again.")  # fmt: skip
+    if checkpoints:
+        what_next(
+            "Evaluation draws the same prompts at several weights, so that you can choose the best one."
+        )
+    elif job.state == "stopped":
+        what_next("Resume it, or start a new run." if run.resumable else "Start a new run whenever you like.")
+    else:
+        what_next("Mend what stopped it, then resume or start again.")
 
 
 def verdict_words(run: Run, metrics: Metrics, checkpoints: list[Checkpoint]) -> str:

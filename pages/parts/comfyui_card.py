@@ -47,7 +47,7 @@ def comfyui_card(families: str) -> None:
             address = st.text_input(
                 "Address of a server",
                 key="comfyui_address",
-                placeholder=f"http://127.0.0.1:{servers.DEFAULT_PORT}",
+                placeholder=f"http://localhost:{servers.DEFAULT_PORT}",
                 help="ComfyUI shows it when it starts. A server on another computer must be started with --listen.",
             )
             folder = st.text_input(

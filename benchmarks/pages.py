@@ -92,6 +92,15 @@ def mark(visitor: Visitor, project: Project, n: int) -> None:
     visitor.put(f"caption_table_{project.slug}", json_value={**_TABLE, "marked": marked})
 
 
+def tab(name: str) -> Action:
+    """A tab of the dataset page is open, and nothing changed."""
+
+    def opened(visitor: Visitor, _project: Project, _n: int) -> None:
+        visitor.put("dataset_view", string_value=name)
+
+    return opened
+
+
 def _tags(visitor: Visitor) -> list[str]:
     return visitor.options["tags"]
 
@@ -99,7 +108,9 @@ def _tags(visitor: Visitor) -> list[str]:
 PAGES: dict[str, dict[str, Action]] = {
     "captions": {"plain": plain, "edit": edit, "approve": approve, "search": search, "tag": tag, "page turn": turn,
                  "mark 100": mark, "another program": elsewhere},
-    "dataset": {"plain": plain},
+    "dataset": {"plain": plain, "duplicates": tab("Duplicates"), "variety": tab("Variety"), "buckets": tab("Buckets"),
+                "report": tab("Report")},
+    "home": {"plain": plain}, "config": {"plain": plain}, "run": {"plain": plain}, "evaluation": {"plain": plain},
 }  # fmt: skip
 """What is done on each page. To add an action, add a function above and name it here."""
 

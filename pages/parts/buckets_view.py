@@ -9,9 +9,8 @@ from pages.parts.charts import CONFIG, colours
 from pages.parts.gallery import crop_html, paged, short
 from pages.parts.thumbs import thumb_url
 from studio import guidance
-from studio.dataset.buckets import place
 from studio.dataset.scan import Scan
-from studio.dataset.subsets import BucketSteps, bucket_steps
+from studio.dataset.subsets import BucketSteps, bucket_steps, most_cropped
 from studio.estimate import plan_steps
 from studio.project import Project
 from studio.settings import TrainingSettings
@@ -48,27 +47,22 @@ def draw(project: Project, seen: Scan) -> None:
         chosen = st.selectbox(
             "Show", range(-1, len(buckets)), key="bucket", format_func=lambda i: _label(buckets, i)
         )
-    kept = {p.name: place(p.width, p.height, settings).kept for p in seen.readable}
-    names = [n for b in (buckets if chosen < 0 else [buckets[chosen]]) for n in b.names]
-    names.sort(key=lambda n: (kept[n], n))
+    of = (buckets[chosen].width, buckets[chosen].height) if chosen >= 0 else None
+    cropped = most_cropped(project, seen, settings, of)
     with right:
-        much = sum(kept[n] < MUCH_CUT for n in names)
         st.markdown(
-            f":gray[The most cropped first. {much} of {len(names)} lose more than {1 - MUCH_CUT:.0%} of their area.]"
+            f":gray[The most cropped first. {cropped.below(MUCH_CUT)} of {len(cropped.pictures)} lose more than "
+            f"{1 - MUCH_CUT:.0%} of their area.]"
         )
-        some, switch = paged(names, key=f"bucket_page_{chosen}", per_page=9)
+        some, switch = paged(cropped.pictures, key=f"bucket_page_{chosen}", per_page=9)
         url = thumb_url(project, seen)
         with st.grid(3, min_column_width=120):
-            for name in some:
+            for name, kept in some:
                 picture = seen.get(name)
                 if picture is not None:
                     with st.container(gap="xxsmall", key=f"crop_{name}"):
                         st.html(crop_html(picture, settings, url(name)))
-                        share = (
-                            f":orange[{kept[name]:.0%} kept]"
-                            if kept[name] < MUCH_CUT
-                            else f"{kept[name]:.0%} kept"
-                        )
+                        share = f":orange[{kept:.0%} kept]" if kept < MUCH_CUT else f"{kept:.0%} kept"
                         st.caption(f"{short(name)} · {share}")
         switch()
 

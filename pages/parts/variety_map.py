@@ -42,13 +42,16 @@ def _figure(
     why = {c.name: c for c in found.choices}
     size = {g.names[0]: len(g.names) for g in groups}
     rows = max((r for _, r in spots.values()), default=0) + 1
+    # All at once: each `add_layout_image` would check all those before it again, which takes a second for a hundred.
+    images = [
+        {
+            "source": small(name), "x": column, "y": -row, "xref": "x", "yref": "y", "sizex": 0.88, "sizey": 0.88,
+            "xanchor": "center", "yanchor": "middle", "sizing": "contain", "opacity": 1.0 if why[name].keep else 0.35,
+            "layer": "below",
+        }
+        for name, (column, row) in spots.items()
+    ]  # fmt: skip
     figure = go.Figure()
-    for name, (column, row) in spots.items():
-        kept = why[name].keep
-        figure.add_layout_image(
-            source=small(name), x=column, y=-row, xref="x", yref="y", sizex=0.88, sizey=0.88, xanchor="center", yanchor="middle",
-            sizing="contain", opacity=1.0 if kept else 0.35, layer="below",
-        )  # fmt: skip
     shown = list(spots)
     figure.add_scatter(
         x=[spots[n][0] for n in shown], y=[-spots[n][1] for n in shown], mode="markers+text" if len(names) < len(features) else "markers",
@@ -60,6 +63,7 @@ def _figure(
         customdata=[[n, why[n].why] for n in shown], hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
+        images=images,
         height=int(40 + 82 * rows),
         margin={"l": 0, "r": 0, "t": 8, "b": 0},
         showlegend=False,

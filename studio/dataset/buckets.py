@@ -189,7 +189,7 @@ def bucket_preview(scan: Scan, settings: TrainingSettings) -> list[Bucket]:
         settings.buckets,
     )
     return list(
-        scan.shown.once(
+        scan.shown.each(
             "buckets",
             lambda: group(((p.name, p.width, p.height) for p in scan.pictures if p.error is None), settings),
             *given,

@@ -21,6 +21,7 @@ from studio.dataset.set_aside import set_aside_list
 from studio.findings import Finding
 
 if TYPE_CHECKING:
+    from studio.dataset.scan import Scan
     from studio.models import BaseModelEntry
     from studio.project import Project
 
@@ -34,27 +35,43 @@ def dataset_findings(
     ([width, height] or None), smallest_size, largest_size, buckets ([[width, height, count], ...]), repeats.
     """
     seen = scan(project)
-    ok = seen.readable
-    captions = CaptionStore(project).all()
+    captions = CaptionStore(project).of(look(project.dataset_dir))
     groups = find_duplicates(seen)
-    sizes = sorted(((p.width, p.height) for p in ok), key=lambda s: s[0] * s[1])
+    measured = seen.shown.once("sizes", lambda: _sizes(seen))
+    captioned, approved = seen.facts.once("how many written", lambda: _written(captions), captions)
     facts: dict[str, Any] = {
         "pictures": len(seen),
-        "readable": len(ok),
-        "captioned": sum(1 for c in captions.values() if c.text),
-        "approved": sum(1 for c in captions.values() if c.status == "approved"),
+        "readable": measured["readable"],
+        "captioned": captioned,
+        "approved": approved,
         "exact_duplicates": sum(len(g.names) - 1 for g in groups if g.kind == "exact"),
         "near_duplicates": sum(len(g.names) - 1 for g in groups if g.kind == "near"),
         "set_aside": len(set_aside_list(project)),
-        "bytes": sum(p.bytes for p in seen),
-        "average_size": [round(sum(s[i] for s in sizes) / len(sizes)) for i in (0, 1)] if sizes else None,
-        "smallest_size": list(sizes[0]) if sizes else None,
-        "largest_size": list(sizes[-1]) if sizes else None,
+        **{k: measured[k] for k in ("bytes", "average_size", "smallest_size", "largest_size")},
         "buckets": [[b.width, b.height, len(b.names)] for b in bucket_preview(seen, project.settings)],
         "repeats": sorted(set(picture_repeats(project).values())),
         "regularisation": len(regularisation_pictures(project)),
     }
     return audit(project, seen, entry), facts
+
+
+def _sizes(seen: Scan) -> dict[str, Any]:
+    """Facts about the files and sizes of the pictures."""
+    sizes = sorted(((p.width, p.height) for p in seen.readable), key=lambda s: s[0] * s[1])
+    return {
+        "readable": len(sizes),
+        "bytes": sum(p.bytes for p in seen),
+        "average_size": [round(sum(s[i] for s in sizes) / len(sizes)) for i in (0, 1)] if sizes else None,
+        "smallest_size": list(sizes[0]) if sizes else None,
+        "largest_size": list(sizes[-1]) if sizes else None,
+    }
+
+
+def _written(captions: Mapping[str, Caption]) -> tuple[int, int]:
+    """How many captions there are, and how many of all are approved."""
+    return sum(bool(c.text) for c in captions.values()), sum(
+        c.status == "approved" for c in captions.values()
+    )
 
 
 _hashed: dict[tuple[Path, Stamp], str] = {}

@@ -45,16 +45,22 @@ def says_regularisation(label: str) -> bool:
     return any(p.replace(" ", "_").replace("-", "_") in _REGULARISATION for p in last)
 
 
+_NONE: dict[str, Origin] = {}
 _read: dict[Path, tuple[tuple[int, int, int], dict[str, Origin]]] = {}
 
 
 def all_origins(project: Project) -> dict[str, Origin]:
     """What is known, by picture name. The file is read again only when it changed."""
+    return dict(_origins(project))
+
+
+def _origins(project: Project) -> dict[str, Origin]:
+    """`all_origins`, the same object while the file does not change; not to be changed."""
     path = project.folder / "pictures.json"
     try:
         st = path.stat()
     except FileNotFoundError:
-        return {}
+        return _NONE
     stamp = (st.st_size, st.st_mtime_ns, st.st_ino)
     have = _read.get(path)
     if have is None or have[0] != stamp:
@@ -69,7 +75,7 @@ def all_origins(project: Project) -> dict[str, Origin]:
         if len(_read) > 16:
             _read.clear()
         have = _read[path] = (stamp, found)
-    return dict(have[1])
+    return have[1]
 
 
 def add(project: Project, new: Mapping[str, Origin]) -> list[str]:
@@ -136,14 +142,39 @@ def _save(project: Project, known: Mapping[str, Origin]) -> None:
 
 def picture_repeats(project: Project) -> dict[str, int]:
     """Repeats of the pictures in the dataset that came from an `N_name` folder; others are not in it."""
-    found = {n: o.repeats for n, o in all_origins(project).items() if o.repeats > 0}
-    if not found:
-        return {}
-    there = look(project.dataset_dir).pictures
-    return {n: r for n, r in found.items() if n in there}
+    return dict(roles(project).repeats)
 
 
 def regularisation_pictures(project: Project) -> set[str]:
     """Names of the pictures in the dataset that are there for regularisation."""
-    found = {n for n, o in all_origins(project).items() if o.regularisation}
-    return found & set(look(project.dataset_dir).pictures) if found else found
+    return set(roles(project).regularisation)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Of the pictures in the dataset: those with repeats of their own, and those for regularisation.
+
+    teaching: how often all training pictures are shown before the setting `repeats`.
+    """
+
+    repeats: Mapping[str, int]
+    regularisation: frozenset[str]
+    teaching: int
+
+
+def roles(project: Project) -> Roles:
+    """What `pictures.json` says of the pictures that are there: the same object while neither changes, so that pages,
+    which ask several times at each rerun, go through all pictures once."""
+    known, there = _origins(project), look(project.dataset_dir).pictures
+    have = _roles.get(project.folder)
+    if have is None or have[0] is not known or have[1] is not there:
+        repeats = {n: o.repeats for n, o in known.items() if o.repeats > 0 and n in there}
+        extra = frozenset(n for n, o in known.items() if o.regularisation and n in there)
+        teaching = sum(repeats.get(n, 1) for n in there if n not in extra)
+        if len(_roles) > 16:
+            _roles.clear()
+        have = _roles[project.folder] = (known, there, Roles(repeats, extra, teaching))
+    return have[2]
+
+
+_roles: dict[Path, tuple[object, object, Roles]] = {}

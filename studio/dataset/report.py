@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from studio import files
 from studio.captions.stats import tag_counts
-from studio.captions.store import CaptionStore
 from studio.dataset.balance import balance
 from studio.dataset.clusters import clusters
 from studio.dataset.curation import curated, recommend
@@ -49,7 +48,6 @@ def dataset_report(project: Project, link: Link | None = None) -> str:
     entry = get_model(project.workspace, intent.base_model)
     found, facts = dataset_findings(project, entry)
     seen = scan(project)
-    captions = CaptionStore(project).all()
     blocked = blocking(found)
     total, captioned = facts["pictures"], facts["captioned"]
     size = " x ".join(map(str, facts["average_size"])) if facts["average_size"] else "none readable"
@@ -72,9 +70,7 @@ def dataset_report(project: Project, link: Link | None = None) -> str:
         f"- Noticed: {summary(found)}",
         "",
         "## Diversity",
-        *_diversity(
-            project, seen, {n: c.text for n, c in captions.items()}, intent.trigger, facts["buckets"]
-        ),
+        *_diversity(project, seen, intent.trigger, facts["buckets"]),
         "",
         "## Content and style",
         *_balance(project, seen),
@@ -124,11 +120,8 @@ def _line(f: Finding, link: Link | None) -> str:
     return f"- {word}: {f.what} {f.why} {f.fix}".rstrip() + told + _way(f, link)
 
 
-def _diversity(
-    project: Project, seen: Scan, captions: dict[str, str], trigger: str, buckets: list[list[int]]
-) -> list[str]:
-    ok = seen.readable
-    if not ok:
+def _diversity(project: Project, seen: Scan, trigger: str, buckets: list[list[int]]) -> list[str]:
+    if not seen.readable:
         return ["- No picture could be read."]
     lines = []
     features = curated(project, seen)
@@ -145,7 +138,15 @@ def _diversity(
             + (f", the largest of {len(alike[0].names)}." if alike else ".")
             + f" {len(found.kept)} pictures would represent the set to {found.coverage:.0%}."
         )
-    subjects = tag_counts(captions, trigger)
+    return lines + seen.facts.once(
+        "words and light", lambda: _words_and_light(seen, trigger, len(buckets)), trigger, len(buckets)
+    )
+
+
+def _words_and_light(seen: Scan, trigger: str, buckets: int) -> list[str]:
+    """What the captions name, how bright the pictures are, and their shapes; kept while neither changes."""
+    lines, ok = [], seen.readable
+    subjects = tag_counts({p.name: p.caption for p in seen}, trigger)
     if subjects:
         lines.append(
             f"- {len(subjects)} different tags or phrases; most frequent: {', '.join(f'{t} ({n})' for t, n in subjects.most_common(6))}."
@@ -158,7 +159,7 @@ def _diversity(
         "wide" if p.width > 1.1 * p.height else "tall" if p.height > 1.1 * p.width else "square" for p in ok
     )
     lines.append(
-        f"- Shapes: {', '.join(f'{n} {s}' for s, n in shapes.most_common())}; {len(buckets)} bucket{'s' if len(buckets) != 1 else ''}."
+        f"- Shapes: {', '.join(f'{n} {s}' for s, n in shapes.most_common())}; {buckets} bucket{'s' if buckets != 1 else ''}."
     )
     return lines
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from studio.captions.snapshots import changed
 from studio.captions.store import Caption, CaptionStore
 from studio.dataset import derived
 from studio.dataset.folder import Listing, Stamp, look
@@ -34,6 +35,7 @@ Progress = Callable[[int, int, str], None]
 
 _BATCH = 64  # pictures a transaction: what a kill costs at most
 _SAVE_S = 2.0
+_KEPT = 12  # answers of one key of a memo
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,24 @@ class Memo:
     """Answers that hold as long as what they were made of is the same. Two scans with one memo are of the same state."""
 
     def __init__(self) -> None:
-        self._answers: dict[object, tuple[tuple[object, ...], Any]] = {}
+        self._answers: dict[object, tuple[tuple[tuple[object, ...], Any], ...]] = {}
 
     def once(self, key: object, make: Callable[[], T], *given: object) -> T:
-        """What `make` answers, asked only once as long as the objects `given` are equal to those of the first time."""
-        have = self._answers.get(key)
-        if have is None or have[0] != given:
-            have = self._answers[key] = (given, make())
-        return have[1]
+        """What `make` answers, asked only once as long as the objects `given` are equal to those of the last time."""
+        return self._one_of(1, key, make, given)
+
+    def each(self, key: object, make: Callable[[], T], *given: object) -> T:
+        """`once`, but the last few answers of a key are kept: a page asks for the settings of each preset in turn."""
+        return self._one_of(_KEPT, key, make, given)
+
+    def _one_of(self, most: int, key: object, make: Callable[[], T], given: tuple[object, ...]) -> T:
+        have = self._answers.get(key, ())
+        for known, answer in have:
+            if known == given:
+                return answer  # type: ignore[no-any-return]
+        found = make()
+        self._answers[key] = ((given, found), *have[: most - 1])
+        return found
 
 
 @dataclass(frozen=True)
@@ -238,12 +250,19 @@ def _recaptioned(known: _Known, listing: Listing, captions: Mapping[str, Caption
     assert known.answer is not None
     _, old, last = known.answer
     pictures = list(last.pictures)
-    changed = False
-    for n, p in enumerate(last.pictures):
-        now = captions.get(p.name)
-        if now is not old.get(p.name) and (text := now.text if now else "") != p.caption:
-            pictures[n], changed = replace(p, caption=text), True
-    answer = replace(last, pictures=pictures, facts=Memo() if changed else last.facts)
+    places = last.shown.once("places", lambda: {p.name: n for n, p in enumerate(last.pictures)})
+    written, same = last.captioned, True  # whether each has a caption: mostly stays as it is
+    for name in changed(old, captions):
+        n, now = places.get(name), captions.get(name)
+        if n is None or (text := now.text if now else "") == pictures[n].caption:
+            continue
+        if bool(text) != bool(pictures[n].caption):
+            written = list(written) if written is last.captioned else written
+            written[n] = bool(text)
+        pictures[n], same = replace(pictures[n], caption=text), False
+    answer = replace(last, pictures=pictures, facts=last.facts if same else Memo())
+    if not same:
+        answer.facts.once("captioned", lambda: written)
     known.answer = (listing, captions, answer)
     return replace(answer, pictures=list(pictures))
 

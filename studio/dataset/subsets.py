@@ -14,13 +14,14 @@ class; trainers' users report both better faces and pictures that pull the subje
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from studio.captions.text import without_trigger
 from studio.dataset import origins
-from studio.dataset.buckets import place
+from studio.dataset.buckets import bucket_preview, place
 from studio.dataset.folder import dataset_lock, look
 from studio.errors import InputError, NotFoundError
 from studio.findings import Finding
@@ -66,12 +67,8 @@ def project_subsets(
 ) -> list[Subset]:
     """The subsets that training would form of a project's pictures. names: those that can be read; None: all."""
     chosen = look(project.dataset_dir).pictures if names is None else names
-    return subsets_of(
-        chosen,
-        origins.picture_repeats(project),
-        origins.regularisation_pictures(project),
-        settings.repeats,
-    )
+    roles = origins.roles(project)
+    return subsets_of(chosen, roles.repeats, roles.regularisation, settings.repeats)
 
 
 def times_shown(subsets: Sequence[Subset]) -> dict[str, int]:
@@ -118,19 +115,67 @@ def bucket_steps(project: Project, seen: Scan, settings: TrainingSettings) -> li
 
     A batch never mixes buckets, so each bucket with a remainder has a batch that is not full.
     """
-    readable = {p.name: p for p in seen.readable}
-    times = times_shown(project_subsets(project, settings, readable))
-    found: dict[tuple[int, int], list[str]] = {}
-    for name in sorted(times):
-        bucket = place(readable[name].width, readable[name].height, settings).bucket
-        found.setdefault(bucket, []).append(name)
-    told = []
-    for (width, height), names in sorted(found.items()):
-        shown, size = sum(times[n] for n in names), settings.batch_size
-        told.append(
-            BucketSteps(width, height, tuple(names), shown, -(-shown // size), (shown - 1) % size + 1)
-        )
-    return told
+    size = settings.batch_size
+    return [
+        BucketSteps(width, height, names, shown, -(-shown // size), (shown - 1) % size + 1)
+        for width, height, names, shown in _shown_in(project, seen, settings)
+    ]
+
+
+def _shown_in(
+    project: Project, seen: Scan, settings: TrainingSettings
+) -> list[tuple[int, int, tuple[str, ...], int]]:
+    """Of each bucket its size, the pictures that are shown, and how often in all; kept while the pictures, what they
+    are for and the settings of buckets stay: placing ten thousand pictures takes a second."""
+    roles = origins.roles(project)
+
+    def make() -> list[tuple[int, int, tuple[str, ...], int]]:
+        names = [p.name for p in seen.pictures if p.error is None]
+        times = times_shown(subsets_of(names, roles.repeats, roles.regularisation, settings.repeats))
+        found = []
+        for bucket in bucket_preview(seen, settings):
+            chosen = tuple(sorted(n for n in bucket.names if n in times))
+            if chosen:
+                found.append((bucket.width, bucket.height, chosen, sum(times[n] for n in chosen)))
+        return found
+
+    return seen.shown.each("shown in buckets", make, roles, settings.repeats, *_numbers(settings))
+
+
+def _numbers(settings: TrainingSettings) -> tuple[object, ...]:
+    """What of the settings decides about buckets."""
+    return settings.resolution, settings.bucket_step, settings.bucket_no_upscale, settings.buckets
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """Pictures, the most cropped first, each with the share of its area that remains, 0 to 1."""
+
+    pictures: tuple[tuple[str, float], ...]
+
+    def below(self, share: float) -> int:
+        """How many keep less than `share` of their area."""
+        return bisect_left(self.pictures, share, key=lambda p: p[1])
+
+
+def most_cropped(
+    project: Project, seen: Scan, settings: TrainingSettings, bucket: tuple[int, int] | None = None
+) -> Cropped:
+    """The pictures of a bucket (of all when None) that an epoch shows, the most cropped first; kept like `_shown_in`."""
+    shown = _shown_in(project, seen, settings)
+
+    def make() -> dict[tuple[int, int] | None, Cropped]:
+        found: dict[tuple[int, int] | None, Cropped] = {}
+        every: list[tuple[str, float]] = []
+        for width, height, names, _ in shown:
+            some = [(p.name, place(p.width, p.height, settings).kept) for n in names if (p := seen.get(n))]
+            found[width, height] = Cropped(tuple(sorted(some, key=lambda s: (s[1], s[0]))))
+            every += some
+        found[None] = Cropped(tuple(sorted(every, key=lambda s: (s[1], s[0]))))
+        return found
+
+    given = (origins.roles(project), settings.repeats, *_numbers(settings))
+    return seen.shown.once("most cropped", make, *given).get(bucket, Cropped(()))
 
 
 def shown_per_bucket(project: Project, seen: Scan, settings: TrainingSettings) -> list[int]:
@@ -141,8 +186,7 @@ def shown_per_bucket(project: Project, seen: Scan, settings: TrainingSettings) -
 def teaching_count(project: Project) -> int:
     """Training pictures in an epoch before the setting `repeats`: own repeats counted, regularisation left out. What
     presets choose their repeats by."""
-    own, extra = origins.picture_repeats(project), origins.regularisation_pictures(project)
-    return sum(own.get(n, 1) for n in look(project.dataset_dir).pictures if n not in extra)
+    return origins.roles(project).teaching
 
 
 def taught_caption(text: str, trigger: str, regularisation: bool) -> str:

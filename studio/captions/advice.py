@@ -50,7 +50,7 @@ def spelling_findings(captions: Words, trigger: str, without: Collection[str] = 
                     what=f"Some tags are nearly the same: {said}{more}.",
                     why="If they mean one thing, the model learns each from a part of the pictures only.",
                     fix="Merge them on the captions page, or with `lora-studio captions merge-tags`. Leave what differs.",
-                    where=tuple(told.with_tags({rare for rare, _ in pairs})),
+                    where=tuple(told.near_missed()),
                 )
             )
         return found

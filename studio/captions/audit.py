@@ -109,7 +109,7 @@ def length_findings(
     reader, trigger = readers(entry, project.workspace)[0], project.intent.trigger
     advice = format_findings(captions, trigger, entry)
     with tally(captions, trigger) as told:
-        long = told.in_order(told.long(counter(reader), reader.limit)) if reader.measured else []
+        long = told.long_named(counter(reader), reader.limit) if reader.measured else []
     return advice + about(
         "warn",
         "caption-long",

@@ -120,6 +120,8 @@ class Journal:
             st = self.path.stat()
         except FileNotFoundError:
             st = None
+        if st is None and not self._inode:
+            return  # captions that nobody has edited yet: what is known stays the same object
         if st is None or st.st_size < self._offset or (self._inode and st.st_ino != self._inode):
             self.__init__(self.path)  # type: ignore[misc]  # begin again
         if st is None or st.st_size == self._offset:

@@ -105,7 +105,7 @@ class CaptionReader:
             last = cache.answer
             if last is None or last.log is not journal.log or not _same_names(last.listing, listing):
                 return self._anew(listing)
-            stems = cache.fresh | _other_stamps(last.listing.captions, listing.captions)
+            stems = cache.fresh | _differing(last.listing.captions, listing)
             if not stems and last.read == len(journal.log):
                 last.listing = listing
                 return last.found
@@ -168,7 +168,8 @@ class CaptionReader:
         listing = look(self.folder)
         with self._cache.guard:
             self.of(listing)
-            return sorted(f"{stem}.txt" for stem in listing.captions.keys() - self._cache.pictures.keys())
+            pictures = self._cache.pictures
+            return sorted(f"{stem}.txt" for stem in listing.captions if stem not in pictures)
 
     def history(self, name: str | None = None) -> list[Entry]:
         """Edits that can be undone, oldest first; with a name, those that touched this picture."""
@@ -248,9 +249,18 @@ def _same_names(one: Listing, other: Listing) -> bool:
     return one.pictures is other.pictures or one.pictures.keys() == other.pictures.keys()
 
 
+def _differing(before: Mapping[str, Stamp], now: Listing) -> set[str]:
+    """Stems whose stamp is not what it was; told by the listing when it followed from these by what we wrote."""
+    if now.since is not None and now.since[0] is before:
+        return set(now.since[1])
+    return _other_stamps(before, now.captions)
+
+
 def _other_stamps(before: Mapping[str, Stamp], now: Mapping[str, Stamp]) -> set[str]:
     """Stems whose stamp is not what it was."""
     if before is now:
         return set()
     found = {stem for stem, stamp in now.items() if before.get(stem) != stamp}
-    return found | (before.keys() - now.keys())
+    if len(before) + sum(stem not in before for stem in found) != len(now):
+        found |= before.keys() - now.keys()
+    return found

@@ -69,6 +69,8 @@ class Tally:
         self._tags: list[tuple[str, int]] | None = None
         self._spellings: Spellings | None = None
         self._long: dict[tuple[Count, int], set[str]] = {}
+        self._listed_long: dict[tuple[Count, int], list[str]] = {}
+        self._near: tuple[list[tuple[str, str]], list[str]] | None = None
 
     # ---------------------------------------------------------------- asking
 
@@ -99,7 +101,16 @@ class Tally:
 
     def near_misses(self) -> list[tuple[str, str]]:
         """Pairs of tags that look like two spellings of one: (the rarer, the more frequent), most frequent first."""
+        return self._nearly()[0]
+
+    def near_missed(self) -> list[str]:
+        """Pictures, in order, whose captions hold the rarer tag of a pair of `near_misses`."""
+        return self._nearly()[1]
+
+    def _nearly(self) -> tuple[list[tuple[str, str]], list[str]]:
         self._rank()
+        if self._near is not None:
+            return self._near
         if self._spellings is None:
             self._spellings = Spellings()
         if len(self._ranked) > MOST:
@@ -108,8 +119,10 @@ class Tally:
             now = {tag for _, tag in self._ranked}
             self._spellings.change(self._spellings.tags - now, now - self._spellings.tags)
         self._moved = False
-        pairs = self._spellings.pairs()
-        return directed(pairs, dict(self.tags())) if pairs else []
+        alike = self._spellings.pairs()
+        pairs = directed(alike, dict(self.tags())) if alike else []
+        self._near = (pairs, self.with_tags({rare for rare, _ in pairs}))
+        return self._near
 
     def with_tags(self, tags: Collection[str]) -> list[str]:
         """Pictures whose captions hold any of the tags, in the captions' order."""
@@ -124,13 +137,25 @@ class Tally:
         gone: set[str] = set().union(*(self._holders.get(t, ()) for t in without))
         return [n for n in self._captions if (found is None or n in found) and n not in gone]
 
+    def long_named(self, count: Count, limit: int) -> list[str]:
+        """As `long`, in the captions' order."""
+        if (count, limit) not in self._listed_long:
+            names = self.long(count, limit)
+            self._listed_long[count, limit] = self.in_order(names)
+        return self._listed_long[count, limit]
+
     def long(self, count: Count, limit: int) -> Collection[str]:
         """Pictures whose captions have more tokens than `limit`."""
         measure = (count, limit)
         if measure not in self._long:
             while len(self._long) >= _MEASURES:
-                self._long.pop(next(iter(self._long)))
-            self._long[measure] = {n for n, (c, _) in self._words.items() if too_long(c.text, limit, count)}
+                gone = next(iter(self._long))
+                self._long.pop(gone)
+                self._listed_long.pop(gone, None)
+            risky = {n: c.text for n, (c, _) in self._words.items() if _may_be_long(c.text, limit)}
+            if ahead := getattr(count, "ahead", None):
+                ahead(risky.values())
+            self._long[measure] = {n for n, text in risky.items() if too_long(text, limit, count)}
         return self._long[measure]
 
     # ---------------------------------------------------------------- counting
@@ -143,54 +168,68 @@ class Tally:
             if known is not None and known[0] is now:
                 continue
             if (name in before) != (name in captions):
-                self._listed = {}
-            if known is not None:
-                self._take(name, known[0], known[1], -1)
-                del self._words[name]
-            if now is not None and name not in self.without:
-                held = _words_of(now, self.trigger)
-                self._words[name] = (now, held)
-                self._take(name, now, held, 1)
+                self._listed, self._listed_long = {}, {}
+            if now is None or name in self.without:
+                fresh = None
+            elif known is not None and _same_words(known[0], now):
+                fresh = (now, known[1])
+            else:
+                fresh = (now, _words_of(now, self.trigger))
+            self._swap(name, known, fresh)
+            if fresh is not None:
+                self._words[name] = fresh
+            else:
+                self._words.pop(name, None)
 
-    def _take(self, name: str, caption: Caption, held: _Words, way: int) -> None:
-        """Add what one caption holds to the counts, or take it away."""
-        self.status[caption.status] += way
-        self.written += way if caption.text else 0
-        for flag in held.flags:
+    def _swap(
+        self, name: str, old: tuple[Caption, _Words] | None, new: tuple[Caption, _Words] | None
+    ) -> None:
+        """Count what one caption holds now instead of what it held; only what differs is touched."""
+        for told, way in ((old, -1), (new, 1)):
+            if told is not None:
+                self.status[told[0].status] += way
+                self.written += way if told[0].text else 0
+        was, now = old[1] if old else _NOTHING, new[1] if new else _NOTHING
+        if was is not now:
+            self._swap_words(name, was, now)
+        text = new[0].text if new else ""
+        if old is None or old[0].text != text:
+            for (count, limit), names in self._long.items():
+                if too_long(text, limit, count) != (name in names):
+                    names ^= {name}
+                    self._listed_long.pop((count, limit), None)
+
+    def _swap_words(self, name: str, was: _Words, now: _Words) -> None:
+        for flag in set(was.flags) ^ set(now.flags):
             self._listed.pop(flag, None)
-            if way > 0:
-                self._flagged.setdefault(flag, set()).add(name)
-            else:
-                self._flagged[flag].discard(name)
-        if held.kind:
-            self.kinds[held.kind] += way
-        if held.misspelt:
-            if way > 0:
-                self.misspelt[name] = held.misspelt
-            else:
-                self.misspelt.pop(name, None)
-        for term in held.terms:
-            self.terms[term] += way
-            if way < 0 and not self.terms[term]:
+            self._flagged.setdefault(flag, set()).symmetric_difference_update({name})
+        if was.kind:
+            self.kinds[was.kind] -= 1
+        if now.kind:
+            self.kinds[now.kind] += 1
+        self.misspelt.pop(name, None)
+        if now.misspelt:
+            self.misspelt[name] = now.misspelt
+        for term in now.terms - was.terms:
+            self.terms[term] += 1
+        for term in was.terms - now.terms:
+            self.terms[term] -= 1
+            if not self.terms[term]:
                 del self.terms[term]
-        for key, tag in held.tags.items():
-            self._touched.add(key)
-            spelt = self._spelt.setdefault(key, Counter())
-            spelt[tag] += way
-            holders = self._holders.setdefault(key, set())
-            if way > 0:
-                holders.add(name)
-                continue
-            holders.discard(name)
-            if not spelt[tag]:
-                del spelt[tag]
-            if not holders:
-                del self._holders[key], self._spelt[key]
-        for (count, limit), names in self._long.items():
-            if way > 0 and too_long(caption.text, limit, count):
-                names.add(name)
-            else:
-                names.discard(name)
+        for key, tag in was.tags.items():
+            if now.tags.get(key) != tag:
+                self._touched.add(key)
+                self._spelt[key][tag] -= 1
+                if not self._spelt[key][tag]:
+                    del self._spelt[key][tag]
+                self._holders[key].discard(name)
+                if not self._holders[key]:
+                    del self._holders[key], self._spelt[key]
+        for key, tag in now.tags.items():
+            if was.tags.get(key) != tag:
+                self._touched.add(key)
+                self._spelt.setdefault(key, Counter())[tag] += 1
+                self._holders.setdefault(key, set()).add(name)
 
     _moved = False  # whether tags came or went since their spellings were compared
 
@@ -198,7 +237,7 @@ class Tally:
         """Put the tags that were touched in their place."""
         if not self._touched:
             return
-        self._tags = None
+        self._tags = self._near = None
         whole = len(self._touched) > len(self._ranked) // 4 + 50
         for key in self._touched:
             old = self._shown.pop(key, None)
@@ -227,8 +266,25 @@ def directed(pairs: Sequence[tuple[str, str]], counts: Mapping[str, int]) -> lis
 
 def too_long(text: str, limit: int | None, count: Count) -> bool:
     """Whether the base model does not read the end of a caption."""
-    # No text has more tokens than bytes, and no letter more than four, so the tokenizer is asked where it could matter.
-    return limit is not None and len(text) * 4 > limit and (count(text) or 0) > limit
+    return limit is not None and _may_be_long(text, limit) and (count(text) or 0) > limit
+
+
+def _may_be_long(text: str, limit: int) -> bool:
+    """Whether the tokenizer has to be asked: no text has more tokens than bytes, and no letter more than four of them."""
+    return len(text) * 4 > limit and (len(text) > limit or len(text.encode("utf-8", "replace")) > limit)
+
+
+_NOTHING = _Words((), "", "", {}, frozenset())
+
+
+def _same_words(one: Caption, other: Caption) -> bool:
+    """Whether two captions differ in author, date or status alone."""
+    return (one.text, one.exists, one.utf8, one.outside) == (
+        other.text,
+        other.exists,
+        other.utf8,
+        other.outside,
+    )
 
 
 def _words_of(caption: Caption, trigger: str) -> _Words:

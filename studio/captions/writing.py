@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from studio import files
 from studio.captions.journal import Entry, Note, Status, Step, Way, mark_of
 from studio.captions.reading import NO_STAMP, CaptionReader, caption_from
-from studio.dataset.folder import CAPTION_SUFFIX, caption_path, captions_lock, look, stem_of, wrote
+from studio.dataset.folder import CAPTION_SUFFIX, caption_path, captions_lock, look, stem_of, will_tell, wrote
 from studio.errors import BusyError, EnvironmentalError, InputError, StudioError
 from studio.findings import Finding
 
@@ -121,18 +121,33 @@ class CaptionWriter(CaptionReader):
         journal = self._cache.journal
         journal.begin(way, entry, names)
         try:
-            self._write([(s.name, after) for s, _, after in entry.way(way) if s.name in names])
+            # An approval changes no word, so that its file stays as it is.
+            self._write(
+                [
+                    (s.name, b)
+                    for s, a, b in entry.way(way)
+                    if s.name in names and (a != b or not self._holds(s.name, b))
+                ]
+            )
         except StudioError:
             with suppress(StudioError):
-                self._write([(s.name, before) for s, before, _ in entry.way(way) if s.name in names])
+                self._write([(s.name, a) for s, a, b in entry.way(way) if s.name in names and a != b])
                 journal.end(entry, aborted=True)
             raise
         journal.end(entry)
 
+    def _holds(self, name: str, text: str | None) -> bool:
+        """Whether a caption file is byte for byte what writing this text would make of it."""
+        try:
+            return text is not None and caption_path(self.folder, name).read_bytes() == text.encode("utf-8")
+        except (OSError, UnicodeEncodeError):
+            return False
+
     def _write(self, texts: list[tuple[str, str | None]]) -> None:
         """Write the files, and tell those who remember the folder which ones."""
         self._write_files(texts)
-        wrote(self.folder, [stem_of(name) + CAPTION_SUFFIX for name, _ in texts])
+        if texts:
+            wrote(self.folder, [stem_of(name) + CAPTION_SUFFIX for name, _ in texts])
 
     def _write_files(self, texts: list[tuple[str, str | None]]) -> None:
         if len(texts) <= _SYNC_EACH:
@@ -185,6 +200,7 @@ class _Writing:
 
     def __enter__(self) -> None:
         self._lock.__enter__()
+        will_tell(self._store.folder)
         self._store._cache.guard.acquire()
         try:
             self._store._finish_pending()

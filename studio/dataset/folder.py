@@ -23,6 +23,7 @@ from studio.dataset.listing import stem_of as stem_of
 from studio.dataset.watch import full_look as full_look
 from studio.dataset.watch import look as look
 from studio.dataset.watch import one_look as one_look
+from studio.dataset.watch import will_tell as will_tell
 from studio.dataset.watch import writing
 from studio.dataset.watch import wrote as wrote
 from studio.errors import BusyError

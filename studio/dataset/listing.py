@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 PICTURE_SUFFIXES = frozenset(
@@ -27,12 +27,14 @@ class Listing:
     captions:   stamp of each `.txt`, by stem.
     subfolders: names of folders inside; their content is not part of the dataset.
     newest:     the latest change of any of the files, ns since the epoch.
+    since:      the captions of an earlier listing, and the stems that differ from them; None when nobody counted.
     """
 
     pictures: dict[str, Stamp] = field(default_factory=dict)
     captions: dict[str, Stamp] = field(default_factory=dict)
     subfolders: tuple[str, ...] = ()
     newest: int = 0
+    since: tuple[dict[str, Stamp], frozenset[str]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def files(self) -> int:
@@ -75,7 +77,7 @@ def list_folder(folder: Path) -> Listing:
 def relist(before: Listing, folder: Path, names: Iterable[str]) -> Listing:
     """`before` with the files of these names looked at again; the others are taken as they were."""
     pictures, captions, newest = before.pictures, before.captions, before.newest
-    resort = False
+    resort, differing = False, set()
     for name in names:
         kind, key = _kind(name)
         if not kind:
@@ -86,9 +88,12 @@ def relist(before: Listing, folder: Path, names: Iterable[str]) -> Listing:
             newest = max(newest, st.st_mtime_ns)
         except OSError:
             stamp = None
+        if stamp == (captions if kind == "caption" else pictures).get(key):
+            continue
         if kind == "caption":
             if captions is before.captions:
                 captions = dict(captions)
+            differing.add(key)
             target = captions
         else:
             if pictures is before.pictures:
@@ -96,12 +101,15 @@ def relist(before: Listing, folder: Path, names: Iterable[str]) -> Listing:
             resort = resort or (stamp is not None and key not in pictures)
             target = pictures
         if stamp is None:
-            target.pop(key, None)
-        elif target.get(key) != stamp:
+            del target[key]
+        else:
             target[key] = stamp
+    if captions is before.captions and pictures is before.pictures:
+        return before if newest == before.newest else replace(before, newest=newest)
     if resort:
         pictures = dict(sorted(pictures.items()))
-    return merged(before, Listing(pictures, captions, before.subfolders, newest))
+    since = (before.captions, frozenset(differing)) if captions is not before.captions else before.since
+    return Listing(pictures, captions, before.subfolders, newest, since)
 
 
 def merged(before: Listing, found: Listing) -> Listing:

@@ -57,6 +57,8 @@ _snapshots: dict[Path, _Snapshot] = {}
 _guard = threading.RLock()
 _wake = threading.Event()
 _watcher: threading.Thread | None = None
+_under_way: dict[Path, list[list[str]]] = {}
+"""Of each folder that is being listed: for each such listing, the files that we wrote since it began."""
 
 
 def look(folder: Path) -> Listing:
@@ -112,14 +114,25 @@ def forget_looks() -> None:
 def wrote(folder: Path, names: Iterable[str]) -> None:
     """Told by whoever of the studio has just written, replaced or removed files of `folder`, holding its lock: only
     those are looked at again. Needed for speed alone; without it the next look lists the folder."""
+    names = list(names)
     forget_looks()
-    _told().add(folder)
+    if getattr(_here, "writers", 0):
+        _told().add(folder)
     with _guard:
+        for told in _under_way.get(folder, ()):
+            told += names
         have = _snapshots.get(folder)
         if have is None or have.listing.files < MANY:
             return
         have.mark = _mark(folder)
         have.listing = relist(have.listing, folder, names)
+
+
+def will_tell(folder: Path) -> None:
+    """Said by whoever has just taken a lock and tells of every file with `wrote`: then a write of nothing, such as
+    approving what is approved, has the folder not listed again. Not believed when another writer holds a lock around."""
+    if getattr(_here, "writers", 0) == 1:
+        _told().add(folder)
 
 
 @contextmanager
@@ -170,21 +183,34 @@ def _remembered(folder: Path) -> Listing | None:
 
 def _list(folder: Path) -> Listing:
     """List the folder now, and remember it."""
-    mark, began, cpu = _mark(folder), time.monotonic(), time.thread_time()
-    found = list_folder(folder)
-    cost = time.thread_time() - cpu
+    told: list[str] = []
     with _guard:
-        have = _snapshots.get(folder)
-        if have is not None:
-            found = merged(have.listing, found)
-            if have.checked > began:
-                return found  # another thread looked later
-        elif len(_snapshots) >= _FOLDERS:
-            _snapshots.pop(min(_snapshots, key=lambda f: _snapshots[f].wanted))
-        every = min(max(AT_LEAST_S, SHARE * cost), AT_MOST_S)
-        wanted = have.wanted if have is not None else began
-        _snapshots[folder] = _Snapshot(found, mark, began, wanted, every)
-    return found
+        _under_way.setdefault(folder, []).append(told)
+    try:
+        mark, began, cpu = _mark(folder), time.monotonic(), time.thread_time()
+        found = list_folder(folder)
+        cost = time.thread_time() - cpu
+        with _guard:
+            have = _snapshots.get(folder)
+            if told and have is not None:  # else the next look would list again for what we wrote meanwhile
+                found, mark = relist(found, folder, told), have.mark
+            if have is not None:
+                found = merged(have.listing, found)
+                if have.checked > began:
+                    return found  # another thread looked later
+            elif len(_snapshots) >= _FOLDERS:
+                _snapshots.pop(min(_snapshots, key=lambda f: _snapshots[f].wanted))
+            every = min(max(AT_LEAST_S, SHARE * cost), AT_MOST_S)
+            wanted = have.wanted if have is not None else began
+            _snapshots[folder] = _Snapshot(found, mark, began, wanted, every)
+        return found
+    finally:
+        with _guard:
+            left = [other for other in _under_way[folder] if other is not told]
+            if left:
+                _under_way[folder] = left
+            else:
+                del _under_way[folder]
 
 
 # ---------------------------------------------------------------- watching

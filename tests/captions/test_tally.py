@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
+import pytest
+
+from studio.captions import tally as counting
 from studio.captions.audit import caption_findings, term_findings
-from studio.captions.filters import overview
+from studio.captions.filters import counter, overview
+from studio.captions.reading import Caption
 from studio.captions.snapshots import Captions, Course, changed
 from studio.captions.spelling import Spellings
 from studio.captions.store import CaptionStore
 from studio.captions.tally import tally
+from studio.captions.tokens import Reader
 from studio.dataset.folder import look
 from studio.project import Project
 from tests.dataset.pictures import scene
@@ -90,6 +96,43 @@ def test_after_an_edit_only_that_caption_is_looked_at(project: Project) -> None:
     assert overview(after, store.trigger, 8, count).long == 9
     assert asked == [after["04.png"].text]
     assert store.of(look(store.folder)) is after, "the same object while nothing changes"
+
+
+def test_an_approval_has_no_words_looked_at_and_no_tags_compared_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = _pictures(project, 9)
+    store = CaptionStore(project)
+    store.set_many({n: f"lighthouse, lighthosue, boat {n}" for n in names}, status="needs review")
+    with tally(store.of(look(store.folder)), store.trigger) as told:
+        pairs, where = told.near_misses(), told.near_missed()
+        assert told.status["approved"] == 0 and where == names
+    monkeypatch.setattr(counting, "_words_of", lambda *_: pytest.fail("words were looked at"))
+    store.approve(["04.png"])
+    with tally(store.of(look(store.folder)), store.trigger) as told:
+        assert told.status["approved"] == 1 and told.status["needs review"] == 8
+        assert told.near_misses() is pairs and told.near_missed() is where
+
+
+def test_the_first_count_of_all_lengths_asks_the_tokenizer_once() -> None:
+    asked: list[list[str]] = []
+
+    class Table(Reader):
+        def counts(self, texts: Iterable[str]) -> list[int] | None:
+            asked.append(list(texts))
+            return [len(t.split()) for t in asked[-1]]
+
+        def count(self, text: str) -> int | None:
+            found = self.counts([text])
+            return None if found is None else found[0]
+
+    count = counter(Table("CLIP", 3))
+    captions = {f"{n}.png": Caption(f"mira, {n} of many words", exists=True) for n in range(50)}
+    captions |= {"short.png": Caption("cat", exists=True)}
+    with tally(captions, "mira") as told:
+        assert told.long_named(count, 3) == [n for n in captions if n != "short.png"]
+    assert len(asked) == 1 and len(asked[0]) == 50, "what cannot be too long is not counted at all"
+    assert count("mira, 7 of many words") == 5 and len(asked) == 1
 
 
 def test_two_projects_with_one_trigger_word_are_counted_apart(project: Project) -> None:

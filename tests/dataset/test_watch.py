@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from studio.captions import reading
+from studio.captions.store import CaptionStore
 from studio.dataset import watch
-from studio.dataset.folder import captions_lock, full_look, look, one_look, wrote
+from studio.dataset.folder import captions_lock, dataset_lock, full_look, look, one_look, wrote
+from studio.dataset.listing import list_folder
 from studio.project import Intent, Project, create_project
 from studio.workspace import Workspace
 
@@ -141,6 +144,75 @@ def test_our_own_write_is_seen_at_once_without_listing(
     assert now.captions["p0001"] != first.captions["p0001"] and "p0002" not in now.captions
     assert next(iter(now.pictures)) == "a.png"
     assert seen(folder) is now
+
+
+def test_a_click_on_approved_lists_nothing_and_touches_no_file(
+    project: Project, rarely: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store, name = project.dataset_dir, CaptionStore(project), "p0001.png"
+    (folder / "p0001.txt").write_bytes(b"manyxq, a boat")
+    with one_look():
+        look(folder)
+        monkeypatch.setattr(watch, "list_folder", lambda _: pytest.fail("listed again"))
+    first = seen(folder)
+    for click, state in (("approve", "approved"), ("approve", "approved"), ("unapprove", "needs review")):
+        getattr(store, click)([name])  # the second one has nothing to do, but holds the lock
+        assert seen(folder) is first
+        assert store.of(first)[name].status == state
+    store.undo()
+    assert seen(folder) is first and store.of(first)[name].status == "approved"
+
+
+def test_a_writer_inside_another_lock_does_not_hide_what_was_written_there(project: Project) -> None:
+    folder = project.dataset_dir
+    first = seen(folder)
+    with dataset_lock(project):
+        same_size(folder / "p0001.txt", b"manyxz")
+        CaptionStore(project).approve([])
+    assert seen(folder).captions["p0001"] != first.captions["p0001"]
+
+
+def test_what_we_write_while_the_folder_is_being_listed_is_neither_lost_nor_listed_again(
+    project: Project, rarely: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, listed = project.dataset_dir, []
+    first = seen(folder)
+
+    def slowly(path: Path) -> watch.Listing:
+        found = list_folder(path)
+        listed.append(path)
+        CaptionStore(project).set("p0002.png", "typed meanwhile")
+        return found
+
+    monkeypatch.setattr(watch, "list_folder", slowly)
+    watch._list(folder)  # as the thread that watches does
+    now = seen(folder)
+    assert now.captions["p0002"] != first.captions["p0002"] and listed == [folder]
+
+
+def test_captions_that_nobody_edited_yet_are_not_put_together_anew_at_every_page(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CaptionStore(project)
+    assert not store.history()
+    before = store.of(seen(project.dataset_dir))
+    monkeypatch.setattr(reading.CaptionReader, "_anew", lambda *_: pytest.fail("put together anew"))
+    assert CaptionStore(project).of(seen(project.dataset_dir)) is before
+    store.set("p0003.png", "the first edit")
+    assert store.of(seen(project.dataset_dir))["p0003.png"].by == "written by you"
+
+
+def test_captions_follow_our_own_write_without_comparing_all_stamps(
+    project: Project, rarely: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = project.dataset_dir, CaptionStore(project)
+    seen(folder)
+    before = store.of(seen(folder))
+    monkeypatch.setattr(reading, "_other_stamps", lambda *_: pytest.fail("all stamps were compared"))
+    store.set("p0003.png", "typed just now")
+    after = store.of(seen(folder))
+    assert [n for n in after if after[n] is not before[n]] == ["p0003.png"]
+    assert after["p0003.png"].text == "manyxq, typed just now"
 
 
 def test_a_write_nobody_told_of_is_listed_whatever_the_folders_time_says(project: Project) -> None:

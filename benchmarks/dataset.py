@@ -111,7 +111,7 @@ def deep_look(project: Project, seen: Scan) -> float:
     torch.set_num_threads(1)
     todo = [(p.sha256, p.name) for p in seen.readable]
     _, seconds = cpu(look, project.cache_dir, project.dataset_dir, todo, lambda done, total: True)
-    compare(project.cache_dir)
+    compare(seen)
     return seconds / len(todo) * 1000
 
 

@@ -10,7 +10,7 @@ What the job finds lies in `<cache>/deep.sqlite`, by content hash. It can be del
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studio import files
+from studio.dataset.apart import Apart
+from studio.dataset.index import Index
+from studio.dataset.near import Copies
 from studio.errors import BusyError, InputError
 from studio.jobs.job import list_jobs
 from studio.jobs.launch import launch_call
@@ -34,12 +37,20 @@ SECONDS = 0.1
 ALIKE = 0.94
 """Cosine of the content features from which two pictures count as near copies."""
 VERSION = 1
+LEFT_OUT = ""
+"""Rests when pictures of a large family were not compared with one another, because the user called them different."""
 _BLOCK = 1024
+FAMILY = 24
+"""So many pictures alike to one are compared with that one only, not with one another: of ten thousand frames of one
+scene all pairs would be fifty million."""
 
 Floats = NDArray[np.float32]
+# Came later than the other tables, which stay as they are.
+_RESTING = "CREATE TABLE IF NOT EXISTS resting (sha256 TEXT PRIMARY KEY, middle TEXT) WITHOUT ROWID;"
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS seen (sha256 TEXT PRIMARY KEY, content BLOB, style BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pairs (a TEXT, b TEXT, likeness REAL, PRIMARY KEY (a, b)) WITHOUT ROWID;
+{_RESTING}
 PRAGMA user_version = {VERSION};
 """
 
@@ -63,7 +74,10 @@ def _open(cache: Path) -> Iterator[sqlite3.Connection]:
     db = sqlite3.connect(_path(cache), timeout=30)
     with closing(db), db:
         if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-            db.executescript("DROP TABLE IF EXISTS seen; DROP TABLE IF EXISTS pairs;" + _SCHEMA)
+            tables = "".join(f"DROP TABLE IF EXISTS {t};" for t in ("seen", "pairs", "resting"))
+            db.executescript(tables + _SCHEMA)
+        else:
+            db.execute(_RESTING)
         yield db
 
 
@@ -118,21 +132,74 @@ def put(cache: Path, items: Iterable[tuple[str, Floats, Floats]]) -> None:
         db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", rows)
 
 
-def put_pairs(cache: Path, found: Iterable[tuple[str, str, float]]) -> None:
-    """Replace what is known about near copies."""
+def put_pairs(
+    cache: Path, found: Iterable[tuple[str, str, float]], resting: Mapping[str, str] | None = None
+) -> None:
+    """Replace what is known about near copies. resting: as `resting` answers."""
     with _open(cache) as db:
         db.execute("DELETE FROM pairs")
+        db.execute("DELETE FROM resting")
         db.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", list(found))
+        db.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?)", list((resting or {}).items()))
 
 
-def alike(rows: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
-    """Index pairs (i < j) of unit rows whose cosine is at least ALIKE, with it, some at a time."""
-    for start in range(0, len(rows), _BLOCK):
-        cosines = rows[start : start + _BLOCK] @ rows[start:].T
-        i, j = np.nonzero(cosines >= ALIKE)
-        later = i < j
-        i, j = i[later], j[later]
-        yield i + start, j + start, cosines[i, j]
+def resting(cache: Path) -> dict[str, str]:
+    """Pictures of large families, each with the one in the middle, which alone it was compared with."""
+    return {str(s): str(m) for s, m in _read(cache, "SELECT sha256, middle FROM resting")}
+
+
+def compare(cache: Path, order: Sequence[str], apart: Apart) -> int:
+    """Find near copies by content among those of these content hashes, best first, that were looked at; how many pairs.
+
+    Things of one shape in two colours are told apart by their colours. Around a picture with many alike to it they are
+    compared with it only, and what the user called different (`apart`) in such a family is left out.
+    """
+    copies, vectors = Index(cache).copies(), features(cache)
+    order = [s for s in order if s in copies and s in vectors]
+    if not order:
+        return 0
+    rows = np.stack([vectors[s][0] for s in order])
+    colours = Copies([copies[s][0] for s in order], [copies[s][1] for s in order])
+    found: list[tuple[str, str, float]] = []
+    at: dict[str, str] = {}
+    asleep = np.zeros(len(rows), np.bool_)
+    sets = np.array([apart.largest(s) for s in order], np.int64)
+    for i, others, cosines in _alike(rows, asleep):
+        at_i = np.full(len(others), i)
+        same = colours.same_colours(at_i, others) | colours.same_colours(at_i, others, mirrored=True)
+        others, cosines = others[same], cosines[same]
+        middle, family = order[i], len(others) >= FAMILY
+        if family and sets[i] >= 0:
+            ask = sets[others] != sets[i]
+            at |= {} if ask.all() else {LEFT_OUT: ""}
+            others, cosines = others[ask], cosines[ask]
+        for n, likeness in zip(others.tolist(), cosines.tolist(), strict=True):
+            found.append((*sorted((middle, order[n])), min(1.0, likeness)))
+            if family and (middle, order[n]) not in apart:
+                at[order[n]], asleep[n] = middle, True
+    put_pairs(cache, found, at)
+    return len(found)
+
+
+def _alike(rows: Floats, asleep: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int64], Floats]]:
+    """Of each row that is not `asleep` when its turn comes, the later ones that are not either and whose cosine is at
+    least ALIKE, with it. Who asks may put rows to sleep meanwhile."""
+    start = 0
+    while start < len(rows):
+        part = start + np.nonzero(~asleep[start:])[0][:_BLOCK]
+        if not len(part):
+            return
+        # In the beginning few at a time: most of a large family need never be asked.
+        part = part[: 32 if start == 0 else _BLOCK]
+        awake = start + np.nonzero(~asleep[start:])[0]
+        cosines = rows[part] @ rows[awake].T
+        for k, i in enumerate(part.tolist()):
+            if asleep[i]:
+                continue
+            near = (cosines[k] >= ALIKE) & (awake > i) & ~asleep[awake]
+            if near.any():
+                yield i, awake[near], cosines[k][near]
+        start = int(part[-1]) + 1
 
 
 # ---------------------------------------------------------------- the job

@@ -18,6 +18,7 @@ from studio.captions.store import CaptionStore
 from studio.dataset import deep, pairing
 from studio.dataset.apart import NOT_DUPLICATES, Apart
 from studio.dataset.index import Index
+from studio.dataset.scan import scan as all_pictures
 from studio.dataset.set_aside import remove_pictures
 from studio.dataset.watch import on_a_page
 from studio.errors import InputError
@@ -142,6 +143,11 @@ def _groups(scan: Scan) -> tuple[list[DuplicateGroup], int]:
     if left and not (left > AT_ONCE and on_a_page()):
         pairing.compare_all(scan, known, first, _rank, apart)
         left = 0
+    families = deep.resting(scan.cache)
+    # Who rests was compared with the one in the middle alone; when that is gone, the others are compared anew.
+    if any(s in first and (m not in first or (s, m) in apart) for s, m in families.items()):
+        deep.compare(scan.cache, best_first(scan), apart)
+        families = deep.resting(scan.cache)
     near: dict[str, dict[str, tuple[float, bool]]] = {}
     exact: dict[str, set[str]] = {}
     for a, b, kind, likeness in (
@@ -158,7 +164,7 @@ def _groups(scan: Scan) -> tuple[list[DuplicateGroup], int]:
     used: set[str] = set()
     groups = []
     # Those that rest were compared with the one in the middle only, so it is the one to keep.
-    middles = {m for s, m in known.resting.items() if s in first and m in first}
+    middles = {m for s, m in (*known.resting.items(), *families.items()) if s in first and m in first}
     in_order = [p for p in ranked if p.sha256 in middles] + [p for p in ranked if p.sha256 not in middles]
     for best in in_order:
         if best.name not in used:
@@ -185,6 +191,11 @@ def _groups(scan: Scan) -> tuple[list[DuplicateGroup], int]:
     place = {p.name: n for n, p in enumerate(ranked)}
     groups.sort(key=lambda g: (g.kind != "exact", place[g.suggested_keep]))
     return groups, left
+
+
+def best_first(scan: Scan) -> list[str]:
+    """Content hashes of the readable pictures, that of the best one first."""
+    return list(dict.fromkeys(p.sha256 for p in sorted(scan.readable, key=_rank)))
 
 
 def _rank(p: Picture) -> tuple[object, ...]:
@@ -281,6 +292,8 @@ def ask_again(project: Project, names: Iterable[str] | None = None) -> int:
         # Pictures called different were not compared with one another any more.
         index = Index(project.cache_dir)
         index.forget_compared(index.pairs().compared if chosen is None else chosen)
+        if deep.LEFT_OUT in deep.resting(project.cache_dir):
+            deep.compare(project.cache_dir, best_first(all_pictures(project)), Apart(project.folder))
         project.decided("duplicates are asked about again", pairs=gone)
     return gone
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from studio.dataset import deep
-from studio.dataset.duplicates import find_duplicates
-from studio.dataset.scan import scan
+from studio.dataset.apart import Apart
+from studio.dataset.duplicates import ask_again, best_first, find_duplicates, keep_all
+from studio.dataset.scan import Scan, remove_pictures, scan
 from studio.errors import BusyError, InputError
 from studio.project import Project
 from tests.dataset.pictures import scene, write
@@ -71,3 +73,66 @@ def test_a_damaged_store_is_made_again(project: Project) -> None:
 def test_there_must_be_something_to_look_at(project: Project, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no pictures"):
         deep.start(project, scan(project))
+
+
+def seen_as(project: Project, vectors: dict[str, np.ndarray]) -> None:
+    """What the network would have seen in pictures, by name."""
+    seen, style = {p.name: p.sha256 for p in scan(project)}, np.ones(4, np.float32)
+    deep.put(project.cache_dir, [(seen[n], v.astype(np.float32), style) for n, v in vectors.items()])
+
+
+def compare(seen: Scan) -> None:
+    """What the job does after it has looked."""
+    deep.compare(seen.cache, best_first(seen), Apart(seen.folder.parent))
+
+
+@pytest.fixture
+def frames(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Thirty pictures in which the network sees one thing, two in which it sees another, five that are alone; they are grey, and the layout
+    finds no copies."""
+    monkeypatch.setattr(deep, "FAMILY", 8)
+    rng, vectors = np.random.default_rng(4), {}
+    for number, count in ((1, 30), (2, 2), *((n, 1) for n in range(3, 8))):
+        thing = rng.normal(0, 1, 64)
+        for frame in range(count):
+            name = f"f{number}_{frame:02}.png"
+            write(project.dataset_dir / name, scene(number * 100 + frame, (96, 64)).convert("L"))
+            vectors[name] = thing + rng.normal(0, 0.05, 64)
+    seen_as(project, vectors)
+    compare(scan(project))
+    return project
+
+
+def families(project: Project) -> list[int]:
+    return sorted(len(g.names) for g in find_duplicates(scan(project)))
+
+
+def test_a_family_is_compared_with_its_middle_only(frames: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert families(frames) == [2, 30]
+    assert len(deep.pairs(frames.cache_dir)) == 29 + 1
+    assert len(set(deep.resting(frames.cache_dir).values())) == 1
+    as_stars = [(g.names, g.suggested_keep) for g in find_duplicates(scan(frames))]
+    monkeypatch.setattr(deep, "FAMILY", 10**9)
+    compare(scan(frames))
+    assert len(deep.pairs(frames.cache_dir)) == 30 * 29 // 2 + 1 and not deep.resting(frames.cache_dir)
+    assert [(g.names, g.suggested_keep) for g in find_duplicates(scan(frames))] == as_stars
+
+
+def test_when_the_middle_of_a_family_goes_another_takes_its_place(frames: Project) -> None:
+    middle = find_duplicates(scan(frames))[0].suggested_keep
+    remove_pictures(frames, [middle])
+    assert families(frames) == [2, 29]
+    assert middle not in {n for g in find_duplicates(scan(frames)) for n in g.names}
+
+
+def test_a_family_that_is_none_is_remembered_in_little_room_and_asked_again(frames: Project) -> None:
+    keep_all(frames, max(find_duplicates(scan(frames)), key=lambda g: len(g.names)))
+    assert families(frames) == [2] and len(deep.pairs(frames.cache_dir)) < 60
+    ask_again(frames)
+    assert families(frames) == [2, 30]
+
+
+def test_a_store_from_before_there_were_families_is_read(frames: Project) -> None:
+    with sqlite3.connect(frames.cache_dir / "deep.sqlite") as db:
+        db.execute("DROP TABLE resting")
+    assert families(frames) == [2, 30] and len(deep.known(frames.cache_dir)) == 37

@@ -13,12 +13,12 @@ import torch
 from PIL import Image, ImageOps
 
 from studio.dataset import deep
+from studio.dataset.apart import Apart
 from studio.dataset.bars import find_bars
+from studio.dataset.duplicates import best_first
 from studio.dataset.formats import open_picture
-from studio.dataset.index import Index
-from studio.dataset.near import Copies
 from studio.dataset.pixels import WORK_SIDE, cpu_threads, on_white, shrink
-from studio.dataset.scan import scan
+from studio.dataset.scan import Scan, scan
 from studio.dataset.workers.efficientnet import BATCH, EfficientNetLite
 from studio.jobs.lifeline import Worker
 from studio.project import open_project
@@ -66,25 +66,9 @@ def _parts(todo: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
         yield todo[start : start + BATCH]
 
 
-def compare(cache: Path) -> int:
-    """Find near copies by content among all that was looked at; how many pairs. Things of one shape in two colours are
-    told apart by their colours."""
-    copies = Index(cache).copies()
-    found = {sha: vectors for sha, vectors in deep.features(cache).items() if sha in copies}
-    order = sorted(found)
-    if not order:
-        return 0
-    rows = np.stack([found[s][0] for s in order])
-    colours = Copies([copies[s][0] for s in order], [copies[s][1] for s in order])
-    pairs: list[tuple[str, str, float]] = []
-    for i, j, cosines in deep.alike(rows):
-        same = colours.same_colours(i, j) | colours.same_colours(i, j, mirrored=True)
-        pairs += [
-            (order[a], order[b], min(1.0, float(c)))
-            for a, b, c in zip(i[same].tolist(), j[same].tolist(), cosines[same].tolist(), strict=True)
-        ]
-    deep.put_pairs(cache, pairs)
-    return len(pairs)
+def compare(scan: Scan) -> int:
+    """Find near copies by content among all that was looked at; how many pairs."""
+    return deep.compare(scan.cache, best_first(scan), Apart(scan.folder.parent))
 
 
 def run(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
@@ -103,4 +87,4 @@ def run(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     done = look(project.cache_dir, project.dataset_dir, todo, tell) if todo else 0
     worker.check()
     worker.progress(done, len(todo), "pictures", "Comparing them")
-    return {"looked_at": done, "pairs": compare(project.cache_dir)}
+    return {"looked_at": done, "pairs": compare(seen)}

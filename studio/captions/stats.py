@@ -89,6 +89,9 @@ def tag_counts(
     return counts
 
 
+_PARTS = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+
+
 @lru_cache(maxsize=65_536)
 def folded_tags(text: str, trigger: str = "") -> Mapping[str, str]:
     """The tags of a caption without its leading trigger word: by lower case, each as it is first written. Kept by text,
@@ -105,7 +108,7 @@ def terms(text: str, trigger: str = "") -> frozenset[str]:
     found = set()
     for tag in words.tags(words.without_trigger(text, trigger)):
         tag = tag.casefold().strip(" .;:!?")
-        parts = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", tag)
+        parts = _PARTS.findall(tag)
         if 0 < len(parts) <= 3:
             found.add(tag)
         found |= {p for p in parts if p not in _LITTLE and len(p) > 1}

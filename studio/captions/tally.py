@@ -26,6 +26,8 @@ MOST = 8000
 _KEPT = 12  # tallies that a process keeps
 _MEASURES = 3  # kinds of length that a tally keeps
 
+_WORD = re.compile(r"[^\W_][\w-]*")
+
 Count = Callable[[str], int | None]
 """Tokens of a text for the base model; None when its tokenizer is not on this computer."""
 
@@ -320,9 +322,10 @@ def misspelt_trigger(text: str, trigger: str) -> str:
     wanted = trigger.casefold()
     if len(wanted) < 5 or " " in wanted:
         return ""
-    for match in re.finditer(r"[^\W_][\w-]*", words.without_trigger(text, trigger)):
-        if _nearly(match.group().casefold(), wanted):
-            return match.group()
+    for word in _WORD.findall(words.without_trigger(text, trigger)):
+        # Casefolding lengthens few letters, "\u00df" to "ss" among them: most words are told apart by their length alone.
+        if (abs(len(word) - len(wanted)) <= 1 or not word.isascii()) and _nearly(word.casefold(), wanted):
+            return str(word)
     return ""
 
 

@@ -26,6 +26,8 @@ from PIL import Image
 
 from benchmarks.visitor import Cost, Server, Visitor
 from studio.captions.store import CaptionStore
+from studio.dataset.folder import look
+from studio.dataset.origins import Origin, add, all_origins
 from studio.dataset.scan import scan
 from studio.project import Intent, Project, create_project
 from studio.workspace import Workspace
@@ -135,7 +137,7 @@ def make(workspace: Workspace, size: int) -> Project:
     slug = name.replace(" ", "-")
     if slug in workspace.project_slugs():
         scan(Project(workspace, slug))  # an index of another version is made anew
-        return Project(workspace, slug)
+        return _imported(Project(workspace, slug))
     project = create_project(
         workspace, Intent(kind="style", name=name, trigger="bluprnt", description="Plans")
     )
@@ -151,6 +153,19 @@ def make(workspace: Workspace, size: int) -> Project:
         (project.dataset_dir / f"{n:05}.txt").write_text(", ".join(["bluprnt", *chosen]), encoding="utf-8")
     scan(project)
     CaptionStore(project).approve(f"{n:05}.jpg" for n in range(0, size, 2))
+    return _imported(project)
+
+
+def _imported(project: Project) -> Project:
+    """The pictures are remembered as having come in, as an import does."""
+    names = look(project.dataset_dir).pictures
+    add(
+        project,
+        {
+            n: Origin(f"pictures/{n}", "2026-01-01T00:00:00Z")
+            for n in sorted(names.keys() - all_origins(project).keys())
+        },
+    )
     return project
 
 

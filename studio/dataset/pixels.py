@@ -267,7 +267,8 @@ def _sharpness(grey: NDArray[np.float32]) -> float:
 
 def _thumb(small: Image.Image) -> bytes:
     small = small.copy()
-    small.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BICUBIC)
+    # So little smaller, nobody sees a difference to BICUBIC (48 dB), which takes half as long again.
+    small.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.HAMMING)
     out = io.BytesIO()
     small.save(out, "WEBP", quality=78, method=1)
     return out.getvalue()

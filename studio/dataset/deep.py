@@ -120,9 +120,13 @@ def _vector(raw: object) -> Floats:
 
 def missing(scan: Scan) -> list[str]:
     """Names of readable pictures that the deep look has not seen, one for each content."""
-    seen = known(scan.cache)
-    todo = {p.sha256: p.name for p in reversed(scan.readable) if p.sha256 not in seen}
-    return sorted(todo.values())
+
+    def make() -> list[str]:
+        seen = known(scan.cache)
+        todo = {p.sha256: p.name for p in reversed(scan.readable) if p.sha256 not in seen}
+        return sorted(todo.values())
+
+    return list(scan.shown.once("missing to the deep look", make, mark(scan.cache)))
 
 
 def put(cache: Path, items: Iterable[tuple[str, Floats, Floats]]) -> None:

@@ -136,3 +136,17 @@ def test_a_store_from_before_there_were_families_is_read(frames: Project) -> Non
     with sqlite3.connect(frames.cache_dir / "deep.sqlite") as db:
         db.execute("DROP TABLE resting")
     assert families(frames) == [2, 30] and len(deep.known(frames.cache_dir)) == 37
+
+
+def test_what_is_missing_is_asked_once_while_nothing_changes(
+    frames: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, real = [], deep.known
+    monkeypatch.setattr(deep, "known", lambda cache: asked.append(cache) or real(cache))
+    write(frames.dataset_dir / "new.png", scene(900, (96, 64)))
+    scan(frames)  # looks at it
+    for _ in range(3):
+        assert deep.missing(scan(frames)) == ["new.png"]
+    assert len(asked) == 1
+    seen_as(frames, {"new.png": np.ones(64)})
+    assert deep.missing(scan(frames)) == [] and len(asked) == 2

@@ -35,6 +35,10 @@ def project(tmp_path: Path) -> Project:
     for n in range(watch.MANY // 2 + 1):
         (made.dataset_dir / f"p{n:04}.png").write_bytes(b"a")
         (made.dataset_dir / f"p{n:04}.txt").write_bytes(b"manyxq")
+    for (
+        path
+    ) in made.dataset_dir.iterdir():  # what was written just now would be read again, however it is listed
+        os.utime(path, (time.time() - 60, time.time() - 60))
     return made
 
 

@@ -15,11 +15,10 @@ from studio.dataset.subsets import (
     REGULARISATION,
     mark_regularisation,
     matching,
-    project_subsets,
     set_repeats,
+    shown_subsets,
     subset_findings,
     teaching_count,
-    times_shown,
 )
 from studio.guidance import count_words
 from studio.project import Project
@@ -28,8 +27,7 @@ from studio.project import Project
 def draw(project: Project, seen: Scan) -> None:
     """How often each picture is shown, with what changes it."""
     settings = guidance.planned_settings(project)
-    groups = project_subsets(project, settings, [p.name for p in seen.readable])
-    shown = times_shown(groups)
+    groups, shown = shown_subsets(project, seen, settings)
     st.subheader("Repeats and regularisation", anchor=False)
     wanted, taught = suggested_repeats(teaching_count(project)), sum(not s.regularisation for s in groups)
     st.caption(

@@ -130,8 +130,7 @@ def _shown_in(
     roles = origins.roles(project)
 
     def make() -> list[tuple[int, int, tuple[str, ...], int]]:
-        names = [p.name for p in seen.pictures if p.error is None]
-        times = times_shown(subsets_of(names, roles.repeats, roles.regularisation, settings.repeats))
+        _, times = shown_subsets(project, seen, settings)
         found = []
         for bucket in bucket_preview(seen, settings):
             chosen = tuple(sorted(n for n in bucket.names if n in times))
@@ -140,6 +139,20 @@ def _shown_in(
         return found
 
     return seen.shown.each("shown in buckets", make, roles, settings.repeats, *_numbers(settings))
+
+
+def shown_subsets(
+    project: Project, seen: Scan, settings: TrainingSettings
+) -> tuple[list[Subset], Mapping[str, int]]:
+    """The subsets of the readable pictures, and how often an epoch shows each (`times_shown`); kept like `_shown_in`."""
+    roles = origins.roles(project)
+
+    def make() -> tuple[list[Subset], Mapping[str, int]]:
+        names = [p.name for p in seen.pictures if p.error is None]
+        groups = subsets_of(names, roles.repeats, roles.regularisation, settings.repeats)
+        return groups, times_shown(groups)
+
+    return seen.shown.each("shown", make, roles, settings.repeats)
 
 
 def _numbers(settings: TrainingSettings) -> tuple[object, ...]:
@@ -264,10 +277,10 @@ def subset_findings(
     project: Project, settings: TrainingSettings, captions: Mapping[str, Caption]
 ) -> list[Finding]:
     """What is odd about repeats and regularisation; [] in a project that uses neither."""
+    if not origins.roles(project).regularisation:
+        return []
     groups = project_subsets(project, settings)
     extra = [n for s in groups if s.regularisation for n in s.names]
-    if not extra:
-        return []
     taught = sum(s.repeats * len(s.names) for s in groups if not s.regularisation)
     found = []
     if not taught:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from studio.captions.store import CaptionStore
-from studio.dataset import buckets, gate, origins, report, subsets
+from studio.dataset import buckets, gate, map, origins, report, subsets
 from studio.dataset.buckets import place
+from studio.dataset.curation import curated
 from studio.dataset.intake import import_pictures
+from studio.dataset.map import picture_map
 from studio.dataset.origins import roles
 from studio.dataset.report import dataset_report
 from studio.dataset.scan import remove_pictures, scan
@@ -21,6 +23,7 @@ from studio.dataset.subsets import (
     mark_regularisation,
     most_cropped,
     set_repeats,
+    shown_subsets,
     teaching_count,
 )
 from studio.models import BaseModelEntry
@@ -133,3 +136,18 @@ def test_the_report_counts_words_and_sizes_once(
     assert calls == {"tag_counts": 2, "_sizes": 1, "_written": 2}
     CaptionStore(filled).approve(["p03.png"])
     assert "approved: 1" in dataset_report(filled)
+
+
+def test_the_map_and_the_subsets_are_made_once(filled: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+    counted(monkeypatch, map, "_picture_map", calls)
+    counted(monkeypatch, subsets, "subsets_of", calls)
+    for _ in range(3):
+        features = curated(filled, scan(filled))
+        assert len(picture_map(features, features.names, 4)) == 10
+        assert len(shown_subsets(filled, scan(filled), filled.settings)[1]) == 10
+    assert calls == {"_picture_map": 1, "subsets_of": 1}
+    assert len(picture_map(features, features.names[:3], 4)) == 3 and calls["_picture_map"] == 2
+    set_repeats(filled, ["p00.png"], 3)
+    groups, shown = shown_subsets(filled, scan(filled), filled.settings)
+    assert len(groups) == 2 and shown["p00.png"] == 3 * filled.settings.repeats

@@ -5,13 +5,16 @@ from pathlib import Path
 import streamlit as st
 
 from pages.parts.context import workspace
+from pages.parts.flash import act, say
 from pages.parts.nav import PAGES, link
 from pages.parts.next import what_next
 from pages.parts.page import caught, page, show_error
 from studio.errors import StudioError
 from studio.files import human_size
+from studio.guidance import count_words
 from studio.library.entry import LibraryEntry, list_library
 from studio.library.register import restore, unregister
+from studio.library.trash import Removed, removed_loras
 from studio.project import KINDS
 
 REMOVED = "library_removed"
@@ -45,6 +48,29 @@ def undo_line() -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="undo_line"):
         st.markdown(f":material/delete: **{removed[0]}** was taken out of the library.", width="stretch")
         st.button("Undo", key="undo", icon=":material/undo:", on_click=bring_back)
+
+
+def trash() -> None:
+    """LoRAs that were taken out, also before this visit, with their way back."""
+    gone = removed_loras(workspace())
+    if not gone:
+        return
+    with st.expander(
+        f"Trash ({count_words(len(gone), 'LoRA')})", icon=":material/delete:", key="library_trash"
+    ):
+        for item in gone:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"**{item.title}** :small[:gray[taken out {item.at[:10]}]]", width="stretch")
+                st.button("Put it back", key=f"back_{item.place.parent.name}", icon=":material/undo:", on_click=act,
+                          args=(put_back, item))  # fmt: skip
+
+
+def put_back(item: Removed) -> None:
+    """Get a LoRA back from the trash."""
+    entry = restore(workspace(), item.place)
+    if st.session_state.get(REMOVED, ("", ""))[1] == str(item.place):
+        st.session_state.pop(REMOVED)  # what it would undo is undone
+    say(f"**{entry.title}** is back in the library.")
 
 
 def card(entry: LibraryEntry, *, newest: bool) -> None:
@@ -123,6 +149,8 @@ with page(
         st.info("A LoRA gets here when you register it after looking at its grid.", title="Nothing registered yet",
                 icon=":material/collections_bookmark:")  # fmt: skip
         link("home", "Go to your projects", icon=":material/arrow_forward:", project="")
+        with caught():
+            trash()
         st.stop()
     query = ""
     if len(entries) > 6:
@@ -138,6 +166,8 @@ with page(
         show_error(e)
     if not shown:
         st.caption("No LoRA fits.")
+    with caught():
+        trash()
     page_file = workspace().root / "studio.md"
     what_next(f"The same list lies as a readable page at `{page_file}`.",
               "Copy a file into `models/loras` of ComfyUI or `models/Lora` of A1111 and Forge to use it there.")  # fmt: skip

@@ -148,6 +148,12 @@ def restore(workspace: Workspace, trashed: Path) -> LibraryEntry:
             "The trash was emptied, or it was brought back already.",
             "Register it again from its run.",
         )
+    if (workspace.library_dir / trashed.name).exists():
+        raise InputError(
+            f"'{trashed.name}' cannot be put back.",
+            "Another LoRA in the library has that name now.",
+            "Take that one out of the library first; it can be put back later as well.",
+        )
     folder = workspace.put_back(trashed)
     write_page(workspace)
     return get_entry(workspace, folder.name)

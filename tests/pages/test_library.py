@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.library.entry import LibraryEntry, list_library
-from studio.library.register import register
+from studio.library.register import register, unregister
 from studio.workspace import Workspace
 from tests.pages import worlds
 from tests.pages.app import open_page, sound, texts
@@ -47,6 +47,28 @@ def test_removing_can_be_undone(entry: LibraryEntry, workspace: Workspace) -> No
     sound(at.button(key="undo").click().run())
     assert [e.slug for e in list_library(workspace)] == [entry.slug]
     assert "was taken out" not in texts(at)
+
+
+def test_a_removed_lora_comes_back_after_a_reload(entry: LibraryEntry, workspace: Workspace) -> None:
+    at = open_page("library")
+    at.button(key=f"remove_{entry.slug}").click().run()
+    sound(at.button(key=f"sure_{entry.slug}").click().run())
+    later = open_page("library")  # a new session: the line with Undo is gone
+    assert "undo" not in [b.key for b in later.button]
+    assert "Trash (1 LoRA)" in [e.label for e in later.expander]
+    sound(next(b for b in later.button if b.label == "Put it back").click().run())
+    assert [e.slug for e in list_library(workspace)] == [entry.slug]
+    assert "is back in the library" in texts(later)
+    assert not later.expander
+
+
+def test_a_lora_whose_name_was_taken_stays_in_the_trash(entry: LibraryEntry, workspace: Workspace) -> None:
+    unregister(workspace, entry.slug)
+    (workspace.library_dir / entry.slug).mkdir()
+    at = open_page("library")
+    sound(next(b for b in at.button if b.label == "Put it back").click().run())
+    assert "Another LoRA in the library has that name now." in texts(at)
+    assert "Trash (1 LoRA)" in [e.label for e in at.expander]
 
 
 def test_a_file_that_is_gone_is_said(entry: LibraryEntry, workspace: Workspace) -> None:

@@ -11,6 +11,9 @@
   let open = null;
   let tries = 0;
   let told = Date.now();
+  let focused = null;
+  let reopened = null;
+  let returns = 0;
 
   const place = (name, field) => field + "/" + name;
   const acknowledged = (data) => (data.box === box ? data.ack : 0);
@@ -83,6 +86,37 @@
     return { box: box, changes: Array.from(kept.values()).sort((a, b) => a.seq - b.seq), marked: marked };
   };
 
+  // New rows (a filter, an order, another page) come whenever the server is ready, also while somebody types. The grid closes an
+  // open cell then and keeps its place by number, so that the next letters would go to another picture: the place follows
+  // the picture, and a cell that the user did not leave is open again before the next key.
+  const noted = (e) => {
+    const node = e.rowIndex == null ? null : e.api.getDisplayedRowAtIndex(e.rowIndex);
+    focused = node && e.column ? { name: node.data.name, column: e.column } : null;
+  };
+
+  const follow = (api) => {
+    const at = api.getFocusedCell();
+    if (open || !at || !focused) { return; }
+    const there = api.getDisplayedRowAtIndex(at.rowIndex);
+    if (there && there.data.name === focused.name) { return; }
+    const mine = api.getRowNode(focused.name);
+    if (mine && mine.rowIndex != null) { api.setFocusedCell(mine.rowIndex, focused.column); }
+    else { focused = null; api.clearFocusedCell(); }
+  };
+
+  const back = (api, name, column, words) => {
+    if (api.isDestroyed()) { return; }
+    const mine = api.getRowNode(name);
+    returns += 1;
+    if (!mine || mine.rowIndex == null || returns > 3) { follow(api); return; }
+    reopened = { name: name, words: words };
+    api.ensureIndexVisible(mine.rowIndex);
+    api.setFocusedCell(mine.rowIndex, column);
+    api.startEditingCell({ rowIndex: mine.rowIndex, colKey: column });
+    reopened = null;
+    window.setTimeout(() => { if (open) { open.gui.focus({ preventScroll: true }); } });
+  };
+
   const line = (words, name) => {
     const made = document.createElement("div");
     made.className = name;
@@ -132,20 +166,26 @@
       this.gui.spellcheck = true;
       this.gui.style.width = Math.max(200, p.column.getActualWidth() - 2) + "px";
       this.cell = p.eGridCell;
+      this.back = () => back(p.api, p.data.name, p.column, this.gui.value);
+      this.ended = false;
       const key = p.eventKey;
       const text = p.value == null ? "" : String(p.value);
       if (key === "Backspace" || key === "Delete") { this.gui.value = ""; }
       else { this.gui.value = key && key.length === 1 ? key : text; }
+      if (reopened && reopened.name === p.data.name) { this.gui.value = reopened.words; }
       this.was = text;
       open = this;
-      this.gui.addEventListener("input", () => this.fit());
+      this.gui.addEventListener("input", () => { returns = 0; this.fit(); });
       this.gui.addEventListener("keydown", (e) => {
         const stays = ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "PageDown"];
         // 229: the key belongs to an input method; Safari says so only in this way for the Enter that ends a composition.
         if (e.isComposing || e.keyCode === 229 || stays.includes(e.key) || (e.key === "Enter" && e.shiftKey)) { e.stopPropagation(); }
+        else if (["Enter", "Tab", "Escape"].includes(e.key)) { this.ended = true; }
       });
-      this.left = () => p.api.stopEditing();
+      this.left = () => { this.ended = true; p.api.stopEditing(); };
+      this.elsewhere = (e) => { if (!this.gui.contains(e.target)) { this.ended = true; } };
       window.addEventListener("blur", this.left);
+      document.addEventListener("pointerdown", this.elsewhere, true);
     }
     fit() {
       this.gui.style.height = "auto";
@@ -162,7 +202,9 @@
     typed() { return this.gui.value !== this.was; }
     destroy() {
       window.removeEventListener("blur", this.left);
+      document.removeEventListener("pointerdown", this.elsewhere, true);
       if (open === this) { open = null; }
+      if (!this.ended) { queueMicrotask(this.back); }
     }
   }
 
@@ -173,5 +215,5 @@
     e.api.startEditingCell({ rowIndex: e.rowIndex, colKey: e.column });
   };
 
-  return { value: value, collect: collect, forget: forget, composed: composed, Picture: Picture, Facts: Facts, Editor: Editor };
+  return { value: value, collect: collect, forget: forget, composed: composed, noted: noted, follow: follow, Picture: Picture, Facts: Facts, Editor: Editor };
 })())

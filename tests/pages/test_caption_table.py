@@ -154,3 +154,61 @@ def test_words_in_an_open_cell_are_asked_about_before_the_tab_goes(grid: Page) -
     assert grid.evaluate(asks)
     grid.evaluate("editor.destroy()")
     assert not grid.evaluate(asks)
+
+
+ROWS = """() => {
+  window.order = ["a.png", "b.png", "c.png"];
+  window.at = null;
+  const node = (i) => (i >= 0 && i < order.length ? { rowIndex: i, data: { ...data, name: order[i] } } : undefined);
+  Object.assign(api, {
+    getDisplayedRowAtIndex: node, getRowNode: (name) => node(order.indexOf(name)), ensureIndexVisible: () => 0,
+    getFocusedCell: () => at, clearFocusedCell: () => { at = null; },
+    setFocusedCell: (rowIndex, column) => { at = { rowIndex, column }; },
+    startEditingCell: (to) => { sent.push(to); window.editor = edit(to.rowIndex, null); },
+  });
+  window.edit = (i, key) => {
+    const editor = new captionGrid.Editor();
+    editor.init({ data: node(i).data, api, value: "old", eventKey: key, column: { getActualWidth: () => 300 }, eGridCell: null });
+    document.querySelector(".ag-root-wrapper").replaceChildren(editor.getGui());
+    return editor;
+  };
+}"""
+
+
+def test_letters_stay_with_their_picture_when_the_rows_change_under_them(grid: Page) -> None:
+    grid.evaluate(ROWS)
+    # A cell that is only chosen: the place goes where its picture goes.
+    grid.evaluate(
+        "() => { at = { rowIndex: 1 }; captionGrid.noted({ api, rowIndex: 1, column: 'caption' }); }"
+    )
+    grid.evaluate(
+        "() => { order = ['new.png', 'new2.png', 'a.png', 'b.png', 'c.png']; captionGrid.follow(api); }"
+    )
+    assert grid.evaluate("at.rowIndex") == 3
+    # A cell in which somebody types and that the grid closes: open again, with what was typed.
+    grid.evaluate("() => { editor = edit(3, 'l'); order = ['b.png', 'c.png']; editor.destroy(); }")
+    assert grid.evaluate("[sent.at(-1).rowIndex, at.rowIndex, editor.getValue()]") == [0, 0, "l"]
+    # Its picture is shown no more: the letters go to no other one.
+    grid.evaluate(
+        "() => { captionGrid.noted({ api, rowIndex: 0, column: 'caption' }); order = ['c.png']; editor.destroy(); }"
+    )
+    assert grid.evaluate("[sent.length, at]") == [1, None]
+
+
+@pytest.mark.parametrize("key", ["Enter", "Tab", "Escape"])
+def test_a_cell_that_the_user_left_stays_closed(grid: Page, key: str) -> None:
+    grid.evaluate(ROWS)
+    grid.evaluate(
+        """(key) => { editor = edit(1, "l");
+          editor.getGui().dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })); editor.destroy(); }""",
+        key,
+    )
+    assert grid.evaluate("sent.length") == 0
+
+
+def test_a_grid_that_closes_a_cell_again_and_again_is_let_be(grid: Page) -> None:
+    grid.evaluate(ROWS)
+    grid.evaluate(
+        "() => { const start = api.startEditingCell; api.startEditingCell = (to) => { start(to); editor.destroy(); }; edit(1, 'l').destroy(); }"
+    )
+    assert grid.evaluate("sent.length") <= 3

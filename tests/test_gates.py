@@ -15,7 +15,7 @@ from studio.dataset.set_aside import remove_pictures
 from studio.errors import BusyError, EnvironmentalError, GateError, InputError, NotFoundError
 from studio.machine import Machine, detect
 from studio.project import Project
-from studio.training import dry_run
+from studio.training import dry_run, prepare
 from studio.workspace import Workspace, shipped
 from tests.helpers import sample_project
 
@@ -176,7 +176,8 @@ def test_a_base_model_that_does_not_load_fails_the_dry_run_in_words(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its headers may look right, and gate 3 reads no more."""
-    monkeypatch.setattr(environment, "file_findings", lambda _w, _e: [])
+    for asks in (environment, prepare):
+        monkeypatch.setattr(asks, "file_findings", lambda _w, _e: [])
     broken = tmp_path / "broken"
     shutil.copytree(shipped("data", "pocket"), broken)
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"

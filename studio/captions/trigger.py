@@ -21,6 +21,7 @@ _SHOW_NOTHING = frozenset(
     ["art", "character", "image", "lora", "model", "new", "object", "picture", "style", "test"]
 )
 _SHORTEST = 3  # letters; shorter pieces occur in most made-up words and mean little
+_SHORT = 8  # letters; a shorter word cannot be made much shorter
 _MANY = 7  # pieces from which a trigger takes a tenth of the 75 tokens that CLIP reads
 
 
@@ -62,7 +63,7 @@ def reading_problems(word: str, read: Sequence[str], reader: str) -> list[Findin
         return [_warning("trigger-heard", f"{reader} hears {said} in '{word}'.",
                          f"It reads the word as {' + '.join(read)}, and a piece that is a word brings its own meaning along.",
                          f"Leave out its vowels or change a letter, such as '{unlike(word)}'.")]  # fmt: skip
-    if len(read) >= _MANY:
+    if len(read) >= _MANY and len(word) > _SHORT:
         return [_warning("trigger-pieces", f"{reader} reads '{word}' as {len(read)} pieces.",
                          "Each takes one of the 75 tokens of a caption, and what you teach is spread over all of them.",
                          f"Choose a shorter word, such as '{unlike(word)[:8]}'.")]  # fmt: skip

@@ -18,7 +18,7 @@ from studio.workspace import Workspace
         ("ohwx", ("ohwx",), "trigger-known"),
         ("catgirlz", ("cat", "girl", "z"), "trigger-heard"),
         ("darkxq", ("dark", "xq"), "trigger-heard"),
-        ("q1w2e3r4", ("q", "1", "w", "2", "e", "3", "r", "4"), "trigger-pieces"),
+        ("q1w2e3r4t5", ("q", "1", "w", "2", "e", "3", "r", "4", "t", "5"), "trigger-pieces"),
     ],
 )
 def test_the_pieces_of_a_trigger_word(word: str, read: tuple[str, ...], code: str) -> None:

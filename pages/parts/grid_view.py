@@ -12,7 +12,7 @@ from pages.parts.page import caught
 from studio.evaluation.grid import FAMILY_WORDS, Grid
 from studio.evaluation.review import CellReview, Review
 from studio.evaluation.spec import Cell
-from studio.evaluation.sweet_spot import SweetSpot
+from studio.evaluation.sweet_spot import CONFIDENCE_WORDS, SweetSpot
 from studio.evaluation.thumbs import cell_thumb
 
 STATES = {
@@ -23,7 +23,6 @@ STATES = {
 }
 ROWS = 12
 """Prompts shown at once: a page of the browser stays quick with 500 cells."""
-SURE = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
 
 
 def verdict_card(
@@ -39,6 +38,8 @@ def verdict_card(
     proposed weight when it is none of them and the person wants to see it.
     """
     icon, colour = STATES[verdict.state]
+    if verdict.state == "found" and verdict.confidence == "low":
+        icon, colour = STATES["unknown"]  # no tick under what the studio itself doubts
     known = verdict.weight is not None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"### :{colour}[{icon}] {verdict.headline}", width="stretch")
@@ -47,7 +48,8 @@ def verdict_card(
                       type="primary" if verdict.state == "found" else "secondary", icon=":material/bookmark_add:")  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f":{colour}-badge[{SURE[verdict.confidence]}] :gray-badge[from {verdict.by}]", width="content"
+            f":{colour}-badge[{CONFIDENCE_WORDS[verdict.confidence]}] :gray-badge[from {verdict.by}]",
+            width="content",
         )
         if verdict.low is not None and verdict.high is not None and verdict.low != verdict.high:
             st.markdown(f":gray-badge[works from {verdict.low:g} to {verdict.high:g}]", width="content")
@@ -55,8 +57,10 @@ def verdict_card(
             st.markdown(f":gray-badge[{verdict.weight:g} lies between two columns]", width="content")
             st.button(f"Draw {verdict.weight:g} too", key="draw_too", type="tertiary", icon=":material/add:", on_click=act,
                       args=(draw, verdict.weight), help="A grid with one more column. Pictures that are there are not drawn again.")  # fmt: skip
+    if verdict.follows:
+        st.caption(verdict.follows)
     with st.expander("Why", icon=":material/psychology_alt:", key="why"):
-        st.markdown("\n".join(f"- {r}" for r in verdict.reasons))
+        st.markdown("\n".join(f"- {r}" for r in verdict.reasons if r != verdict.follows))
 
 
 def rating_words(review: CellReview) -> str:

@@ -141,7 +141,9 @@ class Grid:
         metrics = self.metrics
         if metrics is None:
             return None
-        return find_sweet_spot(metrics, self.review.ratings_by_weight(self.cells()))
+        cells = self.cells()
+        drawn = len({c.hash for c in cells if c.weight > 0 and c.path is not None})
+        return find_sweet_spot(metrics, self.review.ratings_by_weight(cells), drawn)
 
     @property
     def sheet(self) -> Path | None:

@@ -30,6 +30,7 @@ from studio.evaluation.curve import (
 State = Literal["found", "undertrained", "overdone", "unknown"]
 Confidence = Literal["high", "medium", "low"]
 
+CONFIDENCE_WORDS: dict[Confidence, str] = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
 _NOUN = {"style": "style", "character": "likeness", "object": "object"}
 _SCENE = {"style": "subjects", "character": "scenes", "object": "scenes"}
 
@@ -47,6 +48,8 @@ class SweetSpot:
     reasons:    why, one plain sentence each.
     per_weight: for the recommended checkpoint, one entry a weight: weight, effect, nearness, damage, words, sweet.
     by:         "measurements" or "your ratings".
+    follows:    for a verdict from ratings, on how many of them it rests and what the measurements alone said (also the
+                first of the reasons); else "".
     """
 
     state: State
@@ -59,6 +62,7 @@ class SweetSpot:
     reasons: list[str] = field(default_factory=list)
     per_weight: list[dict[str, Any]] = field(default_factory=list)
     by: str = "measurements"
+    follows: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data, for `--json` and `verdict.json`."""
@@ -68,15 +72,20 @@ class SweetSpot:
 def find_sweet_spot(
     metrics: Mapping[str, Any],
     ratings: Mapping[tuple[str, float], Sequence[int]] | None = None,
+    pictures: int | None = None,
 ) -> SweetSpot:
-    """The verdict from a grid's measurements (as `metrics.measure` makes them) and ratings by (checkpoint, weight)."""
+    """The verdict from a grid's measurements (as `metrics.measure` makes them) and ratings by (checkpoint, weight).
+
+    pictures: how many pictures with the LoRA could be rated; None when that is not known.
+    """
     kind = str(metrics.get("kind", "style"))
     curves = _curves(metrics)
     if not curves:
         return SweetSpot("unknown", None, None, None, None, "low", "There is nothing to judge yet.")
     rated = _from_ratings(kind, curves, ratings or {})
     if rated is not None:
-        return rated
+        follows = _follows(find_sweet_spot(metrics), ratings or {}, pictures)
+        return replace(rated, follows=follows, reasons=[follows, *rated.reasons])
     unknown = _not_measurable(kind, metrics, curves)
     if unknown is not None:
         return unknown
@@ -319,6 +328,21 @@ def _not_measurable(kind: str, metrics: Mapping[str, Any], curves: list[Curve]) 
         reasons,
         _per_weight(kind, curve, None),
     )
+
+
+def _follows(
+    measured: SweetSpot, ratings: Mapping[tuple[str, float], Sequence[int]], pictures: int | None
+) -> str:
+    """That ratings decide, how many they are, and what they overrule: two of them are enough, and that must be seen."""
+    count = sum(len(given) for key, given in ratings.items() if key[1] > 0)
+    of = f"{count} of {pictures} pictures" if pictures else f"{count} pictures"
+    words = f"This follows your ratings so far ({of})"
+    if measured.weight is None:
+        return f"{words}."
+    sure = CONFIDENCE_WORDS[measured.confidence]
+    if measured.state != "found":
+        return f"{words}; the measurements alone say {measured.state} ({sure})."
+    return f"{words}; the measurements alone say {measured.weight:g} ({sure})."
 
 
 def _from_ratings(

@@ -180,6 +180,19 @@ def test_ratings_win() -> None:
     assert [p["sweet"] for p in verdict.per_weight] == [False, False, False, True, False]
 
 
+def test_a_verdict_from_ratings_says_how_many_and_what_they_overrule() -> None:
+    two = {("final", 0.9): [5], ("final", 0.5): [3], ("final", 0.0): [4]}
+    verdict = find_sweet_spot(RIGHT, two, 30)
+    measured = find_sweet_spot(RIGHT)
+    words = f"(2 of 30 pictures); the measurements alone say {measured.weight:g} (fairly sure)."
+    assert verdict.follows.endswith(words) and verdict.reasons[0] == verdict.follows
+    assert verdict.confidence == "low"
+    assert "say undertrained" in find_sweet_spot(LITTLE, two).follows
+    blind = metrics((None,) * 6, (None,) * 6, training_pictures=0)
+    assert find_sweet_spot(blind, two).follows == "This follows your ratings so far (2 pictures)."
+    assert measured.follows == ""
+
+
 @pytest.mark.parametrize("ratings", [{}, {("final", 0.9): [5]}, {("final", 0.0): [5], ("final", 0.9): [4]}])
 def test_too_few_ratings_leave_it_to_the_measurements(ratings: dict[tuple[str, float], list[int]]) -> None:
     assert find_sweet_spot(RIGHT, ratings).by == "measurements"

@@ -119,7 +119,11 @@ def test_ratings_on_the_grid_are_stored_and_change_the_verdict(project: Project,
     assert grid.review.get(cells[0.3].hash).rating == 5
     assert grid.review.get(cells[0.9].hash).rating == 2
     assert "from your ratings" in texts(at)
-    assert "Use 0.3" in texts(at)
+    told = texts(at)
+    assert "Use 0.3" in told
+    drawn = sum(c.weight > 0 for c in grid.cells())
+    assert f"This follows your ratings so far (2 of {drawn} pictures); the measurements alone say 0." in told
+    assert ":gray-badge[unsure]" in told and ":green[" not in told, "no tick under what is not sure"
 
 
 def test_the_persons_own_words_are_kept(project: Project, trained: Run) -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from pages.parts.flash import act
 from pages.parts.page import caught
-from studio.files import human_time
+from studio.files import human_size, human_time
 from studio.jobs.job import Job
 
 RUNNING = frozenset(("starting", "running", "stopping"))
@@ -89,9 +89,13 @@ def progress_of(job: Job, *, key: str, stop_label: str = "Stop", title: str = ""
 
 def _counted(progress: Any) -> str:
     parts = []
-    total, done = getattr(progress, "total", None), getattr(progress, "done", None)
-    if total:
-        parts.append(f"{done or 0:g} of {total:g} {getattr(progress, 'unit', '') or ''}".strip())
+    total, done = getattr(progress, "total", None), getattr(progress, "done", None) or 0
+    unit = getattr(progress, "unit", "") or ""
+    if total and unit == "MB":
+        parts.append(f"{human_size(done * 1e6)} of {human_size(total * 1e6)}")
+    elif total:
+        # Whole numbers: a piece that is half done is not counted yet.
+        parts.append(f"{int(done):,} of {int(total):,} {unit}".strip())
     eta = getattr(progress, "eta_seconds", None)
     if eta:
         parts.append(f"about {human_time(eta)} left")

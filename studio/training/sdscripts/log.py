@@ -44,6 +44,11 @@ _TRACEBACK = re.compile(r"Traceback \(most recent call last\):")
 _RAISED = re.compile(
     r"^(?:\[rank\d+\]: ?)?(?P<kind>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Invalid|Interrupt|Exit))(?:: ?(?P<text>.*))?$"
 )
+# Without its traceback, as when only the end of a log was kept, an exception is believed where it tells of memory.
+_MEMORY = re.compile(
+    r"\b(?P<kind>RuntimeError|OutOfMemoryError|AcceleratorError): ?"
+    r"(?P<text>(?:(?:CUDA|HIP)(?: error:)? out of memory|[^\r\n]*DefaultCPUAllocator).*)"
+)
 _USAGE = re.compile(r"(?P<script>\w+\.py): error: (?P<text>.+)")
 _LEVEL = re.compile(r"\b(?P<level>ERROR|WARNING|CRITICAL)\s{1,8}(?P<text>\S.*)")
 # Rich puts the source of a log line at its right edge.
@@ -73,6 +78,7 @@ class LogReader:
     _rest: str = ""
     _step: int = 0
     _seen: int = 0
+    _once: dict[str, Any] | None = None
     _plan: dict[str, int] = field(default_factory=dict)
     _in_traceback: bool = False
     _stage: tuple[str, int] = ("", -1)
@@ -98,7 +104,7 @@ class LogReader:
     def end(self) -> list[dict[str, Any]]:
         """The events of what is left when the output has ended."""
         rest, self._rest = self._rest, ""
-        return self._line(rest)
+        return self._line(rest) + self._drawn_once(0)
 
     def _line(self, raw: str) -> list[dict[str, Any]]:
         if len(raw) > LONGEST:
@@ -117,22 +123,36 @@ class LogReader:
     def _bar(self, bar: re.Match[str]) -> list[dict[str, Any]]:
         step, total = int(bar["step"]), int(bar["total"])
         loss = _LOSS.search(bar["post"])
+        found = self._drawn_once(step)
         # Each step is drawn twice: first with the mean of the step before, then with its own.
         again, self._seen = step == self._seen, step
-        if step == 0 or step <= self._step or not (again and loss):
-            return []
-        self._step = step
+        if step == 0 or step <= self._step or not loss:
+            return found
         rate = float(bar["rate"]) if bar["rate"] != "?" else 0.0
         pace = rate if bar["unit"] == "s/it" else 1 / rate if rate else 0.0
-        return [
-            {
-                "type": "step",
-                "step": self._before + step,
-                "total": total,
-                "loss": _number(loss["loss"]),
-                "seconds_per_step": pace or None,
-            }
-        ]
+        event = {
+            "type": "step",
+            "step": self._before + step,
+            "total": total,
+            "loss": _number(loss["loss"]),
+            "seconds_per_step": pace or None,
+        }
+        if not again:
+            self._once = event
+            return found
+        self._step, self._once = step, None
+        return [*found, event]
+
+    def _drawn_once(self, step: int) -> list[dict[str, Any]]:
+        """The step whose bar was drawn only once, when the bar has moved on to `step`, or the output has ended.
+
+        tqdm leaves the first drawing out when steps are fast, and a terminal's text that was copied keeps one bar of many.
+        """
+        event = self._once
+        if event is None or event["step"] == self._before + step:
+            return []
+        self._once, self._step = None, event["step"] - self._before
+        return [event]
 
     def _other_bar(self, bar: re.Match[str]) -> list[dict[str, Any]]:
         name, done = (bar["name"] or "").strip(), int(bar["done"])
@@ -181,6 +201,8 @@ class LogReader:
                     "text": (told["text"] or "").strip(),
                 }
             ]
+        if told := _MEMORY.search(line):
+            return [{"type": "exception", "kind": told["kind"], "text": told["text"].strip()}]
         if told := _LEVEL.search(line):
             level = "warning" if told["level"] == "WARNING" else "error"
             return [{"type": level, "text": _SOURCE.sub("", told["text"]).strip()}]

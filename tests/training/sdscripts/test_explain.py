@@ -120,6 +120,32 @@ def test_nan_is_a_failure_whatever_was_saved() -> None:
     assert told.last_loss == 0.1
 
 
+def _bar(step: int, post: str = "") -> str:
+    return f"\rsteps:  {step:2}%|▏         | {step}/100 [00:0{step}<03:14,  2.00s/it{post}]"
+
+
+OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
+
+
+def test_nan_in_a_bar_that_was_drawn_once_is_told_beside_the_memory() -> None:
+    log = f"{_bar(3, ', avr_loss=nan')}\nTraceback (most recent call last):\ntorch.OutOfMemoryError: {OUT_OF_MEMORY}\n"
+    told = explain_text(log)
+    assert {f.code for f in told.findings} == {"loss-nan", "out-of-memory"}
+    assert told.sentence == "It failed at step 3 of 100."
+
+
+@pytest.mark.parametrize("kind", ["RuntimeError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError"])
+@pytest.mark.parametrize("between", ["", "\n"])
+def test_memory_is_told_without_a_traceback(kind: str, between: str) -> None:
+    told = explain_text(f"{_bar(0)}{between}{kind}: {OUT_OF_MEMORY}\n")
+    assert (told.outcome, [f.code for f in told.findings]) == ("failed", ["out-of-memory"])
+
+
+def test_steps_whose_bar_was_drawn_once_count() -> None:
+    told = explain_text("".join(_bar(n, f", avr_loss=0.{n}") for n in (1, 2, 3)))
+    assert (told.outcome, told.step, told.first_loss, told.last_loss) == ("ended early", 3, 0.1, 0.3)
+
+
 def test_the_bar_with_more_figures() -> None:
     told = explain_text(bar(3, 4, "0.2", post="Average key norm=0.000749, Keys Scaled=0, "))
     assert (told.step, told.last_loss, told.seconds_per_step) == (3, 0.2, 0.5)

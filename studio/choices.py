@@ -12,7 +12,7 @@ from typing import Any, Literal
 from studio import files, models, presets
 from studio.dataset.scan import scan
 from studio.dataset.subsets import teaching_count
-from studio.errors import NotFoundError
+from studio.errors import NotFoundError, StudioError
 from studio.estimate import estimate
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry
@@ -129,9 +129,26 @@ def choose_preset(project: Project, preset_id: str) -> TrainingSettings:
     """Fill the settings from a preset and store them. Raises NotFoundError, InputError."""
     preset = presets.get_preset(project.workspace, preset_id)
     settings = preset_settings(project, preset)
-    project.save_settings(settings, preset.id)
+    project.save_settings(settings, preset.id, repeats_follow=True)
     project.decided("preset chosen", preset=preset.id)
     return settings
+
+
+def follow_pictures(project: Project) -> None:
+    """Fit the preset's repeats to the number of pictures there are now, unless somebody has set them: a preset chosen before
+    the pictures came could not know how many. Does nothing where the settings or the preset cannot be read."""
+    try:
+        preset = current_preset(project) if project.repeats_follow else None
+        pictures = teaching_count(project) if preset and preset.pictures_per_epoch else 0
+        if preset is None or not pictures:
+            return
+        before, after = project.settings, presets.repeats_for(preset, pictures)
+        if before.repeats == after:
+            return
+        project.save_settings(before.model_copy(update={"repeats": after}), repeats_follow=True)
+        project.decided("repeats follow the pictures", repeats=after, pictures=pictures)
+    except StudioError:
+        return  # whoever reads them next says what is wrong with them
 
 
 def first_settings(project: Project) -> TrainingSettings:
@@ -177,8 +194,10 @@ def change(project: Project, values: dict[str, Any], *, follow_rank: bool = True
     followed = [f for f in _follow(project, before, asked, follow_rank) if f.name not in values]
     after = parse_settings({**asked.model_dump(), **{f.name: f.after for f in followed}})
     differing = changed(after, before)
+    fixed = "repeats" in values and project.repeats_follow
+    if differing or fixed:
+        project.save_settings(after, repeats_follow=False if fixed else None)
     if differing:
-        project.save_settings(after)
         project.decided("settings changed", changes={n: [str(a), str(b)] for n, (a, b) in differing.items()})
     return followed
 
@@ -252,13 +271,15 @@ def _imported(project: Project, told: Imported) -> TrainingSettings:
 
 def take_over(project: Project, told: Imported) -> None:
     """Store what was read from another program's config, to be trained by sd-scripts; `put_back` undoes it. Raises InputError."""
-    project.save_settings(_imported(project, told))
+    project.save_settings(
+        _imported(project, told), repeats_follow=False if "repeats" in told.values else None
+    )
     project.decided("settings imported", kind=told.kind, left=[x.name for x in told.left])
 
 
-def put_back(project: Project, settings: TrainingSettings) -> None:
-    """Store settings that were there before."""
-    project.save_settings(settings)
+def put_back(project: Project, settings: TrainingSettings, repeats_follow: bool = False) -> None:
+    """Store settings that were there before, and whether their repeats followed the pictures."""
+    project.save_settings(settings, repeats_follow=repeats_follow)
     project.decided("settings put back")
 
 
@@ -266,6 +287,8 @@ def reset(project: Project, names: list[str]) -> None:
     """Take settings back to what they would be without the user. Raises KeyError for an unknown name."""
     usual = reference(project)
     change(project, {n: getattr(usual, knobs()[n].name) for n in names}, follow_rank=False)
+    if "repeats" in names:
+        project.save_settings(project.settings, repeats_follow=current_preset(project) is not None)
 
 
 def listed(project: Project, settings: TrainingSettings | None = None) -> list[Choice]:

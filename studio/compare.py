@@ -103,7 +103,7 @@ def since(run: Run, project: Project) -> list[Difference]:
 
 def bring_back(run: Run, project: Project) -> None:
     """Make the settings of a run those of the next one. Pictures and captions stay as they are now; see `since`."""
-    project.save_settings(run.settings, str(run.manifest.get("preset") or ""))
+    project.save_settings(run.settings, str(run.manifest.get("preset") or ""), repeats_follow=False)
     project.decided("run again", run=run.id, differences=[d.what for d in since(run, project)])
 
 

@@ -132,7 +132,7 @@ def fill(preset: Preset, entry: BaseModelEntry, pictures: int, machine: Machine)
         )
     values = dict(preset.settings)
     if preset.pictures_per_epoch and pictures:
-        values["repeats"] = max(1, round(preset.pictures_per_epoch / pictures))
+        values["repeats"] = repeats_for(preset, pictures)
     if machine.device == "cpu":
         values["precision"] = "no"
     if not preset.rented:
@@ -140,6 +140,11 @@ def fill(preset: Preset, entry: BaseModelEntry, pictures: int, machine: Machine)
     values.setdefault("resolution", entry.resolution)
     values.setdefault("bucket_step", entry.bucket_step)
     return parse_settings(values)
+
+
+def repeats_for(preset: Preset, pictures: int) -> int:
+    """Repeats with which an epoch shows about `pictures_per_epoch` pictures. pictures: at least 1."""
+    return max(1, round(preset.pictures_per_epoch / pictures))
 
 
 # Graphics memory in GiB -> blocks to swap, at 8 bits with a batch of one: the ladder of sd-scripts' notes on FLUX

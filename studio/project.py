@@ -303,12 +303,27 @@ class Project:
         raw = files.read_yaml(self.folder / "settings.yaml") or {}
         return str(raw.get("preset", ""))
 
-    def save_settings(self, settings: TrainingSettings, preset: str | None = None) -> None:
-        """Store the settings of the next run (and, when given, the preset they came from)."""
+    @property
+    def repeats_follow(self) -> bool:
+        """Whether the repeats came from the preset and still follow the number of pictures; nobody has set them since."""
+        raw = files.read_yaml(self.folder / "settings.yaml") or {}
+        return raw.get("repeats_follow") is True
+
+    def save_settings(
+        self, settings: TrainingSettings, preset: str | None = None, *, repeats_follow: bool | None = None
+    ) -> None:
+        """Store the settings of the next run (and, when given, the preset they came from).
+
+        repeats_follow: whether the repeats go on following the number of pictures; unsaid, they do when they did before
+        and are the same.
+        """
+        if repeats_follow is None:
+            repeats_follow = self.repeats_follow and self.settings.repeats == settings.repeats
         files.write_yaml(
             self.folder / "settings.yaml",
             {
                 "preset": self.preset if preset is None else preset,
+                "repeats_follow": repeats_follow,
                 "settings": settings.model_dump(mode="json"),
             },
         )

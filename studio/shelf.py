@@ -47,7 +47,7 @@ def sample_project(workspace: Workspace) -> Project:
     count = len(scan(project))
     preset = presets.get_preset(workspace, SAMPLE_PRESET)
     entry = get_model(workspace, "pocket")
-    project.save_settings(presets.fill(preset, entry, count, detect()), preset.id)
+    project.save_settings(presets.fill(preset, entry, count, detect()), preset.id, repeats_follow=True)
     project.decided("preset chosen", preset=preset.id)
     return project
 

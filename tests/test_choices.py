@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from studio import choices, presets
+from studio.dataset.intake import import_pictures
 from studio.errors import InputError, NotFoundError
 from studio.machine import Gpu, Machine
-from studio.project import Project
+from studio.project import Intent, Project, create_project
 from studio.settings import TrainingSettings, knobs
 from studio.settings.optimizers import ABOUT
 from studio.training.sdscripts import install
+from studio.training.sdscripts.importing import Imported
 from studio.workspace import Workspace
 from tests.pages import worlds
 
@@ -185,3 +187,27 @@ def test_each_optimizer_brings_its_rate_and_says_why(
     choices.change(made, {"optimizer": "adamw"})
     assert (made.settings.learning_rate, made.settings.weight_decay) == (before, pytest.approx(0.01))
     assert optimizer in ABOUT
+
+
+def test_repeats_follow_the_pictures_until_somebody_sets_them(workspace: Workspace, tmp_path: Path) -> None:
+    made = create_project(workspace, Intent(kind="style", name="Early", trigger="bluprnt"))
+    choices.first_settings(made)
+    assert made.settings.repeats == 1, "nothing is known yet"
+    import_pictures(made, [worlds.pictures(tmp_path / "in")])
+    choices.follow_pictures(made)
+    assert made.settings.repeats == round(107 / 8)
+    choices.change(made, {"rank": 4})
+    (made.dataset_dir / "01_car.png").unlink()
+    choices.follow_pictures(made)
+    assert (made.settings.repeats, made.settings.rank) == (round(107 / 7), 4)
+    choices.change(made, {"repeats": made.settings.repeats})
+    (made.dataset_dir / "02_bus.png").unlink()
+    choices.follow_pictures(made)
+    assert made.settings.repeats == round(107 / 7), "the user said so"
+    choices.reset(made, ["repeats"])
+    (made.dataset_dir / "03_cat.png").unlink()
+    choices.follow_pictures(made)
+    assert made.settings.repeats == round(107 / 5)
+    choices.take_over(made, Imported("a file", {"repeats": 3}))
+    choices.follow_pictures(made)
+    assert made.settings.repeats == 3

@@ -141,7 +141,10 @@ def given_words(told: Imported) -> str:
 
 def store(project: Project, told: Imported) -> None:
     """Take the settings over; the ones before can be had back."""
-    before = project.settings
+    before, follow = project.settings, project.repeats_follow
     choices.take_over(project, told)
     left = f" {len(told.left)} lines stayed behind." if told.left else ""
-    say(f"The settings of the file were taken over.{left}", undo=lambda: choices.put_back(project, before))
+    say(
+        f"The settings of the file were taken over.{left}",
+        undo=lambda: choices.put_back(project, before, follow),
+    )

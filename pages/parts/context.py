@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.parts.nav import link
 from pages.parts.page import page
+from studio.choices import follow_pictures
 from studio.errors import StudioError
 from studio.project import Project, open_project
 from studio.workspace import Workspace
@@ -56,6 +57,7 @@ def current_project() -> Project | None:
     except StudioError:
         return None
     workspace().remember(last_project=slug)
+    follow_pictures(project)
     return project
 
 

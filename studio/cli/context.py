@@ -79,10 +79,12 @@ class Context:
         )
 
     def named(self, slug: str) -> Project:
-        """A project by its short name."""
+        """A project by its short name, its untouched repeats fitted to the pictures there are now."""
+        from studio.choices import follow_pictures
+
         wanted = slug.strip().lower().replace(" ", "-")
         try:
-            return open_project(self.workspace, wanted)
+            project = open_project(self.workspace, wanted)
         except (NotFoundError, InputError):
             slugs = self.workspace.project_slugs()
             near = did_you_mean(wanted, slugs)
@@ -94,6 +96,8 @@ class Context:
                 f"The workspace {self.workspace.root} does not hold it.",
                 f"{near} {known}".strip(),
             ) from None
+        follow_pictures(project)
+        return project
 
     def agreed(self, question: str) -> bool:
         """Whether to apply a change that was just shown: `--yes`, or the answer on a terminal; otherwise no."""

@@ -97,7 +97,7 @@ def _from_standard(project: Project, entry: BaseModelEntry) -> list[Finding]:
     if project.settings_chosen or not pictures:
         return []
     preset = default_for(project.workspace, entry)
-    project.save_settings(fill(preset, entry, pictures, computer.detect()), preset.id)
+    project.save_settings(fill(preset, entry, pictures, computer.detect()), preset.id, repeats_follow=True)
     project.decided("preset chosen", preset=preset.id, by="default")
     return [
         Finding(

@@ -136,19 +136,19 @@ def _on_card(gpu: int | None) -> Iterator[None]:
 def _with_settings(project: Project, item: Item) -> Iterator[list[TrainingSettings]]:
     """The project with the settings of the queued run, and with its own again afterwards, unless somebody chose others
     meanwhile. Yields the settings that count as the run's; a gate that changes them is noted there."""
-    mine, preset = project.settings, project.preset
+    mine, preset, follow = project.settings, project.preset, project.repeats_follow
     wanted = parse_settings(dict(item.settings))
     used = [wanted]
     if wanted == mine:
         yield used
         return
-    project.save_settings(wanted, item.preset)
+    project.save_settings(wanted, item.preset, repeats_follow=False)
     project.decided("settings of a queued run", item=item.id, settings=item.settings)
     try:
         yield used
     finally:
         if project.settings in used:
-            project.save_settings(mine, preset)
+            project.save_settings(mine, preset, repeats_follow=follow)
 
 
 def start(workspace: Workspace, item: Item, gpu: int | None) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from studio import choices, gates
-from studio.project import Project
+from studio.dataset.intake import import_pictures
+from studio.project import Intent, Project, create_project
 from studio.training.sdscripts import install
 from studio.workspace import Workspace
 from tests.pages import worlds
@@ -31,6 +32,15 @@ def test_first_visit_starts_from_the_standard_preset(workspace: Workspace, tmp_p
     assert fresh.preset == "pocket-standard"
     assert "What it takes" in texts(at)
     assert "Standard" in texts(at)
+
+
+def test_a_look_before_the_pictures_does_not_fix_the_repeats(workspace: Workspace, tmp_path: Path) -> None:
+    early = create_project(workspace, Intent(kind="style", name="Early", trigger="bluprnt"))
+    open_page("config", early.slug)
+    import_pictures(early, [worlds.pictures(tmp_path / "in")])
+    at = open_page("config", early.slug)
+    assert early.settings.repeats == round(107 / 8)
+    assert f"{gates.forecast(early).steps.total_steps} in " in texts(at)
 
 
 def test_easy_asks_for_no_more_than_seven_things(project: Project) -> None:

@@ -177,12 +177,15 @@ def body(run: Run, metrics: Metrics) -> None:
 
 def live(project: Project, run: Run) -> None:
     """A run that is going on, drawn anew each second."""
+    stopping = run.job.state == "stopping"
 
     @st.fragment(run_every=1.0)
     def view() -> None:
         with caught():
             if not is_running(run.job):
                 launch.write_records(project, run)
+                st.rerun()
+            if run.job.state == "stopping" and not stopping:
                 st.rerun()
             metrics = told_so_far(run)
             progress = run.job.progress
@@ -198,15 +201,19 @@ def live(project: Project, run: Run) -> None:
 
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":blue[:material/progress_activity:] **Training** :gray[{run.id}]", width="stretch")
-        with st.popover(
-            "Stop", icon=":material/stop_circle:", key="stop_box", disabled=run.job.state == "stopping"
-        ):
-            st.markdown(
-                "This ends the training at Replicate. What it has cost so far is lost, and nothing comes out of it."
-                if is_rented(run.settings.backend)
-                else "It finishes its step and saves its state, so that you can resume it later."
-            )
-            st.button("Stop training", key="stop_now", type="primary", on_click=launch.stop_run, args=(run,))
+        if stopping:
+            # In place of the popover, so that it closes.
+            st.button("Stopping…", key="stopping", icon=":material/stop_circle:", disabled=True)
+        else:
+            with st.popover("Stop", icon=":material/stop_circle:", key="stop_box"):
+                st.markdown(
+                    "This ends the training at Replicate. What it has cost so far is lost, and nothing comes out of it."
+                    if is_rented(run.settings.backend)
+                    else "It finishes its step and saves its state, so that you can resume it later."
+                )
+                st.button(
+                    "Stop training", key="stop_now", type="primary", on_click=launch.stop_run, args=(run,)
+                )
     view()
     what_next("You can close this page; training goes on.", "When it ends, you see here what came out.")
 

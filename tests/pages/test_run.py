@@ -174,6 +174,9 @@ def test_stop_asks_the_job_to_stop(green: Project) -> None:
         at = open_page("run", green.slug)
         sound(at.button(key="stop_now").click().run())
         assert (run.folder / "stop").exists()
+        # The question is gone, and what stands in its place cannot be pressed.
+        assert "Stop training" not in labels(at)
+        assert at.button(key="stopping").disabled
         assert "Stopping" in texts(at) or any("Stopping" in p.proto.text for p in at.get("progress"))
 
 

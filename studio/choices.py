@@ -12,7 +12,7 @@ from typing import Any, Literal
 from studio import files, models, presets
 from studio.dataset.scan import scan
 from studio.dataset.subsets import teaching_count
-from studio.errors import NotFoundError, StudioError
+from studio.errors import InputError, NotFoundError, StudioError
 from studio.estimate import estimate
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry
@@ -22,7 +22,7 @@ from studio.settings.optimizers import DECAY_SHARE, RATE_SHARE
 from studio.training.base import PlannedPicture, TrainingPlan
 from studio.training.diffusers_checks import USUAL_RATE
 from studio.training.registry import backends, get_backend, is_rented
-from studio.training.sdscripts import install
+from studio.training.sdscripts import install, options
 from studio.training.sdscripts.importing import Imported
 from studio.training.sdscripts.parts import parts_of
 from studio.workspace import Workspace
@@ -258,12 +258,30 @@ def _rate_for(project: Project, before: TrainingSettings, optimizer: str) -> flo
     return float(f"{plain * RATE_SHARE[optimizer]:.3g}")
 
 
+def check_takes_configs(project: Project) -> None:
+    """Raises InputError when sd-scripts cannot train the project's base model: nobody would read an imported config."""
+    entry = entry_of(project)
+    if entry.format == "cloud":
+        raise InputError(
+            f"A config of sd-scripts cannot be taken over for {entry.title}.",
+            "This base model is rented: Replicate trains it with its own program, which does not read such a file.",
+            "Choose a base model that lies on this computer, then take the file over.",
+        )
+    if entry.family not in options.SCRIPTS:
+        raise InputError(
+            f"{entry.title} cannot be trained with sd-scripts.",
+            "The file's settings would have nobody to read them.",
+            "Choose another base model first.",
+        )
+
+
 def import_changes(project: Project, told: Imported) -> dict[str, tuple[Any, Any]]:
     """What taking over another program's config would change: setting -> (value now, value then). Raises InputError."""
     return changed(_imported(project, told), project.settings)
 
 
 def _imported(project: Project, told: Imported) -> TrainingSettings:
+    check_takes_configs(project)
     return parse_settings(
         {**project.settings.model_dump(), "extra_options": (), **told.values, "backend": "kohya"}
     )

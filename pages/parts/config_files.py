@@ -89,6 +89,7 @@ def take_over(project: Project) -> None:
         if given is None:
             return
         with caught():
+            choices.check_takes_configs(project)
             told = read_text(given.getvalue()[: MOST_BYTES + 1], given.name, choices.entry_of(project).family)
             show_import(project, told)
 

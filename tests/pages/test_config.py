@@ -254,6 +254,25 @@ def test_a_config_from_elsewhere_is_shown_taken_over_and_undone(scripts: Project
     assert "no valid TOML" in texts(at)
 
 
+@pytest.fixture
+def rented(workspace: Workspace, tmp_path: Path) -> Project:
+    """A project whose base model is trained on Replicate."""
+    made = worlds.project(workspace, worlds.pictures(tmp_path / "in"), preset=False)
+    choices.choose_base_model(made, "flux")
+    return made
+
+
+def test_a_rented_base_model_takes_no_config_of_another_program(rented: Project) -> None:
+    before = rented.settings
+    at = open_page("config", rented.slug)
+    sound(at.segmented_control(key="config_view").set_value("files").run())
+    at.file_uploader[0].upload("mine.json", json.dumps({"LoRA_type": "Standard", "network_dim": 12}).encode())
+    sound(at.run())
+    assert "This base model is rented" in texts(at)
+    assert "import_apply" not in [b.key for b in at.button]
+    assert rented.settings == before and before.backend == "replicate"
+
+
 def test_further_options_are_refused_with_the_nearest_name(scripts: Project) -> None:
     choices.change(scripts, {"extra_options": ("scale_weight_norm = 1", "full_bf16 = maybe", "seed = 3")})
     said = gates.run_gate(scripts, "config")

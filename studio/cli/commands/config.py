@@ -12,7 +12,7 @@ from studio.cli.context import Context
 from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
 from studio.cli.values import Bad, did_you_mean, folder, text
-from studio.errors import InputError, NotFoundError
+from studio.errors import NotFoundError
 from studio.findings import Finding
 from studio.project import Project
 from studio.settings import changed, knobs, parse_settings, unusual
@@ -248,16 +248,9 @@ def _import(ctx: Context, args: Namespace) -> Reply:
     from studio.training.sdscripts.importing import read_file
 
     project = ctx.project()
-    entry = choices.entry_of(project)
-    told = read_file(
-        Path(args.file).expanduser(), entry.family if entry.family in options.SCRIPTS else "sd15"
-    )
-    if entry.family not in options.SCRIPTS:
-        raise InputError(
-            f"{entry.title} cannot be trained with sd-scripts.",
-            "The file's settings would have nobody to read them.",
-            "Choose another base model first.",
-        )
+    family = choices.entry_of(project).family
+    told = read_file(Path(args.file).expanduser(), family if family in options.SCRIPTS else "sd15")
+    choices.check_takes_configs(project)
     ctx.out.heading(told.kind)
     differing = choices.import_changes(project, told)
     show_changes(ctx, differing)

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from studio import choices
 from studio.cli.main import main
 from studio.errors import InputError
+from studio.project import Intent, create_project
 from studio.settings import parse_settings
 from studio.training.sdscripts import extra
 from studio.training.sdscripts.importing import Imported, read_file, read_text
@@ -170,3 +172,19 @@ def test_the_command_line_shows_then_takes_over(
     assert told["applied"] is True and told["changed"]["rank"] == [4, 12]
     assert [x["name"] for x in told["imported"]["left"]] == ["logging_dir"]
     assert (project.settings.rank, project.settings.alpha, project.settings.optimizer) == (12, 6.0, "lion")
+
+
+def test_the_command_line_refuses_a_config_for_a_rented_base_model(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = create_project(
+        workspace, Intent(kind="style", name="Rented", trigger="bluprnt", base_model="sd35-large")
+    )
+    choices.first_settings(made)
+    before = made.settings
+    (tmp_path / "theirs.toml").write_text("network_dim = 12\n", encoding="utf-8")
+    line = ["config", "import", str(tmp_path / "theirs.toml"), "-p", made.slug, "--home", str(workspace.root)]
+    assert main([*line, "--yes"]) == 2
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "This base model is rented" in told and "lies on this computer" in told
+    assert made.settings == before and before.backend == "replicate"

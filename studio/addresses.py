@@ -25,12 +25,12 @@ def _parsed(url: str) -> httpx.URL:
         raise InputError(
             "The address has a space or a sign that does not belong into one.",
             "Such addresses are read differently by different programs.",
-            "Copy it again, from https:// to its end.",
+            "Copy it again, from its beginning to its end.",
         )
     try:
         return httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as e:
-        raise InputError("This is not an address.", f"{e}.", "Write it whole, from https:// on.") from e
+        raise InputError("This is not an address.", f"{e}.", "Correct that part, or copy it again.") from e
 
 
 def origin(url: str) -> str:
@@ -60,8 +60,8 @@ def refuse_unsafe(url: str, allow: Collection[str] = ()) -> tuple[str, int]:
     if not parsed.host:
         raise InputError(
             "The address names no server.",
-            "Nothing stands between https:// and the next slash.",
-            "Write it whole, from https:// on.",
+            "Nothing stands between :// and the next slash.",
+            "Write it whole, with the server's name after ://.",
         )
     if parsed.port is not None and not 0 < parsed.port < 65536:
         raise InputError(

@@ -11,6 +11,8 @@ from studio.evaluation.comfyui import checking, servers
 from studio.evaluation.comfyui.servers import Server
 from studio.files import human_size
 
+_ADDED = "_comfyui_added"
+
 
 @st.cache_data(ttl=20, show_spinner="Asking ComfyUI", max_entries=20)
 def look(address: str, lora_folder: str) -> checking.State:
@@ -43,7 +45,11 @@ def comfyui_card(families: str) -> None:
         )
         for server in found:
             _server(server)
-        with st.form("comfyui_add", border=False, clear_on_submit=True):
+        if st.session_state.pop(_ADDED, False):
+            for key in ("comfyui_address", "comfyui_folder"):
+                st.session_state[key] = ""
+        # Emptied once the server is on the list, and not by each press: what was typed stays to be corrected.
+        with st.form("comfyui_add", border=False):
             address = st.text_input(
                 "Address of a server",
                 key="comfyui_address",
@@ -92,6 +98,7 @@ def _add(address: str, folder: str) -> None:
         show_error(e)
         return
     look.clear()
+    st.session_state[_ADDED] = True
     st.rerun()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,11 +37,27 @@ def test_a_server_is_added_looked_at_and_taken_off(workspace: Workspace, comfy: 
     at.text_input(key="comfyui_address").set_value("http://8.8.8.8:8188")
     _press(at, "Add server")
     assert "not on this computer or in its network" in texts(at)
+    assert at.text_input(key="comfyui_address").value == "http://8.8.8.8:8188", (
+        "what was typed can be corrected"
+    )
+    at.text_input(key="comfyui_address").set_value("http://localhost:abc")
+    _press(at, "Add server")
+    assert "abc" in texts(at) and "from https://" not in texts(at)
     at.text_input(key="comfyui_address").set_value(comfy.address)
     _press(at, "Add server")
+    assert at.text_input(key="comfyui_address").value == ""
     assert "0.27.0 on cpu" in texts(at) and str(comfy.lora_folder) in texts(at)
     sound(at.button(key=f"comfyui_forget_{comfy.address}").click().run())
     assert servers.load(workspace).servers == []
+
+
+def test_a_server_that_is_not_started_is_told_in_plain_words(workspace: Workspace) -> None:
+    with socket.socket() as held:  # bound and not listening: nobody else gets the port, and it refuses
+        held.bind(("127.0.0.1", 0))
+        servers.add_server(workspace, f"http://127.0.0.1:{held.getsockname()[1]}")
+        at = open_page("setup")
+    assert "Nothing answers at this address. Is ComfyUI started?" in texts(at)
+    assert "Errno" not in texts(at)
 
 
 def test_failed_cells_have_their_reason_and_a_button(workspace: Workspace, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ class Client:
         except EnvironmentalError as e:
             raise Away(
                 f"ComfyUI at {self.server.address} does not answer.",
-                e.why,
+                "Nothing answers at this address. Is ComfyUI started?" if _is_refused(e) else e.why,
                 "Start it there, or check its address on the Set-up page. On another computer it must be started with --listen.",
             ) from e
         if whole.status_code in (502, 503, 504):
@@ -236,6 +236,15 @@ class Client:
             f"{answer.status_code} to {path}.",
             "Check the address; update ComfyUI when it is old.",
         )
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether the computer answered that no program listens at the port; found among the causes of an error."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -7,6 +7,7 @@ with the reason why it stays behind. Nothing is lost in silence; what says the s
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -188,7 +189,8 @@ def _flattened(raw: Mapping[str, Any], told: Imported) -> dict[str, Any]:
 
 
 def _family(raw: Mapping[str, Any], flat: dict[str, Any], family: str, told: Imported) -> None:
-    """Say when the file is for another family of base models; its network module tells, or the window's own marks."""
+    """Say when the file is for another family of base models; its network module tells, the window's own marks, the name of
+    its base model, or options that only another script has."""
     module = str(flat.get("network_module", ""))
     for_family = {"networks.lora_flux": "flux", "networks.lora_sd3": "sd35"}.get(module, "")
     if raw.get("flux1_checkbox"):
@@ -197,7 +199,17 @@ def _family(raw: Mapping[str, Any], flat: dict[str, Any], family: str, told: Imp
         for_family = "sd35"
     elif raw.get("sdxl"):
         for_family = "sdxl"
+    if not for_family and not told.kind.startswith("kohya_ss"):
+        model = re.split(r"[\\/]", str(flat.get("pretrained_model_name_or_path", "")).lower())
+        names = [f for f, mark in _MODEL_NAMES.items() if any(re.search(mark, part) for part in model[-2:])]
+        for_family = names[0] if len(names) == 1 else "" if names else _by_options(flat, family)
     if for_family and for_family != family:
+        script = options.SCRIPTS[for_family]
+        why = (
+            f"It was written for {script}, this project is trained with {options.SCRIPTS[family]}; only lines that both "
+            "know are taken over."
+        )
+        told.left.insert(0, Left("the file itself", script, why))
         told.findings.append(
             Finding(
                 severity="warn",
@@ -207,6 +219,22 @@ def _family(raw: Mapping[str, Any], flat: dict[str, Any], family: str, told: Imp
                 fix="Choose a base model of that family first, or look at these values closely.",
             )
         )
+
+
+_MODEL_NAMES: Final = {
+    "sd15": r"sd[-_ ]?v?1[-._]?5|v1-5|stable-diffusion-v1",
+    "sdxl": r"sd[-_]?xl|xl[-_ ]?base|stable-diffusion-xl|noobai|illustrious",
+    "sd35": r"sd[-_]?3|stable-diffusion-3",
+    "flux": r"flux",
+}
+"""Family -> what the file name of a base model looks like, lower case."""
+
+
+def _by_options(flat: Mapping[str, Any], family: str) -> str:
+    """The family whose script has all the options that this family's lacks; "" when none is lacking, or no script has all."""
+    known = {f: options.options_of(s) for f, s in options.SCRIPTS.items()}
+    lacking = {n for n in flat if n not in known[family] and any(n in k for k in known.values())}
+    return next((f for f, k in known.items() if lacking and lacking <= set(k)), "")
 
 
 def _translate(flat: dict[str, Any], family: str, told: Imported) -> None:

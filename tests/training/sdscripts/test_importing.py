@@ -127,6 +127,24 @@ def test_another_family_is_said(changes: dict[str, Any], family: str) -> None:
     assert window().findings == []
 
 
+@pytest.mark.parametrize(("text", "family", "script"), [
+    ('pretrained_model_name_or_path = "/m/sd_xl_base_1.0.safetensors"', "sd15", "sdxl_train_network"),
+    ('pretrained_model_name_or_path = "C:/m/v1-5-pruned.safetensors"', "sdxl", "train_network"),
+    ("cache_text_encoder_outputs = true", "sd15", "sdxl_train_network"),
+    ('network_module = "networks.lora_flux"', "sdxl", "flux_train_network"),
+    ('pretrained_model_name_or_path = "/m/sd_xl_base_1.0.safetensors"', "sdxl", ""),
+    ('pretrained_model_name_or_path = "/m/mine.safetensors"', "sd15", ""),
+])  # fmt: skip
+def test_a_file_for_another_script_stands_first_among_what_stays_behind(
+    text: str, family: str, script: str
+) -> None:
+    told = read_text(f"network_dim = 12\n{text}\n".encode(), "x.toml", family)
+    said = [(x.name, x.value) for x in told.left if x.name == "the file itself"]
+    assert said == ([("the file itself", script)] if script else [])
+    assert [f.code for f in told.findings] == (["import-other-family"] if script else [])
+    assert told.values["rank"] == 12
+
+
 @pytest.mark.parametrize(("data", "words"), [
     (b"", "is empty"), (b"{}", "is empty"), (b"{,}", "no valid JSON"), (b"= 3", "no valid TOML"),
     (b"\xff\xfe\x00", "no text file"), (b"rank", "no valid TOML"), (b"[1, 2]", "no valid TOML"),

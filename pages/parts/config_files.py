@@ -46,8 +46,11 @@ def show_files(project: Project) -> None:
     texts = {n: t for n, t in found.items() if not n.endswith(".md")}
     words = {n: t for n, t in found.items() if n.endswith(".md")}
     for text in words.values():
+        tables = [(title, rows) for title, rows in explained_tables(text) if rows]
+        if not tables:
+            continue  # what the built-in engine is given needs no words
         with st.expander("Each value explained", icon=":material/menu_book:", expanded=True, key="explained"):
-            for title, rows in explained_tables(text):
+            for title, rows in tables:
                 st.markdown(title)
                 st.table(rows, border="horizontal", hide_index=True)
     for name, text in texts.items():

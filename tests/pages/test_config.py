@@ -218,11 +218,19 @@ def test_easy_asks_for_the_engine_only_where_there_is_a_choice(scripts: Project)
     assert "replicate" not in " ".join(at.selectbox(key=_key(scripts, "backend")).options).lower()
 
 
+def test_what_needs_no_words_has_no_empty_box(project: Project) -> None:
+    at = open_page("config", project.slug)
+    sound(at.segmented_control(key="config_view").set_value("files").run())
+    assert at.code, "the files are there"
+    assert "Each value explained" not in [e.label for e in at.expander]
+
+
 def test_the_config_is_shown_with_each_value_explained(scripts: Project) -> None:
     at = open_page("config", scripts.slug)
     sound(at.segmented_control(key="config_view").set_value("files").run())
     told = texts(at)
     assert "network_alpha = 16.0" in told and "caption_extension" in told
+    assert "Each value explained" in [e.label for e in at.expander]
     explained = [str(cell) for t in at.table for cell in t.value.to_numpy().ravel()]
     assert "Alpha; always written, since the script's own is 1" in explained
     assert "`network_alpha` = 16.0" in explained and "`caption_extension` = .txt" in explained

@@ -12,27 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from studio.evaluation.curve import (
-    BARELY,
-    CLEAR,
-    CLEARLY,
-    FAULTY,
-    FLOODED,
-    LEAKY,
-    LOST,
-    SOFT,
-    STRONG,
-    Curve,
-    best_weight,
-    good_range,
-)
+from studio.evaluation.curve import BARELY, CLEARLY, FLOODED, LEAKY, Curve, best_weight, good_range
+from studio.evaluation.verdict_words import NOUN, SCENE, column_words, kept_words, room_words
 
 State = Literal["found", "undertrained", "overdone", "unknown"]
 Confidence = Literal["high", "medium", "low"]
 
 CONFIDENCE_WORDS: dict[Confidence, str] = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
-_NOUN = {"style": "style", "character": "likeness", "object": "object"}
-_SCENE = {"style": "subjects", "character": "scenes", "object": "scenes"}
 
 
 @dataclass(frozen=True)
@@ -123,36 +109,6 @@ def _curves(metrics: Mapping[str, Any]) -> list[Curve]:
     return [replace(c, best_reach=best) for c in curves]
 
 
-def _words(kind: str, row: Mapping[str, Any], sweet: bool) -> str:
-    """One weight in words, after the seed's "Style clearly present, faces clean"."""
-    noun, scene = _NOUN.get(kind, "style"), _SCENE.get(kind, "subjects")
-    near, keep, fault = row.get("nearness"), row.get("kept"), float(row.get("fault") or 0)
-    if near is None:
-        first = f"{noun.capitalize()} cannot be measured"
-    elif near < BARELY:
-        first = f"{noun.capitalize()} barely visible"
-    elif near < CLEARLY:
-        first = f"{noun.capitalize()} begins to show"
-    elif near < STRONG:
-        first = f"{noun.capitalize()} clearly present"
-    else:
-        first = f"Strong {noun}"
-    if keep is None:
-        second = ""
-    elif keep >= CLEAR:
-        second = f"{scene} clear"
-    elif keep >= SOFT:
-        second = f"{scene} soften"
-    elif keep >= LOST:
-        second = f"{scene} suffer"
-    else:
-        second = f"{scene} lost"
-    if fault >= FAULTY:
-        second = f"{second}, picture faults" if second else "picture faults"
-    text = f"{first}, {second}" if second else first
-    return f"{text}: sweet spot" if sweet else text
-
-
 def _per_weight(kind: str, curve: Curve, sweet: float | None) -> list[dict[str, Any]]:
     drawn = min(curve.weights, key=lambda w: abs(w - sweet)) if sweet is not None else None
     return [
@@ -165,7 +121,7 @@ def _per_weight(kind: str, curve: Curve, sweet: float | None) -> list[dict[str, 
             "fault": r["fault"],
             "leak": r["leak"],
             "score": round(curve.score(float(r["weight"])), 3) if r["kept"] is not None else None,
-            "words": _words(kind, r, r["weight"] == drawn),
+            "words": column_words(kind, r, r["weight"] == drawn),
             "sweet": r["weight"] == drawn,
         }
         for r in curve.rows
@@ -179,31 +135,22 @@ def _percent(share: float) -> str:
 def _found(
     kind: str, metrics: Mapping[str, Any], curves: list[Curve], curve: Curve, weight: float, score: float
 ) -> SweetSpot:
-    noun, scene = _NOUN.get(kind, "style"), _SCENE.get(kind, "subjects")
+    noun, scene = NOUN.get(kind, "style"), SCENE.get(kind, "subjects")
     low, high = good_range(curve, weight)
     near, keep = curve.at("nearness", weight), curve.at("kept", weight)
-    state_of_scene = "still clear" if keep >= CLEAR else "a little softer than the base model's"
+    state_of_scene = kept_words(keep)
     reasons = [
         f"At {weight:g} the pictures have gone {_percent(near)} of the way from the base model to your pictures, "
         f"and the {scene} are {state_of_scene}."
     ]
     below = [w for w in curve.weights if w < low]
-    above = [w for w in curve.weights if w > high]
     if below:
         reasons.append(
             f"Below {low:g} the {noun} is weaker: {_percent(curve.at('nearness', below[-1]))} at {below[-1]:g}."
         )
-    if above:
-        lost = curve.at("kept", above[0]) < keep - 0.03
-        gone = min(curve.at("kept", w) for w in above) < SOFT
-        cause = (
-            f"the {scene} {'are lost step by step' if gone else 'lose detail'}"
-            if lost
-            else "picture faults begin"
-        )
-        reasons.append(f"Above {high:g} {cause}.")
-    elif high >= 0.95:
-        reasons.append("Even at the highest weight nothing breaks, so there is room on both sides.")
+    room = room_words(kind, curve, weight, high)
+    if room:
+        reasons.append(room)
     if curve.at("nearness", curve.weights[0]) >= 0.75 * curve.enough:
         reasons.append(
             f"Nearly all of the {noun} is there at {curve.weights[0]:g} already: the LoRA is strong. An earlier checkpoint or half the "
@@ -259,7 +206,7 @@ def _confidence(metrics: Mapping[str, Any], curve: Curve, score: float) -> tuple
 
 
 def _undertrained(kind: str, curve: Curve) -> SweetSpot:
-    noun, top = _NOUN.get(kind, "style"), curve.weights[-1]
+    noun, top = NOUN.get(kind, "style"), curve.weights[-1]
     return SweetSpot(
         "undertrained",
         top,
@@ -278,7 +225,7 @@ def _undertrained(kind: str, curve: Curve) -> SweetSpot:
 
 
 def _overdone(kind: str, curve: Curve) -> SweetSpot:
-    noun, scene = _NOUN.get(kind, "style"), _SCENE.get(kind, "subjects")
+    noun, scene = NOUN.get(kind, "style"), SCENE.get(kind, "subjects")
     weight, _score = best_weight(curve)
     return SweetSpot(
         "overdone",

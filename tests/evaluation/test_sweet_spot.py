@@ -132,6 +132,32 @@ def test_one_that_never_breaks_is_used_high() -> None:
     assert any("nothing breaks" in r for r in verdict.reasons)
 
 
+@pytest.mark.parametrize("fault", [0.0, 0.3, 0.4])
+def test_the_verdict_does_not_contradict_its_columns(fault: float) -> None:
+    """Where a column says that subjects soften or pictures have faults, the reasons do not say that nothing breaks."""
+    near, said = (0, 0.3, 0.5, 0.6, 0.7, 0.8), set()
+    for percent in range(20, 100, 2):
+        keep = (1, 0.95, 0.9, 0.8, max(0.6, percent / 100), percent / 100)
+        verdict = find_sweet_spot(metrics(near, keep, fault=(0, 0, 0, 0, 0, fault)))
+        columns = " ".join(p["words"] for p in verdict.per_weight)
+        bad = {w for w in ("soften", "suffer", "lost", "picture faults") if w in columns}
+        why = " ".join(verdict.reasons)
+        if bad:
+            assert "nothing breaks" not in why and any(w in why for w in bad), (columns, why)
+        elif "nothing breaks" not in why:
+            assert not any(w in why for w in ("soften", "suffer", "lost", "picture faults")), (columns, why)
+        said.add(("nothing breaks" in why, *sorted(bad)))
+    assert len(said) > 1, "or this test says nothing"
+
+
+def test_a_softer_highest_weight_is_said() -> None:
+    verdict = find_sweet_spot(metrics((0, 0.2, 0.4, 0.6, 0.75, 0.8), (1, 1, 0.9, 0.7, 0.52, 0.49)))
+    assert verdict.high == 1.0
+    assert any(
+        "up to 1, the highest weight drawn, but near that the subjects soften" in r for r in verdict.reasons
+    )
+
+
 def test_picture_faults_move_the_weight_down() -> None:
     clean = metrics((0, 0.3, 0.6, 0.8, 0.9, 0.95), (1, 0.95, 0.9, 0.85, 0.8, 0.75))
     burnt = metrics(

@@ -51,11 +51,17 @@ def take_uploads(project: Project, key: str) -> None:
         report = import_uploads(project, [(f.name, f.getvalue()) for f in sent])
         if guidance.unseen(project) <= AT_ONCE:
             scan(project)  # before anything is drawn, so that the step bar above knows it already
-    _say_what_came(project, report.words, report.refused, report.renamed, report.regularisation)
+    came = bool(report.added or report.captions_taken)
+    _say_what_came(project, report.words, report.refused, report.renamed, report.regularisation, came)
 
 
 def _say_what_came(
-    project: Project, words: str, refused: list[Finding], renamed: dict[str, str], marked: list[str]
+    project: Project,
+    words: str,
+    refused: list[Finding],
+    renamed: dict[str, str],
+    marked: list[str],
+    came: bool,
 ) -> None:
     """What an import did; pictures that it marked because of their folder's name can be used for training at once."""
     say(
@@ -63,6 +69,7 @@ def _say_what_came(
         findings=[*marked_at_import(marked), *refused, *_renamed(renamed)],
         undo=(lambda: use_for_training(project, marked)) if marked else None,
         undo_label="Use them for training",
+        in_vain=not came,
     )
 
 
@@ -197,6 +204,7 @@ def ended_job(project: Project) -> None:
             left,
             dict(told.get("renamed", {})),
             list(told.get("regularisation", [])),
+            bool(told.get("added", True) or told.get("captions_taken")),
         )
         st.rerun()
     elif "changed" in told:

@@ -18,7 +18,8 @@ _KEY = "_flash"
 
 @dataclass
 class Flash:
-    """One message. undo: takes back what was done; findings: what was left alone, and why; page: where it was said."""
+    """One message. undo: takes back what was done; findings: what was left alone, and why; page: where it was said.
+    in_vain: nothing came of it."""
 
     words: str
     undo: Callable[[], Any] | None = None
@@ -26,6 +27,7 @@ class Flash:
     findings: list[Finding] = field(default_factory=list)
     error: StudioError | None = None
     page: str = ""
+    in_vain: bool = False
 
 
 def say(
@@ -34,9 +36,10 @@ def say(
     undo: Callable[[], Any] | None = None,
     undo_label: str = "Undo",
     findings: list[Finding] | None = None,
+    in_vain: bool = False,
 ) -> None:
-    """Say what was done; the message stays until the next action, or until the user closes it or leaves the page."""
-    st.session_state[_KEY] = Flash(words, undo, undo_label, list(findings or []))
+    """Say what was done, with a warning sign where nothing came of it; the message stays until the next action, or until the user closes it or leaves the page."""
+    st.session_state[_KEY] = Flash(words, undo, undo_label, list(findings or []), in_vain=in_vain)
 
 
 def act(work: Callable[..., Any], *args: Any) -> None:

@@ -78,7 +78,8 @@ def _flash(page: str) -> None:
         return
     with st.container(border=True, key="flash"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f":green[:material/check:] {flash.words}", width="stretch")
+            sign = ":orange[:material/warning:]" if flash.in_vain else ":green[:material/check:]"
+            st.markdown(f"{sign} {flash.words}", width="stretch")
             if flash.undo is not None:
                 st.button(
                     flash.undo_label,

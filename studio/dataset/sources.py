@@ -71,7 +71,11 @@ def gather_uploads(uploads: Iterable[tuple[str, bytes]]) -> Gathered:
     for name, raw in contents.items():
         if is_zip(name, raw[:4]):
             list_archive(found, name, io.BytesIO(raw))
-        elif not _passed_over(name, raw[:32]):
+        elif _passed_over(name, raw[:32]):
+            if _chosen_in_vain(name):
+                ending = PurePosixPath(name).suffix
+                found.refuse(name, "not-a-picture", f"A {ending} file is no picture.", "Leave it out.")
+        else:
             texts = [_giver(contents[t]) for t in captions.of(name)]
             caption = caption_of(texts, lists.of(name))
             found.items.append(
@@ -90,6 +94,13 @@ def _passed_over(name: str, head: bytes) -> bool:
     if path.name in SYSTEM or path.name.startswith("._") or "__macosx" in path.parts:
         return True
     return path.suffix in SILENT and refusal("x", 1, head) is not None
+
+
+def _chosen_in_vain(name: str) -> bool:
+    """A file that was chosen by itself, not with its folder, and that says nothing about any picture."""
+    path = PurePosixPath(name.lower())
+    about = (*CAPTION_SUFFIXES, ".json", ".jsonl")
+    return len(path.parts) == 1 and path.suffix in SILENT.difference(about) and path.name not in SYSTEM
 
 
 def _head(path: Path) -> bytes:

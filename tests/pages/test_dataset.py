@@ -77,6 +77,15 @@ def test_dropped_files_are_on_disk_at_once_and_bad_ones_are_named(empty: Project
     assert "letter.docx" in texts(at)
 
 
+def test_a_drop_of_which_nothing_came_in_is_no_success(empty: Project) -> None:
+    at = open_page("dataset", empty.slug)
+    at.file_uploader[0].upload("settings.toml", b"rank = 4")
+    sound(at.run())
+    said = next(m.value for m in at.markdown if "0 pictures added" in m.value)
+    assert said == ":orange[:material/warning:] 0 pictures added, 1 not taken in."
+    assert "settings.toml" in texts(at)
+
+
 def test_a_folder_comes_in_as_a_job(empty: Project, tmp_path: Path) -> None:
     source = worlds.pictures(tmp_path / "in")
     at = open_page("dataset", empty.slug)

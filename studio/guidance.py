@@ -165,7 +165,7 @@ def steps(project: Project) -> list[Step]:
         captions_now, missing_captions(project, captions_now), [f for f in bad if about_captions(f)]
     )
     ready = dataset.state == captions.state == "done"
-    config = _config(project, ready)
+    config = _config(project, ready, len(listing.pictures))
     run = _run(project, ready and config.state == "done")
     return [dataset, captions, config, run, _evaluation(project, run)]
 
@@ -239,7 +239,9 @@ def _captions(captions: Mapping[str, Caption], empty: int, bad: list[Finding]) -
     return Step("captions", "Captions", "done", written)
 
 
-def _config(project: Project, ready: bool) -> Step:
+def _config(project: Project, ready: bool, pictures: int) -> Step:
+    if not pictures:  # a look at the page stores the standard preset, which is no choice yet
+        return Step("config", "Config", "not yet", "", "pictures come first")
     if not (project.folder / "settings.yaml").is_file():
         return Step(
             "config", "Config", "needs you" if ready else "not yet", "", "no preset chosen", "Choose a preset"

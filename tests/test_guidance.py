@@ -8,6 +8,7 @@ import pytest
 from studio import choices, guidance, interview, shelf
 from studio.captions.store import CaptionStore
 from studio.dataset.index import Index
+from studio.dataset.intake import import_pictures
 from studio.errors import BusyError, InputError, NotFoundError
 from studio.jobs.job import JobSpec
 from studio.jobs.launch import launch
@@ -70,6 +71,17 @@ def test_settings_come_after_pictures_and_captions(workspace: Workspace, tmp_pat
     assert guidance.next_step(made).next_words == "Check the gates and train"
     (made.folder / "settings.yaml").write_text("settings: {rank: lots}", encoding="utf-8")
     assert guidance.next_step(made).next_words == "Mend the settings"
+
+
+def test_a_look_at_the_settings_of_an_empty_project_is_no_step_done(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    made = create_project(workspace, Intent(kind="style", name="Early", trigger="bluprnt"))
+    choices.first_settings(made)
+    step = guidance.steps(made)[2]
+    assert (step.state, step.done_words, step.missing_words) == ("not yet", "", "pictures come first")
+    import_pictures(made, [worlds.pictures(tmp_path / "in")])
+    assert guidance.steps(made)[2].state == "done"
 
 
 def test_answers_are_kept_while_nothing_changes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

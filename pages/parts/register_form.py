@@ -26,8 +26,9 @@ def registration(project: Project, grid: Grid) -> None:
         name = st.text_input("Name", project.intent.name, max_chars=80, required=True)
         left, right = st.columns(2)
         label = left.selectbox("Checkpoint", labels, index=labels.index(advised), key="register_checkpoint")
-        weight = right.number_input("Recommended weight", 0.05, 2.0, (verdict.weight if verdict else None) or 0.8, 0.05,
-                                    key="register_weight")  # fmt: skip
+        # Without limits of its own: the field would only turn red, and send the number before. `register` says why instead.
+        weight = right.number_input("Recommended weight", value=(verdict.weight if verdict else None) or 0.8, step=0.05,
+                                    key="register_weight", help="Most LoRAs work between 0.3 and 1.")  # fmt: skip
         good_for = st.text_input(
             "Good for", propose_good_for(project, grid), max_chars=300, key="register_good_for"
         )

@@ -216,6 +216,22 @@ def test_registering_puts_it_into_the_library(project: Project, trained: Run, wo
     assert at.title[0].value == "Library"
 
 
+@pytest.mark.parametrize("weight", [99.0, 0.0])
+def test_a_weight_that_none_can_use_is_refused_in_words(
+    project: Project, trained: Run, workspace: Workspace, weight: float
+) -> None:
+    worlds.grid(project, trained)
+    at = open_page("evaluation", project.slug)
+    sound(at.button(key="to_register").click().run())
+    field = at.number_input(key="register_weight")
+    assert not field.proto.has_max and not field.proto.has_min, "the browser would keep the number to itself"
+    field.set_value(weight)
+    sound(at.form_submit_button[0].click().run())
+    assert f"{weight:g} cannot be recommended as a weight." in texts(at)
+    assert at.number_input(key="register_weight").value == weight, "what was typed stays"
+    assert list_library(workspace) == []
+
+
 def test_registering_twice_makes_a_version(project: Project, trained: Run, workspace: Workspace) -> None:
     worlds.grid(project, trained)
     for _ in range(2):

@@ -51,7 +51,8 @@ def doors() -> None:
         st.markdown("A character, a style or an object of yours. Four short questions, then you add the pictures. Your "
                     "originals are only copied, never changed.")  # fmt: skip
         st.caption(
-            ":material/quiz: 4 questions, about a minute  \n:material/lock: Everything stays on this computer"
+            ":material/quiz: 4 questions, about a minute  \n:material/lock: Everything stays on this computer, "
+            "unless you choose a rented base model"
         )
         st.space("stretch")
         if st.button("Start with my pictures", key="door_own_go", icon=":material/add_photo_alternate:"):

@@ -97,6 +97,14 @@ def entry_of(project: Project) -> BaseModelEntry:
     return models.get_model(project.workspace, project.intent.base_model)
 
 
+def uploads(project: Project) -> bool:
+    """Whether training sends the pictures away: the base model is rented."""
+    try:
+        return entry_of(project).format == "cloud"
+    except NotFoundError:
+        return False
+
+
 def preset_settings(project: Project, preset: presets.Preset) -> TrainingSettings:
     """What a preset means for this project on this computer. A preset that names no backend keeps the project's own, when
     that can train the base model. Raises InputError when it is for another family."""

@@ -11,7 +11,7 @@ from studio.estimate import estimate
 from studio.files import human_size
 from studio.findings import Finding, blocking
 from studio.machine import Machine, detect
-from studio.models import BaseModelEntry, get_model, list_models
+from studio.models import UPLOADED, BaseModelEntry, get_model, list_models
 from studio.presets import default_for, fill
 from studio.project import KINDS, Project, propose_trigger, trigger_problems
 from studio.workspace import Workspace
@@ -47,8 +47,8 @@ def offers(workspace: Workspace, kind: str = "style", machine: Machine | None = 
 def _offer(workspace: Workspace, entry: BaseModelEntry, kind: str, machine: Machine) -> Offer:
     here = entry.location(workspace) is not None
     if entry.format == "cloud":
-        return Offer(entry, True, True, "Trained on Replicate's computers for money; this computer only waits. The studio says "
-                     "the cost before anything is spent.")  # fmt: skip
+        return Offer(entry, True, True, "Trained on Replicate's computers for money; this computer only waits. "
+                     f"{UPLOADED} The studio says the cost before anything is spent.")  # fmt: skip
     pictures = int(KINDS[kind]["images"][0])
     settings = fill(default_for(workspace, entry), entry, pictures, machine)
     need = estimate(entry.family, settings, [pictures * settings.repeats])

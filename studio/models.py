@@ -67,6 +67,10 @@ class ModelFile(BaseModel):
         return self.path.rpartition("/")[2]
 
 
+UPLOADED = "Your pictures are uploaded to Replicate."
+"""What has to be said wherever a rented base model (format `cloud`) can be chosen."""
+
+
 class BaseModelEntry(BaseModel):
     """One base model.
 

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts.dataset_changes import say_changed
 from pages.parts.flash import act, say
 from pages.parts.live_job import is_running
-from studio import guidance
+from studio import choices, guidance
 from studio.dataset.duplicates import waiting
 from studio.dataset.folder import look
 from studio.dataset.incoming import is_url
@@ -31,6 +31,7 @@ from studio.errors import InputError
 from studio.findings import Finding
 from studio.guidance import count_words
 from studio.jobs.job import Job, list_jobs
+from studio.models import UPLOADED
 from studio.project import KINDS, Project
 
 AT_ONCE = 60  # pictures that are taken in and looked at while the page waits; more are a job
@@ -154,6 +155,12 @@ def bring_in(project: Project, *, first: bool) -> None:
             on_click=act,
             args=(take_place, project),
         )
+    if choices.uploads(project):
+        st.caption(
+            ":material/cloud_upload: Your files are copied into the project. The originals are only read. "
+            f"{UPLOADED} That happens when you start training."
+        )
+        return
     st.caption(
         ":material/lock: Your files are copied into the project. The originals are only read, and nothing leaves this computer."
     )

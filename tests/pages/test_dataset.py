@@ -64,6 +64,18 @@ def test_an_empty_dataset_asks_for_pictures(empty: Project) -> None:
     assert len(at.file_uploader) == 2, "files, and a whole folder"
 
 
+def test_only_a_project_that_trains_here_promises_that_nothing_leaves(
+    workspace: Workspace, empty: Project
+) -> None:
+    assert "nothing leaves this computer" in texts(open_page("dataset", empty.slug))
+    rented = create_project(
+        workspace, Intent(kind="style", name="Rented", trigger="miraxq", base_model="flux")
+    )
+    told = texts(open_page("dataset", rented.slug))
+    assert "nothing leaves" not in told
+    assert "Your pictures are uploaded to Replicate." in told
+
+
 def test_dropped_files_are_on_disk_at_once_and_bad_ones_are_named(empty: Project, tmp_path: Path) -> None:
     source = worlds.pictures(tmp_path / "in")
     at = open_page("dataset", empty.slug)

@@ -109,6 +109,7 @@ def test_models_that_are_not_here_are_told_but_not_offered(workspace: Workspace)
     for hosted in offered[1:]:
         assert get_model(workspace, hosted).format == "cloud"
     assert texts(at).count("costs money") == len(offered) - 1
+    assert texts(at).count("Your pictures are uploaded to Replicate.") == len(offered) - 1
     assert "more that are not here yet" in at.expander[0].label
 
 

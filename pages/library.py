@@ -19,6 +19,9 @@ from studio.project import KINDS
 
 REMOVED = "library_removed"
 SURE = "library_sure"
+ONLY_HERE = (
+    "It belongs to the built-in model, which other programs do not have: only LoRA Studio can draw with it."
+)
 
 
 def ask(slug: str) -> None:
@@ -107,8 +110,11 @@ def details(entry: LibraryEntry, file: Path) -> None:
     """Where it lies, how it was trained, how to use it elsewhere, and how to take it out."""
     st.caption("Where it lies")
     st.code(str(file), language=None, wrap_lines=True)
-    st.caption("In A1111 and Forge")
-    st.code(f"<lora:{entry.name}:{entry.weight:g}> {entry.trigger}", language=None)
+    if entry.only_here:
+        st.caption(ONLY_HERE)
+    else:
+        st.caption("In A1111 and Forge")
+        st.code(f"<lora:{entry.name}:{entry.weight:g}> {entry.trigger}", language=None)
     st.table(
         {
             "Trained": f"{entry.training_words}" + (f", {entry.checkpoint}" if entry.checkpoint else ""),
@@ -169,5 +175,11 @@ with page(
     with caught():
         trash()
     page_file = workspace().root / "studio.md"
-    what_next(f"The same list lies as a readable page at `{page_file}`.",
-              "Copy a file into `models/loras` of ComfyUI or `models/Lora` of A1111 and Forge to use it there.")  # fmt: skip
+    same = f"The same list lies as a readable page at `{page_file}`."
+    if all(e.only_here for e in entries):
+        what_next(same)
+    else:
+        what_next(
+            same,
+            "Copy a file into `models/loras` of ComfyUI or `models/Lora` of A1111 and Forge to use it there.",
+        )

@@ -68,6 +68,11 @@ class LibraryEntry(BaseModel):
         return path if path.is_file() else None
 
     @property
+    def only_here(self) -> bool:
+        """Whether only LoRA Studio can draw with it: other programs do not know the built-in base model."""
+        return self.family == "pocket"
+
+    @property
     def training_words(self) -> str:
         """How it was trained, in one line: preset, epochs, rank."""
         parts = []

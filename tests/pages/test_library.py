@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from studio import files
 from studio.library.entry import LibraryEntry, list_library
 from studio.library.register import register, unregister
 from studio.workspace import Workspace
@@ -29,10 +30,22 @@ def test_an_entry_shows_what_one_needs_to_use_it(entry: LibraryEntry, workspace:
     assert "Blueprint" in texts(at)
     assert "plans of things" in texts(at)
     assert "bluprnt" in [c.value for c in at.code]
-    assert f"<lora:{entry.name}:0.7> bluprnt" in [c.value for c in at.code]
     assert str(entry.file(workspace)) in [c.value for c in at.code]
     assert len(at.get("image")) == 1
     assert len(at.get("download_button")) == 1
+
+
+def test_a_lora_of_the_built_in_model_is_not_sent_elsewhere(
+    entry: LibraryEntry, workspace: Workspace
+) -> None:
+    told = texts(open_page("library"))
+    assert "only LoRA Studio can draw with it" in told
+    assert "<lora:" not in told and "ComfyUI" not in told
+    path = entry.folder(workspace) / "entry.json"
+    files.write_json(path, {**files.read_json(path), "family": "sdxl"})
+    told = texts(open_page("library"))
+    assert "only LoRA Studio" not in told
+    assert f"<lora:{entry.name}:0.7> bluprnt" in told and "ComfyUI" in told
 
 
 def test_removing_can_be_undone(entry: LibraryEntry, workspace: Workspace) -> None:

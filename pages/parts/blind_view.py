@@ -66,8 +66,9 @@ def blind_test(grid: Grid, cells: Sequence[Cell]) -> None:
     for column, cell, side in ((left, pair.left, "Left"), (right, pair.right, "Right")):
         column.image(str(cell.path), width="stretch", alt=f"{side} picture")
     with st.container(horizontal=True, horizontal_alignment="center"):
+        # Digits, not arrows: the control that chose this view still has the focus, and takes the arrows for itself.
         for words, key, answer, icon in (
-            ("Left is better", "Left", "left", "arrow_back"), ("Alike", "Down", "alike", "drag_handle"), ("Right is better", "Right", "right", "arrow_forward"),
+            ("Left is better", "1", "left", "arrow_back"), ("Alike", "0", "alike", "drag_handle"), ("Right is better", "2", "right", "arrow_forward"),
         ):  # fmt: skip
             st.button(
                 words,

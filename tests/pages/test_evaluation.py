@@ -162,6 +162,9 @@ def test_a_blind_test_counts(project: Project, trained: Run) -> None:
     at = open_page("evaluation", project.slug)
     sound(at.segmented_control(key="grid_view").set_value("blind").run())
     assert len(at.get("image")) == 2
+    # Not the arrows, which move along the control that chose the view.
+    keys = {a: at.button(key=f"blind_{a}").proto.shortcut for a in ("left", "alike", "right")}
+    assert keys == {"left": "1", "alike": "0", "right": "2"}
     for _ in range(len(grid.spec.prompts)):
         sound(at.button(key="blind_left").click().run())
     assert "95 % interval" in texts(at)

@@ -10,6 +10,7 @@ from pages.parts.live_job import progress_of
 from pages.parts.nav import go, link
 from pages.parts.page import caught, page
 from pages.parts.steps import mark
+from pages.parts.words import plain
 from studio import guidance, shelf
 from studio.dataset.folder import look
 from studio.errors import StudioError
@@ -118,7 +119,7 @@ def project_card(project: Project, *, first: bool) -> None:
                 with caught():
                     st.image(str(picture), width=104, alt=f"A picture of {intent.name}")
             with st.container(gap="xsmall"):
-                st.markdown(f"#### {intent.name}", anchors=False)
+                st.markdown(f"#### {plain(intent.name)}", anchors=False)
                 here = " · :primary[you were here last]" if first else ""
                 st.markdown(f":small[:gray[{KIND_WORDS[intent.kind]} · {intent.trigger}]{here}]")
                 st.markdown(f":small[{stand(steps, following)}]")
@@ -143,7 +144,7 @@ def confirm_delete(project: Project) -> None:
     """Ask before a project goes to the trash."""
     there = count_words(len(look(project.dataset_dir).pictures), "picture")
     runs = count_words(len(list(project.runs_dir.glob("*/run.json"))), "run")
-    st.markdown(f"**{project.intent.name}** with {there}, its captions and {runs} ({human_size(folder_size(project.folder))}) "
+    st.markdown(f"**{plain(project.intent.name)}** with {there}, its captions and {runs} ({human_size(folder_size(project.folder))}) "
                 "goes to the trash of your workspace. You can get it back from this page. LoRAs in the library stay.")  # fmt: skip
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Keep it", key="delete_no"):
@@ -160,7 +161,7 @@ def delete(project: Project) -> None:
     if st.session_state.get("project_slug") == project.slug:
         st.session_state["project_slug"] = ""
     say(
-        f"**{name}** is in the trash.",
+        f"**{plain(name)}** is in the trash.",
         undo=lambda: shelf.put_back(workspace(), place),
         undo_label="Put it back",
     )
@@ -174,7 +175,7 @@ def trash() -> None:
     with st.expander(f"Trash ({count_words(len(gone), 'project')})", icon=":material/delete:", key="trash"):
         for item in gone:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(f"**{item.name}** :small[:gray[deleted {item.at[:10]}]]", width="stretch")
+                st.markdown(f"**{plain(item.name)}** :small[:gray[deleted {item.at[:10]}]]", width="stretch")
                 st.button("Put it back", key=f"back_{item.place.parent.name}", icon=":material/undo:", on_click=act,
                           args=(restored, item))  # fmt: skip
 
@@ -182,7 +183,7 @@ def trash() -> None:
 def restored(item: shelf.Deleted) -> None:
     """Get a project back."""
     project = shelf.put_back(workspace(), item.place)
-    say(f"**{project.intent.name}** is back.")
+    say(f"**{plain(project.intent.name)}** is back.")
 
 
 def attempt(draw: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ from pages.parts.form import synced, taken
 from pages.parts.nav import go, link
 from pages.parts.next import what_next
 from pages.parts.page import page
+from pages.parts.words import plain
 from studio.findings import blocking
 from studio.interview import check_trigger, offers, suggest_trigger, trigger_words
 from studio.models import get_model
@@ -254,11 +255,11 @@ def summary(known: dict[str, Any]) -> None:
     rows = [
         ("What you teach", str(KINDS[known["kind"]]["title"]), "kind"),
         ("Base model", entry.title, "model"),
-        ("Name", known["name"], "name"),
+        ("Name", plain(known["name"]), "name"),
         ("Trigger word", f"`{known['trigger']}`", "name"),
-        ("Description", known.get("description") or ":gray[none]", "name"),
+        ("Description", plain(known.get("description", "")) or ":gray[none]", "name"),
         ("Stays the same in all pictures" if known["kind"] != "style" else "What the pictures show",
-         known.get("notes") or ":gray[nothing noted]", "pictures"),
+         plain(known.get("notes", "")) or ":gray[nothing noted]", "pictures"),
     ]  # fmt: skip
     with st.container(border=True, gap="xsmall"):
         for n, (what, told, screen) in enumerate(rows):
@@ -306,7 +307,7 @@ def create() -> None:
     )
     start_over()
     st.session_state["np_open"] = project.slug
-    say(f"**{project.intent.name}** is ready for its pictures.")
+    say(f"**{plain(project.intent.name)}** is ready for its pictures.")
 
 
 def screen_now(known: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import streamlit as st
 
 from pages.parts.flash import act
 from pages.parts.page import caught
+from pages.parts.words import plain
 from studio.files import human_size, human_time
 from studio.jobs.job import Job
 
@@ -68,8 +69,8 @@ def progress_of(job: Job, *, key: str, stop_label: str = "Stop", title: str = ""
     state = job.state
     progress = job.progress
     with st.container(horizontal=True, vertical_alignment="center"):
-        words = progress.message or job.spec.title
-        words = f"{title} · {words}" if title and words != title else words
+        words = progress.message or plain(job.spec.title)
+        words = f"{plain(title)} · {words}" if title and words != plain(title) else words
         st.markdown(f"**{WORDS.get(state, state)}** · {words}", width="stretch")
         if state in RUNNING:
             st.button(

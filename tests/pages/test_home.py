@@ -69,6 +69,18 @@ def test_a_deleted_project_can_be_put_back(workspace: Workspace, project: Projec
     assert at.title[0].value == "Your projects"
 
 
+def test_a_name_with_signs_of_markdown_is_shown_as_it_is(workspace: Workspace, tmp_path: Path) -> None:
+    odd = create_project(workspace, Intent(kind="style", name="Plans *a* \\", trigger="bluprnt"))
+    shown = "Plans \\*a\\* \\\\"
+    at = open_page("home")
+    assert f"#### {shown}" in [m.value for m in at.markdown]
+    shelf.delete_project(odd)
+    at = open_page("home")
+    assert f"**{shown}** :small" in texts(at)
+    sound(next(b for b in at.button if str(b.key).startswith("back_")).click().run())
+    assert f"**{shown}** is back." in texts(at)
+
+
 def test_a_name_that_was_taken_meanwhile_is_told(workspace: Workspace, project: Project) -> None:
     intent = project.intent
     shelf.delete_project(project)

@@ -118,3 +118,13 @@ def test_damaged_answers_start_at_the_first_question(workspace: Workspace) -> No
     assert _heading(open_page("new_project")) == "What do you want to teach?"
     workspace.remember(interview="nonsense")
     assert _heading(open_page("new_project")) == "What do you want to teach?"
+
+
+def test_a_name_that_ends_in_a_backslash_leaves_the_words_around_it_alone(workspace: Workspace) -> None:
+    at = _to_name(open_page("new_project"))
+    sound(at.text_input(key="np_name").input("Plans\\").run())
+    sound(at.button(key="np_next").click().run())
+    sound(at.button(key="np_next").click().run())
+    assert "Plans\\\\" in [m.value for m in at.markdown], "in the summary"
+    sound(at.button(key="np_create").click().run())
+    assert "**Plans\\\\** is ready for its pictures." in texts(at)

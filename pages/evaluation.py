@@ -283,7 +283,7 @@ def below(grid: Grid) -> None:
 
 
 def chosen(project: Project, runs: list[Run], grids: list[Grid]) -> tuple[Run, Grid | None]:
-    """The run and grid of the address; else the newest grid of the newest run that has a checkpoint."""
+    """The run and grid of the address; else the newest grid there is: what was rated is not hidden by a newer run."""
     asked, wanted = st.query_params.get("run", ""), st.query_params.get("grid", "")
     run = runs[0]
     try:
@@ -295,6 +295,9 @@ def chosen(project: Project, runs: list[Run], grids: list[Grid]) -> tuple[Run, G
     except NotFoundError as e:
         st.warning(f"{e.why} {e.fix}", title=e.what)
     own = [g for g in grids if g.spec.run == run.id]
+    if not own and not asked and not wanted and grids:
+        own = grids[:1]
+        run = next((r for r in runs if r.id == own[0].spec.run), run)
     return run, own[0] if own and wanted != "new" else None
 
 
@@ -312,7 +315,11 @@ def chooser(runs: list[Run], grids: list[Grid], run: Run, grid: Grid | None) -> 
             synced("which_grid", grid.id)
             st.selectbox("Grid", ids, key="which_grid", format_func=names.__getitem__, width=420,
                          on_change=lambda: open_grid(st.session_state["which_grid"]))  # fmt: skip
-        if grid is not None:
+        newest = runs[0]
+        if grid is not None and all(g.spec.run != newest.id for g in grids):
+            st.button(f"Draw a grid of the new run, {newest.id}", key="first_of_run", icon=":material/add:", on_click=open_grid,
+                      args=("", newest.id))  # fmt: skip
+        elif grid is not None:
             st.button(
                 "Draw another grid",
                 key="another",

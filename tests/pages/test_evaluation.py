@@ -12,7 +12,7 @@ from studio.evaluation.grid import get_grid, list_grids
 from studio.jobs.job import Job
 from studio.library.entry import list_library
 from studio.project import Project
-from studio.training.runs import Run
+from studio.training.runs import Run, list_runs
 from studio.workspace import Workspace
 from tests.pages import worlds
 from tests.pages.app import labels, open_page, sound, tables, texts
@@ -134,6 +134,18 @@ def test_the_persons_own_words_are_kept(project: Project, trained: Run) -> None:
     assert (
         open_page("evaluation", project.slug).text_area(key=f"own_words_{grid.id}").value == "lines too thin"
     )
+
+
+def test_a_newer_run_does_not_hide_the_grid_that_was_rated(project: Project, trained: Run) -> None:
+    grid = worlds.grid(project, trained)
+    worlds.run(project, run_id="run-2", state="interrupted", steps=20)
+    assert list_runs(project)[0].id == "run-2", "or this test says nothing"
+    at = open_page("evaluation", project.slug)
+    assert grid.verdict is not None and grid.verdict.headline in texts(at)
+    sound(at.button(key="first_of_run").click().run())
+    assert "**A new grid** :gray[for run-2]" in texts(at)
+    sound(at.button(key="back").click().run())
+    assert grid.verdict.headline in texts(at)
 
 
 def test_two_columns_side_by_side(project: Project, trained: Run) -> None:

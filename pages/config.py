@@ -51,10 +51,8 @@ def base_model(project: Project) -> None:
                  + ("" if here[i] else " (not on this computer)"),
                  help="The picture model that your LoRA is made for. It is never changed.")  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(
-            entries[now].summary if now in entries else "This base model is not listed any more.",
-            width="stretch",
-        )
+        about = entries[now].summary if now in entries else "This base model is not listed any more."
+        st.caption(f"{about} {models.UPLOADED}" if choices.uploads(project) else about, width="stretch")
         link("setup", "Add another", icon=":material/add:")
 
 

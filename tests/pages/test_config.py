@@ -273,6 +273,7 @@ def rented(workspace: Workspace, tmp_path: Path) -> Project:
 def test_a_rented_base_model_takes_no_config_of_another_program(rented: Project) -> None:
     before = rented.settings
     at = open_page("config", rented.slug)
+    assert "Your pictures are uploaded to Replicate." in texts(at), "said where the base model is chosen"
     sound(at.segmented_control(key="config_view").set_value("files").run())
     at.file_uploader[0].upload("mine.json", json.dumps({"LoRA_type": "Standard", "network_dim": 12}).encode())
     sound(at.run())

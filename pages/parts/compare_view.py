@@ -12,12 +12,13 @@ _HTML = """<div class="pc"><div class="pane a"><img alt=""></div><div class="pan
 <input type="range" min="0" max="100" value="50" aria-label="How much of each picture is shown"></div>"""
 _CSS = """
 .pc { position: relative; display: grid; grid-template-columns: 1fr 1fr; gap: 12px; width: 100%; }
-.pane { overflow: hidden; aspect-ratio: var(--ratio, 1); border-radius: 8px; background: var(--st-secondary-background-color); cursor: zoom-in; }
+/* At most 36 % of the window's height: in the dialog, the buttons that rate stay on a screen 900 pixels high. */
+.pane { overflow: hidden; aspect-ratio: var(--ratio, 1); max-height: 36vh; border-radius: 8px; background: var(--st-secondary-background-color); cursor: zoom-in; }
 .pane img { width: 100%; height: 100%; object-fit: contain; display: block; transform-origin: 0 0; user-select: none;
   transform: translate(var(--x, 0px), var(--y, 0px)) scale(var(--z, 1)); image-rendering: auto; }
 .pc.pixels .pane img { image-rendering: pixelated; }
 .pc input { display: none; grid-column: 1 / -1; width: 100%; accent-color: var(--st-primary-color); }
-.pc.slider { grid-template-columns: 1fr; max-width: 720px; margin: 0 auto; }
+.pc.slider { grid-template-columns: 1fr; max-width: min(720px, calc(36vh * var(--ratio, 1))); margin: 0 auto; }
 .pc.slider .pane { grid-area: 1 / 1; }
 .pc.slider .pane.b { clip-path: inset(0 0 0 var(--cut, 50%)); }
 .pc.slider input { display: block; grid-row: 2; }

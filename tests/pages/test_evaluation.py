@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pages.parts import compare_view
 from studio import files
 from studio.evaluation import grid as grids
 from studio.evaluation.grid import get_grid, list_grids
@@ -285,3 +286,11 @@ def test_a_weight_between_columns_says_so_and_can_be_drawn(
     assert newer.spec.run == grid.spec.run and newer.spec.prompts == grid.spec.prompts
     there = {c.hash for c in grid.cells()}
     assert {c.hash for c in newer.cells()} > there, "what was drawn is used again"
+
+
+def test_two_large_pictures_leave_room_for_the_buttons_that_rate() -> None:
+    """Both ways of comparing are bound to the window's height, not only to the width of the dialog."""
+    pane = next(x for x in compare_view._CSS.splitlines() if x.startswith(".pane {"))
+    slider = next(x for x in compare_view._CSS.splitlines() if x.startswith(".pc.slider {"))
+    assert "max-height: 36vh" in pane
+    assert "max-width: min(720px, calc(36vh * var(--ratio, 1)))" in slider

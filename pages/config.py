@@ -16,7 +16,7 @@ from studio import choices, gates, guides, models, presets
 from studio.errors import InputError, StudioError
 from studio.files import human_size
 from studio.project import Project
-from studio.settings import GROUPS, Knob, TrainingSettings, optimizers
+from studio.settings import GROUPS, Knob, TrainingSettings, optimizers, problems
 
 VIEWS = {"choose": "Choose", "review": "Review and confirm", "files": "Generated files"}
 
@@ -112,6 +112,8 @@ def field(project: Project, knob: Knob, value: Any, changed: dict[str, Any], *, 
         st.caption(first_sentence(f"{meaning[0].upper()}{meaning[1:]}" if meaning else knob.help))
     if typed is not None and typed != value:
         changed[knob.name] = typed
+        for problem in problems({knob.name: typed}):
+            st.caption(f":red[:material/error: {problem.what} {problem.fix}]")
 
 
 def easy(project: Project, settings: TrainingSettings) -> None:

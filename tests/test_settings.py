@@ -28,7 +28,7 @@ def test_easy_mode_asks_at_most_seven_things() -> None:
         ({"rank": "many"}, "whole number"),
         ({"optimizer": "sgd"}, "adamw"),
         ({"epoch": 3}, "epochs"),
-        ({"learning_rate": -1}, "number"),
+        ({"learning_rate": -1}, "a number above 0, at most 10"),
         ({"resolution": 100}, "Resolution"),
         ({"caption_dropout": 2}, "0 to 1"),
         ({"seed": -1}, "Seed"),

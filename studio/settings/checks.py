@@ -56,7 +56,7 @@ def _as_finding(problem: dict[str, Any]) -> Finding:
         what=f"{k.title} ({name}) cannot be {problem['input']!r}.",
         why=k.help,
         fix=f"Use {wanted}{': ' + allowed if allowed and k.kind == 'choice' else ''}"
-        f"{' from ' + allowed if allowed and k.kind in ('int', 'float') else ''}.",
+        f"{(' ' if k.above else ' from ') + allowed if allowed and k.kind in ('int', 'float') else ''}.",
         where=(name,),
     )
 
@@ -68,7 +68,7 @@ def parse_settings(values: dict[str, Any]) -> TrainingSettings:
         raise InputError(
             "These training settings cannot be used.",
             f"{len(found)} of them cannot be understood.",
-            "Mend each one as written beside it.",
+            "Mend each one as written below.",
             found,
         )
     return TrainingSettings.model_validate(values)

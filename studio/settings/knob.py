@@ -84,13 +84,15 @@ class Knob:
     maximum: float | None
     choices: dict[str, str]
     zero: str = ""
+    above: bool = False  # the minimum itself is refused
 
     @property
     def range_words(self) -> str:
-        """The limits in words, such as "1 to 512, usually 4 to 64"; empty when there are none."""
+        """The limits in words, such as "1 to 512, usually 4 to 64", or "above 0, at most 10"; empty when there are none."""
         parts = []
         if self.minimum is not None and self.maximum is not None:
-            parts.append(f"{self.minimum:g} to {self.maximum:g}")
+            low, high = f"{self.minimum:g}", f"{self.maximum:g}"
+            parts.append(f"above {low}, at most {high}" if self.above else f"{low} to {high}")
         if self.safe is not None:
             parts.append(f"usually {self.safe[0]:g} to {self.safe[1]:g}")
         return ", ".join(parts) + (f" {self.unit}" if parts and self.unit else "")
@@ -142,4 +144,5 @@ def knob_of(name: str, info: FieldInfo) -> Knob:
         maximum=_limit(info, ("le", "lt")),
         choices=choices,
         zero=str(extra["zero"]),
+        above=_limit(info, ("gt",)) is not None,
     )

@@ -112,6 +112,18 @@ def test_what_cannot_be_is_said_and_not_stored(project: Project, workspace: Work
     assert project.settings.resolution == 64
 
 
+def test_a_rate_of_zero_is_refused_under_its_field_with_the_true_range(
+    project: Project, workspace: Workspace
+) -> None:
+    """0 is also what the browser makes of letters typed into the field."""
+    workspace.remember(mode="advanced")
+    at = open_page("config", project.slug)
+    sound(at.number_input(key=_key(project, "learning_rate")).set_value(0.0).run())
+    under = next(c.value for c in at.caption if "Learning rate (learning_rate) cannot be 0.0." in c.value)
+    assert "Use a number above 0, at most 10" in under
+    assert "beside it" not in texts(at)
+
+
 def test_review_lists_every_choice_and_marks_the_defaults(project: Project) -> None:
     choices.change(project, {"epochs": 9})
     at = open_page("config", project.slug)

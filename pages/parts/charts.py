@@ -39,9 +39,17 @@ def _bare(height: int) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
         height=height,
-        margin={"l": 8, "r": 8, "t": 26, "b": 8},
+        # Room for two rows of the legend, which keeps to the top of the chart and so never comes over the curve.
+        margin={"l": 8, "r": 8, "t": 52, "b": 8},
         hovermode="x unified",
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "font": {"size": 12}},
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "yanchor": "top",
+            "y": 1.0,
+            "x": 0,
+            "font": {"size": 12},
+        },
         xaxis={"showgrid": False, "zeroline": False, "fixedrange": True, "linecolor": tone["grid"]},
         yaxis={"gridcolor": tone["grid"], "zeroline": False, "fixedrange": True},
         uirevision="keep",
@@ -53,7 +61,7 @@ def loss_figure(metrics: Metrics, checkpoints: Sequence[Checkpoint], samples: Se
     """The loss over the steps: a dot a step, the moving mean as the line to read; epochs as fine lines, checkpoints and
     samples on the same axis."""
     tone, points = colours(), metrics.thinned(800)
-    figure = _bare(320)
+    figure = _bare(346)
     figure.add_scatter(
         x=points["step"], y=points["loss"], mode="markers", name="each step", hoverinfo="skip",
         marker={"size": 4, "color": tone["text"], "opacity": 0.35},
@@ -99,7 +107,7 @@ def loss_words(metrics: Metrics) -> str:
 def weight_figure(per_weight: Sequence[dict[str, Any]], low: float | None, high: float | None) -> go.Figure:
     """What a LoRA does over its weights: how near to the pictures, and what is damaged; the usable range shaded."""
     tone = colours()
-    figure = _bare(300)
+    figure = _bare(326)
     weights = [r["weight"] for r in per_weight]
     for key, name, colour in (
         ("nearness", "nearness to your pictures", tone["line"]),

@@ -201,6 +201,7 @@ def test_a_finished_run_offers_its_files_and_evaluation(green: Project) -> None:
     choices.change(green, {"epochs": 6})
     worlds.run(green, run_id="run-2")
     at = open_page("run", green.slug)
+    assert "Loss at the end" in [m.label for m in at.metric]
     assert "Training finished: 65 steps in 26 s, 5 checkpoints." in texts(at)
     assert "Evaluate this run" in labels(at)
     assert len(at.get("download_button")) == 5

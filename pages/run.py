@@ -118,11 +118,15 @@ def figures(run: Run, metrics: Metrics) -> None:
         st.metric("Step", f"{metrics.step} of {total}", border=True, height="stretch")
         st.metric("Epoch", f"{metrics.epoch} of {epochs}", border=True, height="stretch")
         if line:
-            first = sum(metrics.losses[:10]) / len(metrics.losses[:10])
+            first = compare.outcome(run, metrics).first_loss  # as History tells it
             # Within the first steps both means are over the same ones, and a change would say nothing.
-            percent = round((line[-1] / first - 1) * 100) if first and len(metrics.losses) > 10 else 0
+            percent = (
+                round((line[-1] / first - 1) * 100)
+                if first and len(metrics.losses) > max(10, metrics.steps_per_epoch)
+                else 0
+            )
             st.metric("Loss now" if alive else "Loss at the end", f"{line[-1]:.3f}", f"{percent:+d} %" if percent else None, delta_color="off", border=True,
-                      height="stretch", delta_description=f"from {first:.2f}" if percent else None,
+                      height="stretch", delta_description=f"from {first:.3f}" if percent else None,
                       help=f"It began at {first:.3f}. A mean over one epoch, because single steps jump.")  # fmt: skip
         else:
             st.metric("Loss now", "not yet", border=True, height="stretch")

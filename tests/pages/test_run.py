@@ -11,9 +11,10 @@ from filelock import FileLock
 
 from studio import choices, environment, files, gates, launch
 from studio.captions.store import CaptionStore
+from studio.compare import outcome
 from studio.errors import BusyError
 from studio.project import Project
-from studio.training.runs import Run
+from studio.training.runs import Run, get_run
 from studio.workspace import Workspace
 from tests.pages import worlds
 from tests.pages.app import labels, open_page, sound, tables, texts
@@ -201,7 +202,9 @@ def test_a_finished_run_offers_its_files_and_evaluation(green: Project) -> None:
     choices.change(green, {"epochs": 6})
     worlds.run(green, run_id="run-2")
     at = open_page("run", green.slug)
-    assert "Loss at the end" in [m.label for m in at.metric]
+    loss = next(m for m in at.metric if m.label == "Loss at the end")
+    begun = outcome(get_run(green, "run-2")).first_loss
+    assert f"It began at {begun:.3f}." in loss.help, "the number that History tells"
     assert "Training finished: 65 steps in 26 s, 5 checkpoints." in texts(at)
     assert "Evaluate this run" in labels(at)
     assert len(at.get("download_button")) == 5

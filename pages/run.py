@@ -12,7 +12,7 @@ from pages.parts.live_job import is_running, log_of
 from pages.parts.nav import PAGES, go, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page
-from pages.parts.run_more import run_again, system_line
+from pages.parts.run_more import cost_so_far, run_again, system_line
 from pages.parts.run_queue import queue_button, queue_view
 from studio import choices, compare, gates, launch
 from studio.errors import NotFoundError
@@ -21,7 +21,6 @@ from studio.findings import Finding
 from studio.guidance import count_words
 from studio.jobs.job import Job
 from studio.project import Project
-from studio.replicate.costs import money
 from studio.training.base import Checkpoint
 from studio.training.progress import Metrics
 from studio.training.registry import is_rented
@@ -94,16 +93,6 @@ def told_so_far(run: Run) -> Metrics:
     st.session_state[key] = (metrics, further)
     st.session_state[f"{key}_attempt"] = run.job.attempt
     return metrics
-
-
-def cost_so_far(job: Job) -> str:
-    """What a run on rented computers has cost; "" for one on this computer."""
-    told = job.progress.extra.get("cost_words")
-    ended = job.result if not told else None
-    whole = ended.get("cost_dollars") if isinstance(ended, dict) else None
-    if isinstance(whole, int | float):
-        told = money(whole)
-    return str(told).replace("$", "\\$") if told else ""
 
 
 def figures(run: Run, metrics: Metrics) -> None:

@@ -5,8 +5,10 @@ import streamlit as st
 from pages.parts.nav import link
 from studio import compare
 from studio.files import human_size
+from studio.jobs.job import Job
 from studio.machine import usage
 from studio.project import Project
+from studio.replicate.costs import money
 from studio.training.progress import Metrics
 from studio.training.runs import Run
 
@@ -61,3 +63,13 @@ def run_again(project: Project, run: Run) -> None:
             st.session_state["run_next_view"] = "prepare"
             st.rerun()
         link("config", "Look at the settings of the next run", icon=":material/tune:")
+
+
+def cost_so_far(job: Job) -> str:
+    """What a run on rented computers has cost; "" for one on this computer."""
+    told = job.progress.extra.get("cost_words")
+    ended = job.result if not told else None
+    whole = ended.get("cost_dollars") if isinstance(ended, dict) else None
+    if isinstance(whole, int | float):
+        told = money(whole)
+    return str(told).replace("$", "\\$") if told else ""

@@ -208,6 +208,9 @@ def test_repeats_follow_the_pictures_until_somebody_sets_them(workspace: Workspa
     (made.dataset_dir / "03_cat.png").unlink()
     choices.follow_pictures(made)
     assert made.settings.repeats == round(107 / 5)
+    made.save_intent(
+        made.intent.model_copy(update={"base_model": "sd15"})
+    )  # the built-in one takes no configs
     choices.take_over(made, Imported("a file", {"repeats": 3}))
     choices.follow_pictures(made)
     assert made.settings.repeats == 3

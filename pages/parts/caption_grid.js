@@ -11,7 +11,7 @@
   let open = null;
   let tries = 0;
   let told = Date.now();
-  let focused = null;
+  let order = [];
   let reopened = null;
   let returns = 0;
 
@@ -89,26 +89,23 @@
   // New rows (a filter, an order, another page) come whenever the server is ready, also while somebody types. The grid closes an
   // open cell then and keeps its place by number, so that the next letters would go to another picture: the place follows
   // the picture, and a cell that the user did not leave is open again before the next key.
-  const noted = (e) => {
-    const node = e.rowIndex == null ? null : e.api.getDisplayedRowAtIndex(e.rowIndex);
-    focused = node && e.column ? { name: node.data.name, column: e.column } : null;
-  };
-
   const follow = (api) => {
+    const before = order;
+    order = [];
+    api.forEachNodeAfterFilterAndSort((node) => { order[node.rowIndex] = node.data.name; });
     const at = api.getFocusedCell();
-    if (open || !at || !focused) { return; }
-    const there = api.getDisplayedRowAtIndex(at.rowIndex);
-    if (there && there.data.name === focused.name) { return; }
-    const mine = api.getRowNode(focused.name);
-    if (mine && mine.rowIndex != null) { api.setFocusedCell(mine.rowIndex, focused.column); }
-    else { focused = null; api.clearFocusedCell(); }
+    const was = at ? before[at.rowIndex] : undefined;
+    if (open || was === undefined || was === order[at.rowIndex]) { return; }
+    const now = order.indexOf(was);
+    if (now >= 0) { api.setFocusedCell(now, at.column); }
+    else { api.clearFocusedCell(); }
   };
 
   const back = (api, name, column, words) => {
     if (api.isDestroyed()) { return; }
     const mine = api.getRowNode(name);
     returns += 1;
-    if (!mine || mine.rowIndex == null || returns > 3) { follow(api); return; }
+    if (!mine || mine.rowIndex == null || returns > 3) { api.clearFocusedCell(); return; }
     reopened = { name: name, words: words };
     api.ensureIndexVisible(mine.rowIndex);
     api.setFocusedCell(mine.rowIndex, column);
@@ -215,5 +212,5 @@
     e.api.startEditingCell({ rowIndex: e.rowIndex, colKey: e.column });
   };
 
-  return { value: value, collect: collect, forget: forget, composed: composed, noted: noted, follow: follow, Picture: Picture, Facts: Facts, Editor: Editor };
+  return { value: value, collect: collect, forget: forget, composed: composed, follow: follow, Picture: Picture, Facts: Facts, Editor: Editor };
 })())

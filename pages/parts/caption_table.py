@@ -223,7 +223,6 @@ def _options() -> dict[str, Any]:
         "loadThemeGoogleFonts": False,
         "onRowDataUpdated": JsCode("(e) => window.captionGrid.forget(e.api)"),
         "onModelUpdated": JsCode("(e) => window.captionGrid.follow(e.api)"),
-        "onCellFocused": JsCode("(e) => window.captionGrid.noted(e)"),
         "onCellKeyDown": JsCode("(e) => window.captionGrid.composed(e)"),
         "onGridReady": JsCode("(e) => e.api.setGridAriaProperty('label', 'Captions, one row a picture')"),
     }

@@ -35,3 +35,18 @@ class Renderer(Protocol):
     def command(self, folder: Path) -> list[str]:
         """The command line of the job that draws the grid in `folder`."""
         ...
+
+
+def size_findings(spec: GridSpec, step: int) -> list[Finding]:
+    """What is wrong with the size of a grid's pictures when both sides must be multiples of `step` pixels; blocking."""
+    if not (spec.width % step or spec.height % step):
+        return []
+    return [
+        Finding(
+            severity="block",
+            code="grid-size",
+            what=f"{spec.width} x {spec.height} is not a size that this base model can draw.",
+            why=f"Both sides must be multiples of {step}.",
+            fix=f"Use {round(spec.width / step) * step} x {round(spec.height / step) * step}.",
+        )
+    ]

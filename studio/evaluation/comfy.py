@@ -8,6 +8,7 @@ from typing import Any
 
 from studio import models
 from studio.errors import InputError
+from studio.evaluation.base import size_findings
 from studio.evaluation.comfyui import checking, graphs, servers
 from studio.evaluation.spec import GridSpec
 from studio.findings import Finding, blocking
@@ -36,16 +37,7 @@ class ComfyUIRenderer:
             ]
         step = 8 if spec.family in ("sd15", "sdxl") else 16
         found: list[Finding] = []
-        if spec.width % step or spec.height % step:
-            found.append(
-                Finding(
-                    severity="block",
-                    code="grid-size",
-                    what=f"{spec.width} x {spec.height} is not a size that this base model can draw.",
-                    why=f"Both sides must be multiples of {step}.",
-                    fix=f"Use {round(spec.width / step) * step} x {round(spec.height / step) * step}.",
-                )
-            )
+        found += size_findings(spec, step)
         missing = [lora for lora in spec.lora_files if not lora.path.is_file()]
         found += [
             Finding(

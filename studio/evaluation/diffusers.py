@@ -8,6 +8,7 @@ from pathlib import Path
 
 from studio import files
 from studio.errors import InputError
+from studio.evaluation.base import size_findings
 from studio.evaluation.spec import GridSpec
 from studio.findings import Finding
 from studio.models import tensor_header
@@ -60,16 +61,7 @@ class DiffusersRenderer:
                 )
             )
         step = 8 if spec.family == "pocket" else 64
-        if spec.width % step or spec.height % step:
-            found.append(
-                Finding(
-                    severity="block",
-                    code="grid-size",
-                    what=f"{spec.width} x {spec.height} is not a size that this base model can draw.",
-                    why=f"Both sides must be multiples of {step}.",
-                    fix=f"Use {round(spec.width / step) * step} x {round(spec.height / step) * step}.",
-                )
-            )
+        found += size_findings(spec, step)
         cells = len(spec.lora_files) * len(spec.weights) * len(spec.prompts) * len(spec.seeds)
         needed = cells * _BYTES_PER_CELL.get(spec.family, 2_500_000)
         free = files.free_bytes(spec.lora_files[0].path)

@@ -15,10 +15,10 @@ import torch
 
 from studio import files
 from studio.errors import InputError
-from studio.evaluation.workers.lora import layer_names
 from studio.lora.names import NAMING_WORDS
 from studio.lora.workers.tensors import LoraFile
 from studio.training.lora_keys import prefix
+from studio.training.workers.layers import layer_names
 from studio.workspace import shipped
 
 _PLACES = {

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from studio.captions.reading import Caption
+    from studio.captions.caption import Caption
 
 _REMEMBERED = 64  # steps; whoever is further behind compares everything
 T = TypeVar("T")

@@ -22,6 +22,7 @@ from studio.dataset.folder import dataset_lock, look, stem_of
 from studio.dataset.formats import TooManyPixels
 from studio.dataset.remade import WAYS, remade
 from studio.dataset.renaming import carry_along
+from studio.dataset.unchanged import Unchanged
 from studio.errors import BusyError, EnvironmentalError, InputError, NotFoundError
 from studio.findings import Finding
 
@@ -64,7 +65,19 @@ def imported_dir(project: Project) -> Path:
     return project.folder / "imported"
 
 
-_read: dict[Path, tuple[tuple[int, int, int], dict[str, Made]]] = {}
+def _read(path: Path) -> dict[str, Made]:
+    found: dict[str, Made] = {}
+    for line in files.read_jsonl(path)[0]:
+        name = str(line.get("name", ""))
+        if line.get("undone"):
+            found.pop(name, None)
+        elif line.get("file"):
+            texts = {k: str(line.get(k, "")) for k in ("name", "original", "file", "sha256", "made", "at")}
+            found[name] = Made(**texts, ways=tuple(str(w) for w in line.get("ways") or ()))
+    return found
+
+
+_known: Unchanged[dict[str, Made]] = Unchanged(_read, {})
 
 
 def made_pictures(project: Project) -> dict[str, Made]:
@@ -72,28 +85,7 @@ def made_pictures(project: Project) -> dict[str, Made]:
 
     Also of pictures that are set aside.
     """
-    path = imported_dir(project) / "list.jsonl"
-    try:
-        st = path.stat()
-    except FileNotFoundError:
-        return {}
-    stamp = (st.st_size, st.st_mtime_ns, st.st_ino)
-    have = _read.get(path)
-    if have is None or have[0] != stamp:
-        found: dict[str, Made] = {}
-        for line in files.read_jsonl(path)[0]:
-            name = str(line.get("name", ""))
-            if line.get("undone"):
-                found.pop(name, None)
-            elif line.get("file"):
-                texts = {
-                    k: str(line.get(k, "")) for k in ("name", "original", "file", "sha256", "made", "at")
-                }
-                found[name] = Made(**texts, ways=tuple(str(w) for w in line.get("ways") or ()))
-        while len(_read) >= 16:
-            _read.pop(next(iter(_read)))
-        have = _read[path] = (stamp, found)
-    return dict(have[1])
+    return dict(_known.of(imported_dir(project) / "list.jsonl"))
 
 
 def _note(project: Project, record: dict[str, object]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from studio import files
 from studio.captions.store import CaptionStore
 from studio.dataset import derived
 from studio.dataset.duplicates import find_duplicates, mark, resolve
-from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of
+from studio.dataset.folder import captions_lock, dataset_lock, look, stem_of
 from studio.dataset.formats import same_stem
 from studio.dataset.remade import WAYS
-from studio.dataset.renaming import carry_along
+from studio.dataset.renaming import rename_pictures
 from studio.dataset.scan import scan
 from studio.dataset.set_aside import free_name, remove_pictures
 from studio.errors import InputError
@@ -119,8 +118,7 @@ def _rename(project: Project, names: list[str]) -> list[str]:
     """Give pictures that share a stem one each; a renamed one takes a copy of the caption along."""
     renamed: dict[str, str] = {}
     with dataset_lock(project), captions_lock(project):
-        folder = project.dataset_dir
-        listing = look(folder)
+        listing = look(project.dataset_dir)
         taken = {same_stem(stem_of(n)) for n in listing.pictures} | {same_stem(s) for s in listing.captions}
         seen: set[str] = set()
         for name in listing.pictures:
@@ -128,12 +126,9 @@ def _rename(project: Project, names: list[str]) -> list[str]:
             if stem in seen and name in names:
                 target = free_name(name, taken)
                 taken.add(same_stem(stem_of(target)))
-                if caption_path(folder, name).is_file():
-                    files.copy_atomic(caption_path(folder, name), caption_path(folder, target))
-                (folder / name).rename(folder / target)
                 renamed[name] = target
             seen.add(stem)
-        carry_along(project, renamed)
+        rename_pictures(project, renamed)
     if renamed:
         project.decided("pictures renamed", pictures=list(renamed.values()))
     return list(renamed.values())

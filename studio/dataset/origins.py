@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from studio import files
 from studio.dataset.folder import look
+from studio.dataset.unchanged import Unchanged
 
 if TYPE_CHECKING:
     from studio.project import Project
@@ -45,8 +46,16 @@ def says_regularisation(label: str) -> bool:
     return any(p.replace(" ", "_").replace("-", "_") in _REGULARISATION for p in last)
 
 
-_NONE: dict[str, Origin] = {}
-_read: dict[Path, tuple[tuple[int, int, int], dict[str, Origin]]] = {}
+def _read(path: Path) -> dict[str, Origin]:
+    return {
+        n: Origin(
+            str(o.get("source", "")), str(o.get("added", "")), int(o.get("repeats", 0)), o.get("regularisation") is True
+        )
+        for n, o in (files.read_json(path) or {}).items()
+    }  # fmt: skip
+
+
+_known: Unchanged[dict[str, Origin]] = Unchanged(_read, {})
 
 
 def all_origins(project: Project) -> dict[str, Origin]:
@@ -56,26 +65,7 @@ def all_origins(project: Project) -> dict[str, Origin]:
 
 def _origins(project: Project) -> dict[str, Origin]:
     """`all_origins`, the same object while the file does not change; not to be changed."""
-    path = project.folder / "pictures.json"
-    try:
-        st = path.stat()
-    except FileNotFoundError:
-        return _NONE
-    stamp = (st.st_size, st.st_mtime_ns, st.st_ino)
-    have = _read.get(path)
-    if have is None or have[0] != stamp:
-        raw = files.read_json(path) or {}
-        found = {
-            n: Origin(
-                str(o.get("source", "")), str(o.get("added", "")), int(o.get("repeats", 0)),
-                o.get("regularisation") is True,
-            )
-            for n, o in raw.items()
-        }  # fmt: skip
-        if len(_read) > 16:
-            _read.clear()
-        have = _read[path] = (stamp, found)
-    return have[1]
+    return _known.of(project.folder / "pictures.json")
 
 
 def add(project: Project, new: Mapping[str, Origin]) -> list[str]:

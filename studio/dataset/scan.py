@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from studio.captions.snapshots import changed
 from studio.captions.store import Caption, CaptionStore
-from studio.dataset import derived
+from studio.dataset import derived, renaming
 from studio.dataset.folder import Listing, Stamp, look
 from studio.dataset.index import Index
 from studio.dataset.pixels import Look, cpu_threads, look_at
@@ -196,6 +196,7 @@ def scan(
     """
     settle(project)
     derived.settle(project)
+    renaming.settle(project)
     listing = look(project.dataset_dir)
     captions = CaptionStore(project).of(listing)
     known = _known_of(Index(project.cache_dir))

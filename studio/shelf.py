@@ -86,17 +86,11 @@ class Deleted:
 def deleted_projects(workspace: Workspace) -> list[Deleted]:
     """The projects in the trash, the one deleted last first."""
     found = []
-    for note in workspace.trash_dir.glob("*/from.json"):
+    for gone in workspace.trashed("projects"):
         try:
-            told = files.read_json(note) or {}
-            place = note.parent / Path(str(told.get("from", ""))).name
-            if (
-                Path(str(told.get("from", ""))).parts[:1] != ("projects",)
-                or not (place / "project.yaml").is_file()
-            ):
-                continue
-            name = str((files.read_yaml(place / "project.yaml") or {}).get("name", place.name))
-        except (InputError, AttributeError):
+            told = files.read_yaml(gone.place / "project.yaml")
+            if told is not None:
+                found.append(Deleted(str(told.get("name", gone.place.name)), gone.place, gone.at))
+        except (InputError, AttributeError, OSError):
             continue
-        found.append(Deleted(name, place, str(told.get("at", ""))))
-    return sorted(found, key=lambda d: d.at, reverse=True)
+    return found

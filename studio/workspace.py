@@ -39,6 +39,14 @@ def default_home() -> Path:
 
 
 @dataclass(frozen=True)
+class Trashed:
+    """Something in the trash. place: where it lies, for `Workspace.put_back`; at: when it was removed, ISO 8601 UTC."""
+
+    place: Path
+    at: str
+
+
+@dataclass(frozen=True)
 class Workspace:
     """A workspace at `root`. Making the object creates nothing; folders appear when first written to."""
 
@@ -116,6 +124,19 @@ class Workspace:
         target = place / source.name
         os.replace(source, target)
         return target
+
+    def trashed(self, room: str) -> list[Trashed]:
+        """What came from the folder `room` ("projects", "library"), the newest removal first. Unreadable notes are left out."""
+        found = []
+        for note in self.trash_dir.glob("*/from.json"):
+            try:
+                told = files.read_json(note) or {}
+                origin, at = Path(str(told.get("from", ""))), str(told.get("at", ""))
+            except (InputError, AttributeError):
+                continue
+            if origin.parts[:1] == (room,) and (note.parent / origin.name).exists():
+                found.append(Trashed(note.parent / origin.name, at))
+        return sorted(found, key=lambda t: t.at, reverse=True)
 
     def put_back(self, trashed: Path) -> Path:
         """Undo `to_trash`. Raises InputError when something else took the old place meanwhile."""

@@ -25,6 +25,8 @@ class LibraryEntry(BaseModel):
     trained:     when training ended, params: how it was trained, in words and numbers.
     project, run, grid, checkpoint: where it comes from.
     verdict:     the grid's verdict in one sentence when it was registered.
+    brought_from: name of the file that it was brought in from; "" when it was trained here.
+    left_out:    what the file's metadata does not tell (`studio.lora.privacy.GROUPS`).
     sha256:      of the file in the library.
     """
 
@@ -51,6 +53,8 @@ class LibraryEntry(BaseModel):
     grid: str | None = None
     checkpoint: str = ""
     verdict: str = ""
+    brought_from: str = ""
+    left_out: tuple[str, ...] = ()
     sha256: str = ""
     size_bytes: int = 0
 

@@ -1,18 +1,11 @@
-"""Registering a LoRA: a copy in the library with its metadata, preview and sidecar, and taking it out again.
-
-<workspace>/library/<slug>/
-  <name>.safetensors    the LoRA, its own metadata joined by title, trigger word and recommended weight
-  <name>.json           what A1111 and Forge read beside a LoRA: activation text, preferred weight
-  <name>.preview.png    the picture that they, and the library page, show
-  entry.json            what the library knows of it
-"""
+"""Registering a LoRA: a copy in the library with its metadata, preview and sidecar, and taking it out again."""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from studio import files, models
 from studio.errors import InputError, NotFoundError
@@ -21,13 +14,16 @@ from studio.evaluation.plan import RunLike, choose_checkpoints
 from studio.evaluation.report import record
 from studio.evaluation.spec import Cell
 from studio.library.entry import LibraryEntry, get_entry, list_library
-from studio.library.lora_file import copy_with_metadata, metadata_of
+from studio.library.folder import OnClash, free_slug, place
 from studio.library.page import write_page
+from studio.lora import privacy
+from studio.lora.file import metadata_of
 from studio.project import Project
 from studio.workspace import Workspace
 
 __all__ = [
     "LibraryEntry",
+    "OnClash",
     "get_entry",
     "list_library",
     "propose_good_for",
@@ -35,15 +31,6 @@ __all__ = [
     "restore",
     "unregister",
 ]
-
-OnClash = Literal["ask", "version", "replace"]
-
-# modelspec.architecture of the Stability AI model metadata standard 1.0.0, and A1111's "sd version".
-_ARCHITECTURE = {
-    "pocket": ("lora-studio-pocket/lora", "Unknown"),
-    "sd15": ("stable-diffusion-v1/lora", "SD1"),
-    "sdxl": ("stable-diffusion-xl-v1-base/lora", "SDXL"),
-}
 
 
 def register(
@@ -57,6 +44,7 @@ def register(
     *,
     name: str = "",
     on_clash: OnClash = "ask",
+    leave_out: Iterable[str] | None = None,
 ) -> LibraryEntry:
     """Put a LoRA into the library.
 
@@ -65,6 +53,7 @@ def register(
     name:       title in the library; the project's name when empty.
     on_clash:   when the name is taken: `ask` refuses and says so, `version` adds -v2, `replace` moves the old
                 one to the trash.
+    leave_out:  what the file's metadata shall not tell (`studio.lora.privacy.GROUPS`); as last chosen when None.
     Raises InputError when weight or checkpoint are not known or not usable, NotFoundError for a checkpoint that does
     not exist.
     """
@@ -86,7 +75,7 @@ def register(
             "Use a weight between 0.1 and 1.5.",
         )
     title = " ".join((name or intent.name).split())[:80]
-    slug = _free_slug(workspace, files.slug(title), on_clash)
+    slug = free_slug(workspace, files.slug(title), on_clash)
     stem = slug
     entry_model = models.get_model(workspace, grid.spec.base_model if grid is not None else intent.base_model)
     told = metadata_of(path)
@@ -119,7 +108,8 @@ def register(
         checkpoint=label,
         verdict=verdict.headline if verdict else "",
     )
-    entry = _place(workspace, entry, path, grid)
+    groups = privacy.remembered(workspace) if leave_out is None else leave_out
+    entry = place(workspace, entry, path, groups, _preview(grid, entry), on_clash=on_clash)
     write_page(workspace)
     if grid is not None:
         record(grid)  # with the ratings as they were when it was approved
@@ -216,76 +206,10 @@ def _choose_file(
     return path, label
 
 
-def _free_slug(workspace: Workspace, slug: str, on_clash: OnClash) -> str:
-    if not (workspace.library_dir / slug).exists():
-        return slug
-    if on_clash == "replace":
-        workspace.to_trash(workspace.library_dir / slug)
-        return slug
-    n = 2
-    while (workspace.library_dir / f"{slug}-v{n}").exists():
-        n += 1
-    if on_clash == "version":
-        return f"{slug}-v{n}"
-    raise InputError(
-        f"The library already holds a LoRA called '{slug}'.",
-        "Two LoRAs cannot share a name, and the studio overwrites nothing unasked.",
-        f"Register it as a new version ('{slug}-v{n}'), replace the old one, or choose another name.",
-    )
-
-
-def _place(workspace: Workspace, entry: LibraryEntry, source: Path, grid: Grid | None) -> LibraryEntry:
-    """Build the folder aside and move it in as a whole, so that the library never shows half an entry."""
-    workspace.library_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=workspace.library_dir) as aside:
-        folder = Path(aside) / entry.slug
-        lora = folder / f"{entry.name}.safetensors"
-        copy_with_metadata(source, lora, _modelspec(entry))
-        entry = entry.model_copy(
-            update={"sha256": files.sha256_file(lora), "size_bytes": lora.stat().st_size}
-        )
-        files.write_json(folder / f"{entry.name}.json", _sidecar(entry))
-        picture = _preview_cell(grid, entry) if grid is not None else None
-        if picture is not None and picture.path is not None:
-            files.copy_atomic(picture.path, folder / f"{entry.name}.preview.png")
-        files.write_json(folder / "entry.json", entry.model_dump(mode="json"))
-        try:
-            folder.rename(workspace.library_dir / entry.slug)
-        except OSError as e:
-            raise InputError(
-                f"The library already holds a LoRA called '{entry.slug}'.",
-                "It appeared while this one was being copied.",
-                "Try again with another name.",
-            ) from e
-    return entry
-
-
-def _modelspec(entry: LibraryEntry) -> dict[str, str]:
-    """Fields of the Stability AI model metadata standard, which model browsers read."""
-    architecture, _version = _ARCHITECTURE.get(entry.family, (f"{entry.family}/lora", "Unknown"))
-    return {
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": architecture,
-        "modelspec.title": entry.title,
-        "modelspec.trigger_phrase": entry.trigger,
-        "modelspec.description": entry.good_for,
-        "modelspec.usage_hint": f"weight {entry.weight_words}",
-        "modelspec.date": entry.trained,
-        "lora_studio.recommended_weight": f"{entry.weight:g}",
-    }
-
-
-def _sidecar(entry: LibraryEntry) -> dict[str, Any]:
-    """The JSON that A1111's and Forge's LoRA cards read (extensions-builtin/Lora)."""
-    _architecture, version = _ARCHITECTURE.get(entry.family, ("", "Unknown"))
-    return {
-        "description": entry.good_for,
-        "sd version": version,
-        "activation text": entry.trigger,
-        "preferred weight": entry.weight,
-        "negative text": "",
-        "notes": entry.notes or entry.verdict,
-    }
+def _preview(grid: Grid | None, entry: LibraryEntry) -> Callable[[Path], None] | None:
+    cell = _preview_cell(grid, entry) if grid is not None else None
+    picture = cell.path if cell is not None else None
+    return None if picture is None else lambda target: files.copy_atomic(picture, target)
 
 
 def _preview_cell(grid: Grid, entry: LibraryEntry) -> Cell | None:

@@ -22,13 +22,11 @@ class Removed:
 def removed_loras(workspace: Workspace) -> list[Removed]:
     """The LoRAs in the trash, the one taken out last first. What cannot be read is left out."""
     found = []
-    for path in workspace.trash_dir.glob("*/*/entry.json"):
+    for gone in workspace.trashed("library"):
         try:
-            note = files.read_json(path.parent.parent / "from.json") or {}
-            if Path(str(note.get("from", ""))).parts[:1] != ("library",):
-                continue
-            title = str((files.read_json(path) or {}).get("title") or path.parent.name)
-        except (InputError, AttributeError):
+            told = files.read_json(gone.place / "entry.json")
+            if told is not None:
+                found.append(Removed(str(told.get("title") or gone.place.name), gone.place, gone.at))
+        except (InputError, AttributeError, OSError):
             continue
-        found.append(Removed(title, path.parent, str(note.get("at", ""))))
-    return sorted(found, key=lambda r: r.at, reverse=True)
+    return found

@@ -16,7 +16,7 @@ from studio import files
 from studio.errors import InputError, NotFoundError
 from studio.evaluation.grid import Grid, plan_grid
 from studio.evaluation.store import CellStore
-from studio.library.lora_file import copy_with_metadata, metadata_of
+from studio.lora.file import copy_with_metadata, metadata_of
 from studio.library.register import (
     get_entry,
     list_library,

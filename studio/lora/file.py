@@ -1,4 +1,4 @@
-"""Writing a copy of a LoRA file with more metadata; its tensors are copied byte for byte, no torch needed."""
+"""Writing a copy of a LoRA file with other metadata; its tensors are copied byte for byte, no torch needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def copy_with_metadata(source: Path, target: Path, extra: Mapping[str, str]) -> None:
-    """Copy a safetensors file atomically, its metadata joined by `extra` (which wins).
+    """Copy a safetensors file atomically, its metadata joined by `extra` (which wins). Raises as `rewrite` does."""
+    rewrite(source, target, {**metadata_of(source), **extra})
+
+
+def rewrite(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
+    """Copy a safetensors file atomically with `metadata` in the place of its own.
 
     Layout: 8 bytes little-endian header length, JSON header padded with spaces to a multiple of 8, tensors; offsets
     count from the header's end, so the tensors stay as they are (safetensors format).
@@ -32,11 +37,13 @@ def copy_with_metadata(source: Path, target: Path, extra: Mapping[str, str]) -> 
     if target.exists() and target.samefile(source):
         raise InputError(
             f"{source.name} cannot be copied onto itself.",
-            "The library keeps a copy of its own.",
-            "Choose a checkpoint outside of the library.",
+            "The studio never changes a file in place: a copy is written beside it.",
+            "Choose another name or folder for the copy.",
         )
     header = tensor_header(source)
-    header["__metadata__"] = {**metadata_of(source), **extra}
+    header.pop("__metadata__", None)
+    if metadata:
+        header = {"__metadata__": dict(metadata), **header}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % 8)
     with source.open("rb") as s, files.atomic_file(target) as t:

@@ -14,7 +14,7 @@ from pages.parts.next import what_next
 from pages.parts.page import caught, page, show_error, start_at_top
 from studio import choices, gates, guides, models, presets
 from studio.errors import InputError, StudioError
-from studio.files import human_size
+from studio.files import human_memory
 from studio.project import Project
 from studio.settings import GROUPS, Knob, TrainingSettings, optimizers, problems
 
@@ -79,7 +79,7 @@ def preset_cards(project: Project, settings: TrainingSettings) -> None:
                         project, settings if chosen else choices.preset_settings(project, preset)
                     )
                     st.caption(f":material/timer: {time_words(told, preset)}  \n"
-                               + (f":material/memory: about {human_size(told.memory_bytes)}  \n" if told.memory_bytes else "") +
+                               + (f":material/memory: about {human_memory(told.memory_bytes)}  \n" if told.memory_bytes else "") +
                                f":material/steps: {told.steps.total_steps} steps")  # fmt: skip
                 st.space("stretch")
                 if untouched:

@@ -16,7 +16,7 @@ import psutil
 
 from studio import files
 from studio.estimate import MARGIN
-from studio.files import human_size
+from studio.files import human_memory, human_size
 from studio.findings import Finding
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry, file_findings
@@ -130,7 +130,7 @@ def check(
             Finding(
                 severity="warn",
                 code="memory-busy",
-                what=f"Other programs hold much memory: {human_size(ram_free)} are free, about {human_size(memory_bytes)} will be used.",
+                what=f"Other programs hold much memory: {human_memory(ram_free)} are free, about {human_memory(memory_bytes)} will be used.",
                 why="When memory runs out the system stops the run.",
                 fix="Close other programs first.",
             )

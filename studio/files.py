@@ -237,6 +237,17 @@ def human_size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def human_memory(count: float) -> str:
+    """Bytes of memory for people: `812 MB`, `6.5 GB`, `24 GB` (powers of 1024, as memory and graphics cards are sold: a card
+    with "24 GB" has 24 GB here too)."""
+    for unit in ("bytes", "KB", "MB"):
+        if round(count) < 1024:
+            return f"{count:.0f} {unit}" if count >= 100 or unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    # A computer with 24 GB tells 23.6: the system keeps a little for itself.
+    return f"{count:.1f} GB".replace(".0 GB", " GB")
+
+
 def human_time(seconds: float) -> str:
     """Seconds for people: `45 s`, `3 min`, `1 h 20 min`."""
     seconds = max(0.0, seconds)

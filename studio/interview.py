@@ -8,7 +8,7 @@ from studio.captions.store import CaptionStore, EditResult
 from studio.captions.trigger import pieces, reading_problems, unlike
 from studio.errors import StudioError
 from studio.estimate import estimate
-from studio.files import human_size
+from studio.files import human_memory
 from studio.findings import Finding, blocking
 from studio.machine import Machine, detect
 from studio.models import UPLOADED, BaseModelEntry, get_model, list_models
@@ -53,7 +53,9 @@ def _offer(workspace: Workspace, entry: BaseModelEntry, kind: str, machine: Mach
     settings = fill(default_for(workspace, entry), entry, pictures, machine)
     need = estimate(entry.family, settings, [pictures * settings.repeats])
     fits = need.fits(machine.memory_bytes)
-    memory = f"about {human_size(need.memory_bytes)} of this computer's {human_size(machine.memory_bytes)}"
+    memory = (
+        f"about {human_memory(need.memory_bytes)} of this computer's {human_memory(machine.memory_bytes)}"
+    )
     if not fits:
         why = f"Too large for this computer: it needs {memory}, where a fifth stays free."
     elif entry.embedded:

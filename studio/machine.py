@@ -75,10 +75,8 @@ class Machine:
         """The computer in one sentence."""
         if self.gpus:
             g = max(self.gpus, key=lambda g: g.vram_bytes)
-            return f"{g.name} with {g.vram_bytes / 2**30:.0f} GB of memory, {self.cores} CPU cores."
-        return (
-            f"No graphics card found: {self.cores} CPU cores and {self.ram_bytes / 2**30:.0f} GB of memory."
-        )
+            return f"{g.name} with {files.human_memory(g.vram_bytes)} of memory, {self.cores} CPU cores."
+        return f"No graphics card found: {self.cores} CPU cores and {files.human_memory(self.ram_bytes)} of memory."
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for records and fingerprints."""

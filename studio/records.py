@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from studio import files
-from studio.files import human_size, human_time
+from studio.files import human_memory, human_size, human_time
 from studio.findings import Finding, by_harm
 from studio.project import KINDS, Project
 from studio.settings import TrainingSettings, changed, knobs
@@ -107,7 +107,7 @@ def _config_lines(project: Project, facts: dict[str, Any]) -> list[str]:
         f"- **Preset**: {facts['preset'] or 'none'}",
         f"- **Key parameters**: learning rate {settings.learning_rate:g}, epochs {settings.epochs}, batch {settings.batch_size}, rank {settings.rank}",
         f"- **Steps**: {facts['steps']} ({facts['steps_per_epoch']} an epoch)",
-        f"- **Estimated memory**: {human_size(facts['memory_bytes'])} (available: {human_size(facts['available_bytes'])})",
+        f"- **Estimated memory**: {human_memory(facts['memory_bytes'])} (available: {human_memory(facts['available_bytes'])})",
         f"- **Disk**: {human_size(facts['disk_bytes'])}",
         f"- **Computer**: {facts['device']}",
         "",
@@ -149,7 +149,7 @@ def write_progress(project: Project, run_id: str, facts: dict[str, Any]) -> None
             f"- **Elapsed**: {human_time(f.get('elapsed', 0))}",
             f"- **Estimated remaining**: {'none' if left is None else human_time(left)}",
             f"- **Checkpoints**: {', '.join(f.get('checkpoints', [])) or 'none yet'}",
-            f"- **Most memory in use**: {human_size(f['memory']) if f.get('memory') else 'not measured'}",
+            f"- **Most memory in use**: {human_memory(f['memory']) if f.get('memory') else 'not measured'}",
             f"- **Batch reduced for lack of memory**: {count_times(len(f.get('reductions', [])))}",
             *(f"  - {sentence}" for sentence in f.get("reductions", [])),
         ],

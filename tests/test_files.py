@@ -117,6 +117,8 @@ def test_inside_refuses_links_out(tmp_path: Path) -> None:
 
 def test_figures_for_people() -> None:
     assert [files.human_size(n) for n in (812, 6_500, 6_500_000_000)] == ["812 bytes", "6.5 KB", "6.5 GB"]
+    sold = (812, 900 * 2**20, 24 * 2**30, 12_884_901_888 - 3 * 2**20, int(23.56 * 2**30))
+    assert [files.human_memory(n) for n in sold] == ["812 bytes", "900 MB", "24 GB", "12 GB", "23.6 GB"]
     assert [files.human_time(s) for s in (-1, 45, 200, 4800, 7200)] == [
         "0 s",
         "45 s",

@@ -13,6 +13,7 @@ from studio import environment, files, gates, launch
 from studio.captions.store import CaptionStore
 from studio.dataset.set_aside import remove_pictures
 from studio.errors import BusyError, EnvironmentalError, GateError, InputError, NotFoundError
+from studio.gates import config as gate_config
 from studio.machine import Machine, detect
 from studio.project import Project
 from studio.training import dry_run, prepare
@@ -175,8 +176,8 @@ def test_an_absent_base_model_blocks_the_environment(workspace: Workspace) -> No
 def test_a_base_model_that_does_not_load_fails_the_dry_run_in_words(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its headers may look right, and gate 3 reads no more."""
-    for asks in (environment, prepare):
+    """Its headers may look right, and the gates before the dry run read no more."""
+    for asks in (environment, prepare, gate_config):
         monkeypatch.setattr(asks, "file_findings", lambda _w, _e: [])
     broken = tmp_path / "broken"
     shutil.copytree(shipped("data", "pocket"), broken)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from studio.estimate import MARGIN, Estimate
-from studio.files import human_size
+from studio.files import human_memory
 from studio.training.base import Checkpoint, Sample
 from studio.training.progress import Metrics
 
@@ -131,7 +131,7 @@ def memory_bar(told: Estimate, available: int) -> None:
     mode = st.context.theme.type or "light"
     good, bad = st.get_option(f"theme.{mode}.primaryColor"), st.get_option(f"theme.{mode}.redColor")
     colour = good if need <= limit else bad
-    words = f"{human_size(told.memory_bytes)} of {human_size(available)}"
+    words = f"{human_memory(told.memory_bytes)} of {human_memory(available)}"
     st.html(
         f'<div role="img" aria-label="{html.escape(words)}; {MARGIN:.0%} is kept free" style="position:relative;height:14px;'
         'border-radius:7px;overflow:hidden;background:color-mix(in srgb, currentColor 13%, transparent)">'

@@ -9,7 +9,7 @@ from pages.parts.page import caught, show_error
 from studio.errors import StudioError
 from studio.evaluation.comfyui import checking, servers
 from studio.evaluation.comfyui.servers import Server
-from studio.files import human_size
+from studio.files import human_memory
 
 _ADDED = "_comfyui_added"
 
@@ -71,7 +71,7 @@ def _server(state: checking.State) -> None:
     address = state.server.address
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         mark = ":green[:material/check:]" if state.is_ready else ":orange[:material/warning:]"
-        memory = f", {human_size(state.memory)}" if state.memory else ""
+        memory = f", {human_memory(state.memory)}" if state.memory else ""
         words = f"{state.version} on {state.device}{memory}" if state.version else "does not answer"
         st.markdown(f"{mark} `{state.server.name}` · {words}", width="stretch")
         st.button(

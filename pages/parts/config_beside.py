@@ -7,7 +7,7 @@ from pages.parts.gates_view import gate_badge
 from pages.parts.nav import link
 from studio import choices, gates, presets
 from studio.estimate import Estimate
-from studio.files import human_size, human_time
+from studio.files import human_memory, human_size, human_time
 from studio.machine import detect
 from studio.project import Project
 from studio.settings import TrainingSettings
@@ -75,7 +75,7 @@ def beside(project: Project, settings: TrainingSettings) -> None:
         st.markdown(":red[:material/block: Too much for this computer.] Lower the batch size or the resolution, or turn on "
                     "gradient checkpointing.")  # fmt: skip
     with st.expander("Where the memory goes"):
-        st.table({part: human_size(size) for part, size in told.terms.items()}, border="horizontal")
+        st.table({part: human_memory(size) for part, size in told.terms.items()}, border="horizontal")
         st.caption(memory_words(told))
     st.markdown(f":material/hard_drive: **Disk**  \nabout {human_size(told.disk_bytes)}; each LoRA file "
                 f"{human_size(told.lora_bytes)}")  # fmt: skip

@@ -14,7 +14,7 @@ from pages.parts.next import primary, what_next
 from pages.parts.page import caught, show_error
 from studio import gates
 from studio.errors import StudioError
-from studio.files import human_size, human_time
+from studio.files import human_memory, human_size, human_time
 from studio.findings import Finding
 from studio.project import Project
 from studio.training import dry_run
@@ -52,7 +52,7 @@ def figures(gate: str, facts: dict[str, Any]) -> str:
     if gate == "config" and facts.get("steps") is not None:
         if not facts["memory_bytes"]:
             return f"{facts['steps']} steps on a rented computer"
-        return f"{facts['steps']} steps · about {human_size(facts['memory_bytes'])} of memory · {human_size(facts['disk_bytes'])} on disk"
+        return f"{facts['steps']} steps · about {human_memory(facts['memory_bytes'])} of memory · {human_size(facts['disk_bytes'])} on disk"
     if gate == "environment" and facts.get("computer"):
         torch = f" · PyTorch {facts['torch']}" if facts.get("torch") else ""
         return f"{facts['computer'].rstrip('.')}{torch}"

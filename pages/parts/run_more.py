@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages.parts.nav import link
 from studio import compare
-from studio.files import human_size
+from studio.files import human_memory, human_size
 from studio.jobs.job import Job
 from studio.machine import usage
 from studio.project import Project
@@ -21,10 +21,10 @@ def _usage(folder: str) -> tuple[str, str, str]:
     from pathlib import Path
 
     now = usage(Path(folder))
-    card = f"{human_size(now.vram[0])} of {human_size(now.vram[1])} graphics memory" if now.vram else ""
+    card = f"{human_memory(now.vram[0])} of {human_memory(now.vram[1])} graphics memory" if now.vram else ""
     return (
         card,
-        f"{human_size(now.ram[0])} of {human_size(now.ram[1])} memory",
+        f"{human_memory(now.ram[0])} of {human_memory(now.ram[1])} memory",
         f"{human_size(now.disk_free)} free on the disk",
     )
 

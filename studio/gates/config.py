@@ -6,11 +6,11 @@ from studio import machine as computer
 from studio.captions.store import CaptionStore
 from studio.dataset.subsets import subset_findings, teaching_count
 from studio.estimate import MARGIN, estimate, fitting_batch
-from studio.files import human_size
+from studio.files import human_memory
 from studio.findings import Finding
 from studio.gates.standing import picture_counts
 from studio.gates.verdicts import Verdict, current_fingerprint, save_verdict
-from studio.models import BaseModelEntry, get_model
+from studio.models import BaseModelEntry, file_findings, get_model
 from studio.presets import default_for, fill
 from studio.project import Project
 from studio.settings import TrainingSettings, unusual
@@ -25,6 +25,8 @@ def config_gate(project: Project) -> Verdict:
     found += reduced
     machine = computer.detect()
     found += get_backend(settings.backend).check(settings, machine, entry)
+    # Gate 3 looks again: files may go meanwhile. Only headers are read, once as long as the files stay the same.
+    found += file_findings(project.workspace, entry)
     found += unusual(settings)
     found += subset_findings(project, settings, CaptionStore(project).all())
     counts = picture_counts(project, settings)
@@ -56,8 +58,8 @@ def config_gate(project: Project) -> Verdict:
             Finding(
                 severity="block",
                 code="memory-short",
-                what=f"The run needs about {human_size(plan.memory_bytes)}, and this computer has {human_size(machine.memory_bytes)}.",
-                why=f"With {MARGIN:.0%} kept free, {human_size(machine.memory_bytes * (1 - MARGIN))} can be used. Even a batch of one does not fit.",
+                what=f"The run needs about {human_memory(plan.memory_bytes)}, and this computer has {human_memory(machine.memory_bytes)}.",
+                why=f"With {MARGIN:.0%} kept free, {human_memory(machine.memory_bytes * (1 - MARGIN))} can be used. Even a batch of one does not fit.",
                 fix="Turn on gradient checkpointing, lower the resolution or the rank, or choose a smaller base model.",
                 where=("gradient_checkpointing", "resolution", "rank"),
             )
@@ -67,7 +69,7 @@ def config_gate(project: Project) -> Verdict:
             Finding(
                 severity="warn",
                 code="memory-close",
-                what=f"Memory may be close: about {human_size(plan.memory_low)} to {human_size(plan.memory_high)}.",
+                what=f"Memory may be close: about {human_memory(plan.memory_low)} to {human_memory(plan.memory_high)}.",
                 why=f"{plan.known_words} The dry run measures it.",
                 fix="Nothing to do now; the dry run will tell.",
             )

@@ -7,7 +7,7 @@ from studio.dataset.scan import scan
 from studio.dataset.subsets import shown_per_bucket
 from studio.errors import GateError, StudioError
 from studio.estimate import MARGIN, plan_steps
-from studio.files import human_size, human_time
+from studio.files import human_memory, human_time
 from studio.findings import Finding, blocking
 from studio.gates.verdicts import (
     GATES,
@@ -57,7 +57,7 @@ def settle_dry_run(project: Project) -> None:
                 Finding(
                     severity="warn",
                     code="memory-measured-close",
-                    what=f"The dry run used {human_size(result.facts['peak_bytes'])} of {human_size(available)}.",
+                    what=f"The dry run used {human_memory(result.facts['peak_bytes'])} of {human_memory(available)}.",
                     why="Less than 20 % stays free; another program could make the run fail.",
                     fix="Close other programs, or lower the batch size.",
                 )

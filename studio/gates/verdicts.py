@@ -101,9 +101,11 @@ def save_verdict(
     return said
 
 
-def _model_mark(project: Project, entry: BaseModelEntry) -> str:
+def _model_marks(project: Project, entry: BaseModelEntry) -> list[Any]:
+    """The base model's file, and those that belong beside it."""
     place = entry.location(project.workspace)
-    return model_fingerprint(place) if place else "absent"
+    beside = [[role, model_fingerprint(p)] for role, p in parts_of(entry, project.workspace).items()]
+    return [model_fingerprint(place) if place else "absent", *beside]
 
 
 def current_fingerprint(project: Project, gate: GateName) -> str:
@@ -117,19 +119,25 @@ def current_fingerprint(project: Project, gate: GateName) -> str:
         return files.fingerprint(dataset)
     if gate == "config":
         return files.fingerprint(
-            [dataset, settings, entry.model_dump(mode="json"), machine.memory_bytes, machine.device]
+            [
+                dataset,
+                settings,
+                entry.model_dump(mode="json"),
+                machine.memory_bytes,
+                machine.device,
+                *_model_marks(project, entry),
+            ]
         )
     here: list[Any] = [
         machine.python,
         machine.packages,
         [g.name for g in machine.gpus],
         project.settings.backend,
-        _model_mark(project, entry),
+        *_model_marks(project, entry),
     ]
-    if project.settings.backend == "kohya":  # another sd-scripts, or another text encoder, may do otherwise
+    if project.settings.backend == "kohya":  # another sd-scripts may do otherwise
         used = install.current(project.workspace)
         here.append(used.as_dict() if used else "absent")
-        here += [[role, model_fingerprint(p)] for role, p in parts_of(entry, project.workspace).items()]
         here += [settings["attention"], settings["optimizer"]]  # packages that they need
     if is_rented(project.settings.backend):  # gate 3 looks at the token and the destination instead
         here += [secret_state(project.workspace, REPLICATE)[0]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from studio.files import human_size
+from studio.files import human_memory
 from studio.findings import Finding
 from studio.vram.conditions import STORED, Conditions
 from studio.vram.families import FAMILIES, Transformer
@@ -22,8 +22,8 @@ def refusals(c: Conditions) -> list[Finding]:
             _refused(
                 "fp8-without-checkpointing",
                 "An fp8 base model without gradient checkpointing takes more memory, not less.",
-                f"A 16 bit copy of each layer is kept for the way back: about {human_size(needs)} instead of "
-                f"{human_size(plain)}. Measured runs of SDXL took 26 GiB so, and 13 GiB without fp8.",
+                f"A 16 bit copy of each layer is kept for the way back: about {human_memory(needs)} instead of "
+                f"{human_memory(plain)}. Measured runs of SDXL took 26 GiB so, and 13 GiB without fp8.",
                 "Turn gradient checkpointing on, or turn fp8 off.",
                 ("fp8_base", "gradient_checkpointing"),
             )

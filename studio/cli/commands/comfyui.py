@@ -13,7 +13,7 @@ from studio.cli.spec import Command, Option, Reply, Word
 from studio.cli.values import existing, text
 from studio.cli.watch import DETACH, WAIT, check_wait
 from studio.errors import InputError, NotFoundError
-from studio.files import human_size
+from studio.files import human_memory
 from studio.findings import Finding, blocking
 
 
@@ -63,7 +63,7 @@ def _setup(ctx: Context, args: Namespace) -> Reply:
     for state in states:
         ctx.out.heading(f"ComfyUI at {state.server.address}")
         if state.version:
-            memory = f", {human_size(state.memory)}" if state.memory else ""
+            memory = f", {human_memory(state.memory)}" if state.memory else ""
             ctx.out.facts(
                 [
                     ("Version", state.version),

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from studio.cli import settings_flags
 from studio.cli.context import Context
 from studio.cli.spec import Command, Reply
-from studio.files import human_size, human_time
+from studio.files import human_memory, human_size, human_time
 from studio.settings import TrainingSettings, problems
 
 
@@ -27,16 +27,16 @@ def _estimate(ctx: Context, args: Namespace) -> Reply:
     if told.memory_bytes:
         ctx.out.facts(
             [
-                ("Memory", f"{human_size(told.memory_bytes)}; the true peak can lie {told.band_words} it"),
-                ("This computer", f"{human_size(machine.memory_bytes)}, of which a fifth stays free"),
+                ("Memory", f"{human_memory(told.memory_bytes)}; the true peak can lie {told.band_words} it"),
+                ("This computer", f"{human_memory(machine.memory_bytes)}, of which a fifth stays free"),
                 ("Fits", "yes" if fits else "no"),
                 ("How sure", told.known_words),
-                *((f"  {part}", human_size(size)) for part, size in told.terms.items()),
+                *((f"  {part}", human_memory(size)) for part, size in told.terms.items()),
             ]
         )
         for name, size in told.phases.items():
             if name != "Training" and size > told.phases["Training"]:
-                ctx.out.say(f"More is needed for a moment: {name.lower()} takes {human_size(size)}.")
+                ctx.out.say(f"More is needed for a moment: {name.lower()} takes {human_memory(size)}.")
     ctx.out.facts(
         [
             ("Time", human_time(told.seconds) if told.seconds is not None else "the dry run measures it"),

@@ -11,7 +11,7 @@ from studio.cli.spec import Command, Option, Reply, Word
 from studio.cli.values import one_of
 from studio.cli.watch import say_left, watch
 from studio.errors import GateError
-from studio.files import human_size, human_time
+from studio.files import human_memory, human_size, human_time
 from studio.project import Project
 
 NAMES = ("dataset", "config", "environment", "dry_run")
@@ -39,8 +39,8 @@ def figures(gate: str, facts: dict[str, Any]) -> list[str]:
         return [f"{facts['pictures']} pictures"]
     if gate == "config":
         return [
-            f"{facts['steps']} steps in {facts['epochs']} epochs, about {human_size(facts['memory_bytes'])} of "
-            f"{human_size(facts['available_bytes'])} memory, {human_size(facts['disk_bytes'])} on disk"
+            f"{facts['steps']} steps in {facts['epochs']} epochs, about {human_memory(facts['memory_bytes'])} of "
+            f"{human_memory(facts['available_bytes'])} memory, {human_size(facts['disk_bytes'])} on disk"
         ]
     if gate == "environment":
         return [str(facts.get("computer", ""))]

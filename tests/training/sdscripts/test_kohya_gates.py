@@ -117,9 +117,9 @@ def test_a_model_of_several_files_has_to_be_whole(
     place = headers.write(tmp_path / "flux" / "flux1-dev.safetensors", headers.FLUX)
     add_model(workspace, place, "flux", resolution=1024)
     project = kohya_project(workspace, tmp_path, resolution=1024)
-    assert codes(project, "config") <= {"memory-short"}, "a smaller computer may say so"
-    found = {f.code: f for f in gates.run_gate(project, "environment").findings}
-    assert set(found["model-absent"].where) == {"clip_l", "t5xxl", "ae"}
+    for gate in ("config", "environment"):
+        found = {f.code: f for f in gates.run_gate(project, gate).findings}
+        assert set(found["model-absent"].where) == {"clip_l", "t5xxl", "ae"}
     headers.write(place.with_name("clip_l.safetensors"), headers.CLIP_L)
     headers.write(place.with_name("t5xxl.safetensors"), headers.T5)
     headers.write(place.with_name("ae.safetensors"), headers.AE)
@@ -146,9 +146,7 @@ def test_an_entry_for_rented_computers_is_not_trained_here(workspace: Workspace,
 @pytest.mark.skipif(
     not (SOURCE and PYTHON), reason="STUDIO_SD_SCRIPTS and STUDIO_SD_SCRIPTS_PYTHON name no sd-scripts"
 )
-def test_the_gates_with_the_real_scripts(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gates_with_the_real_scripts(workspace: Workspace, tmp_path: Path) -> None:
     """Set-up, four gates, dry run with a broken model and with a good one, and a run: real steps of the real script."""
     source = tmp_path / "small"
     source.mkdir()
@@ -156,21 +154,21 @@ def test_the_gates_with_the_real_scripts(
         (source / f"{name}.py").write_text('if __name__ == "__main__":\n' + "".join(f"    {ln}\n" for ln in SMALL.format(real=SOURCE).splitlines()))  # fmt: skip
     model = small_model(tmp_path / "model")
     add_model(workspace, model, "sd15", resolution=128)
-    # Nobody trains such narrow models, and gate 3 says so; everything else of it is as for a user.
-    monkeypatch.setattr(environment, "file_findings", lambda _w, _e: [])
     engine = {"source": str(source), "python": PYTHON}
     project = kohya_project(workspace, tmp_path, engine=engine, resolution=128, repeats=1, epochs=1)
     for gate in gates.GATES[:3]:
         said = gates.run_gate(project, gate)
         assert said.passed, (gate, said.findings)
-    config = model / "unet" / "config.json"
+    config = model / "unet" / "config.json"  # its weights do not fit it any more, which no header tells
     whole = config.read_text()
-    config.write_text(whole.replace('"cross_attention_dim": 64', '"cross_attention_dim": 128'))
+    config.write_text(whole.replace('"out_channels": 4', '"out_channels": 8'))
+    gates.run_gate(project, "config")
     gates.run_gate(project, "environment")
     said = gates.run_gate(project, "dry_run")
     assert not said.passed
     assert all(f.what and f.fix and "Traceback" not in f.what + f.why for f in said.findings), said.findings
     config.write_text(whole)
+    gates.run_gate(project, "config")
     gates.run_gate(project, "environment")
     said = gates.run_gate(project, "dry_run")
     assert said.passed, said.findings

@@ -144,7 +144,8 @@ runpy.run_path(REAL + "/train_network.py", run_name="__main__")
 
 
 def small_model(folder: Path) -> Path:
-    """A diffusers folder of SD1.5's shape with random weights and few channels."""
+    """A diffusers folder of SD1.5's shape with random weights and few channels; the text is as wide as there, which is what
+    the family is told by."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -156,13 +157,13 @@ def small_model(folder: Path) -> Path:
     ).save_pretrained(folder / "vae")  # fmt: skip
     CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=49408, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-            max_position_embeddings=77, projection_dim=64, bos_token_id=49406, eos_token_id=49407, pad_token_id=1,
+            vocab_size=49408, hidden_size=768, intermediate_size=768, num_hidden_layers=2, num_attention_heads=12,
+            max_position_embeddings=77, projection_dim=768, bos_token_id=49406, eos_token_id=49407, pad_token_id=1,
         )
     ).save_pretrained(folder / "text_encoder")  # fmt: skip
     UNet2DConditionModel(
         sample_size=16, block_out_channels=(32, 64, 64, 64), down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=64, attention_head_dim=8,
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=768, attention_head_dim=8,
     ).save_pretrained(folder / "unet")  # fmt: skip
     DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1

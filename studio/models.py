@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 Family = Literal["pocket", "sd15", "sdxl", "sd35", "flux"]
-Part = Literal["model", "clip_l", "clip_g", "t5xxl", "ae"]
+Part = Literal["model", "clip_l", "clip_g", "t5xxl", "ae", "t5_tokenizer"]
 # Under these names parts are looked for, in the workspace's folder of models and beside the model's own file.
 _PART_NAMES: dict[str, tuple[str, ...]] = {
     "clip_l": ("clip_l.safetensors",),
@@ -46,7 +46,8 @@ _PART_NAMES: dict[str, tuple[str, ...]] = {
 class ModelFile(BaseModel):
     """One file of a base model as it can be downloaded.
 
-    part:     `model` for the model itself, else which part of it.
+    part:     `model` for the model itself, else which part of it; `t5_tokenizer` is T5's word table.
+    folder:   below the workspace's folder of models, where it is kept; for files that tools look for by a common name.
     repo, revision, path: where it lies on the hub.
     bytes, sha256: what has to arrive. gated: the hub asks to sign in and to accept the licence first.
     """
@@ -60,11 +61,13 @@ class ModelFile(BaseModel):
     bytes: int = Field(gt=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     gated: bool = False
+    folder: str = Field(default="", pattern="^[a-z0-9-]*$")
 
     @property
     def name(self) -> str:
-        """Name of the file in the workspace's folder of models."""
-        return self.path.rpartition("/")[2]
+        """Name of the file in the workspace's folder of models, with the folder below it where it has one."""
+        own = self.path.rpartition("/")[2]
+        return f"{self.folder}/{own}" if self.folder else own
 
 
 UPLOADED = "Your pictures are uploaded to Replicate."

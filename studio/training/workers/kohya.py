@@ -25,7 +25,7 @@ from studio.jobs.lifeline import Worker
 from studio.machine import detect
 from studio.training import recovery
 from studio.training.base import TrainingPlan
-from studio.training.sdscripts import config, layout, options, tokenizers
+from studio.training.sdscripts import config, families, layout, options, tokenizers
 from studio.training.sdscripts.log import LogReader
 from studio.training.workers.kohya_follow import LOGS, Follower
 
@@ -115,7 +115,7 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     worker.progress(0, None, "", "Preparing pictures", stage="prepare")
     laid = layout.lay_out(plan)
     config.write(plan, laid)
-    tokenizers.write(plan.run_folder / config.TOKENIZERS)
+    tokenizers.write(plan.run_folder / config.TOKENIZERS, plan.parts.get(families.T5_TOKENIZER))
     state = newest_state(plan) if not plan.limit_steps else None
     steps_before = _steps_at(plan, state)
     line = command(plan, state)
@@ -166,6 +166,8 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     number = len(recovery.halvings(plan.run_folder))
     worker.emit("anomaly", finding=recovery.finding(note, number).model_dump(mode="json"))
     worker.emit("stage", name="retry", message=note.sentence)
+    with suppress(OSError):
+        print(f"\n[studio] {note.sentence}", flush=True)  # so that the log tells where the next try begins
     return train(recovery.adjusted(plan), worker)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from studio import models
 from studio.errors import InputError
+from studio.evaluation import lora_files
 from studio.evaluation.base import size_findings
 from studio.evaluation.comfyui import checking, graphs, servers
 from studio.evaluation.spec import GridSpec
@@ -38,18 +39,7 @@ class ComfyUIRenderer:
         step = 8 if spec.family in ("sd15", "sdxl") else 16
         found: list[Finding] = []
         found += size_findings(spec, step)
-        missing = [lora for lora in spec.lora_files if not lora.path.is_file()]
-        found += [
-            Finding(
-                severity="block",
-                code="lora-unreadable",
-                what=f"The LoRA file {lora.path.name} is not there any more.",
-                why=f"Nothing lies at {lora.path}.",
-                fix="Choose another checkpoint.",
-                where=(str(lora.path),),
-            )
-            for lora in missing
-        ]
+        found += lora_files.findings([x.path for x in spec.lora_files], spec.family, plain=False)
         return found + server_findings(spec, workspace or Workspace.default())
 
     def command(self, folder: Path) -> list[str]:

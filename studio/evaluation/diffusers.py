@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 from studio import files
-from studio.errors import InputError
+from studio.evaluation import lora_files
 from studio.evaluation.base import size_findings
 from studio.evaluation.spec import GridSpec
 from studio.findings import Finding
-from studio.models import tensor_header
 from studio.workspace import Workspace
 
 _BYTES_PER_CELL = {"pocket": 20_000, "sd15": 700_000, "sdxl": 2_500_000}
@@ -48,7 +47,7 @@ class DiffusersRenderer:
                     fix="Add it on the Set-up page.",
                 )
             )
-        found += [self._lora(lora.path) for lora in spec.lora_files if self._bad(lora.path)]
+        found += lora_files.findings([x.path for x in spec.lora_files], spec.family, plain=True)
         missing = [m for m in ("torch", "diffusers", "transformers") if importlib.util.find_spec(m) is None]
         if missing:
             found.append(
@@ -80,34 +79,3 @@ class DiffusersRenderer:
     def command(self, folder: Path) -> list[str]:
         """`python -m studio.evaluation.workers.render FOLDER`."""
         return [sys.executable, "-m", "studio.evaluation.workers.render", str(folder)]
-
-    @staticmethod
-    def _bad(path: Path) -> bool:
-        return DiffusersRenderer._problem(path) is not None
-
-    @staticmethod
-    def _problem(path: Path) -> InputError | None:
-        try:
-            header = tensor_header(path)
-        except InputError as e:
-            return e
-        if not any(".lora_down." in name or ".lora_A." in name for name in header):
-            return InputError(
-                f"{path.name} is not a LoRA that the built-in renderer can read.",
-                "It holds no 'lora_down' weights; LoHa, LoKr and full checkpoints are read elsewhere.",
-                "Choose a LoRA file with kohya's key names.",
-            )
-        return None
-
-    @staticmethod
-    def _lora(path: Path) -> Finding:
-        problem = DiffusersRenderer._problem(path)
-        assert problem is not None
-        return Finding(
-            severity="block",
-            code="lora-unreadable",
-            what=problem.what,
-            why=problem.why,
-            fix=problem.fix,
-            where=(str(path),),
-        )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from studio import files
 from studio.errors import EnvironmentalError, InputError, StudioError
 from studio.evaluation.comfyui import checking, editor, explain, graphs, placing, servers
 from studio.evaluation.comfyui.board import Board
@@ -162,6 +163,26 @@ def test_clip_skip_weight_and_parentheses_are_told_as_meant(spec: GridSpec) -> N
     assert "CLIPSetLastLayer" not in {
         n["class_type"] for n in graphs.build(spec, [cell], spec.drawn_with, "x").graph.values()
     }
+
+
+@pytest.mark.parametrize(
+    ("family", "zero_snr"), [("sd15", False), ("sdxl", True), ("sdxl", None), ("sd35", None)]
+)
+def test_a_model_that_predicts_v_is_drawn_as_one(tmp_path: Path, family: str, zero_snr: bool | None) -> None:
+    """As its own noise levels say; a model that is not on this computer (None) is left to the server."""
+    spec = make_spec(tmp_path, family=family, prediction="v_prediction")
+    if zero_snr is not None:
+        files.write_json(
+            tmp_path / "scheduler" / "scheduler_config.json", {"rescale_betas_zero_snr": zero_snr}
+        )
+    for cell in plan_cells(spec)[:2]:
+        graph = graphs.build(spec, [cell], spec.drawn_with, "x.safetensors").graph
+        found = {n["class_type"]: (name, n["inputs"]) for name, n in graph.items()}
+        assert ("ModelSamplingDiscrete" in found) == (zero_snr is not None)
+        if zero_snr is not None:
+            name, told = found["ModelSamplingDiscrete"]
+            assert told["sampling"] == "v_prediction" and told["zsnr"] is zero_snr
+            assert found["KSampler"][1]["model"] == [name, 0]
 
 
 # --- Addresses

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import torch
 from PIL import Image
 
 from studio.errors import InputError
+from studio.evaluation.comfy import ComfyUIRenderer
+from studio.evaluation.diffusers import DiffusersRenderer
 from studio.evaluation.plan import plan_grid
 from studio.evaluation.spec import GridSpec, plan_cells
 from studio.evaluation.workers.drawing import Drawer, NotFinite
@@ -151,7 +154,6 @@ def test_other_families(family: str, workspace: Workspace, tmp_path: Path) -> No
     )
     drawer = Drawer(spec, torch.device("cpu"))
     fitted = Lora(lora, drawer.models, family)
-    assert fitted.unmatched == []
     cells = plan_cells(spec)
     drawer.use(fitted, "x")
     base, full = drawer.draw(cells[:1]) + drawer.draw(cells[1:])
@@ -178,6 +180,82 @@ def test_broken_numbers_are_told(plan: Plan, pocket_model: Path, pocket_lora: Pa
     drawer = Drawer(plan(), torch.device("cpu"))
     with pytest.raises(InputError, match="not finite"):
         Lora(broken, drawer.models, "pocket")
+
+
+def _changed(source: Path, target: Path, change: Callable[[dict[str, torch.Tensor], str], None]) -> Path:
+    """A copy of a LoRA file; `change` may alter its tensors, and is told the name of its first layer."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(str(source))
+    change(tensors, next(n for n in tensors if "attn1_to_q.lora_down" in n).partition(".")[0])
+    save_file(tensors, str(target))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        ("LoHa", {f"X.hada_{w}": (4, 4) for w in ("w1_a", "w1_b", "w2_a", "w2_b")}),
+        ("LoKr", {"X.lokr_w1": (4, 4), "X.lokr_w2": (4, 4)}),
+        ("DoRA", {"Y.dora_scale": (8, 1)}),
+        ("DoRA", {"Y.lora_magnitude_vector": (8,)}),
+        ("Tucker", {"Y.lora_mid.weight": (4, 4, 3, 3)}),
+        ("full", {"X.diff": (8,)}),
+        ("full", {"X.diff_b": (8,)}),
+        ("bundle_emb", {"bundle_emb.mood.string_to_param.*": (1, 8)}),
+        ("no place in it, such as lora_unet_nowhere", {"lora_unet_nowhere.lora_down.weight": (4, 8), "lora_unet_nowhere.lora_up.weight": (8, 4)}),
+        ("one of its two halves", {"X.lora_down.weight": (4, 8)}),
+    ],
+)  # fmt: skip
+def test_a_lora_is_drawn_whole_or_refused_by_name(
+    words: str, extra: dict[str, tuple[int, ...]], plan: Plan, pocket_lora: Path, tmp_path: Path
+) -> None:
+    """X: a layer of its own; Y: one that is a plain LoRA layer without it."""
+
+    def add(tensors: dict[str, torch.Tensor], first: str) -> None:
+        for name, shape in extra.items():
+            tensors[name.replace("X.", "lora_unet_conv_in.").replace("Y.", f"{first}.")] = torch.ones(shape)
+
+    odd = _changed(pocket_lora, tmp_path / "odd.safetensors", add)
+    drawer = Drawer(plan(), torch.device("cpu"))
+    with pytest.raises(InputError) as e:
+        Lora(odd, drawer.models, "pocket")
+    assert words in f"{e.value.what} {e.value.why}" and e.value.fix
+    if "place" not in words and "halves" not in words:
+        found = DiffusersRenderer().check(plan(lora_files=[odd]))
+        assert [f.code for f in found] == ["lora-unreadable"], "the plan says so before anything is loaded"
+
+
+def test_a_layer_that_does_nothing_may_have_no_place(plan: Plan, pocket_lora: Path, tmp_path: Path) -> None:
+    """Zeros and a lonely alpha change nothing, wherever they belong."""
+
+    def add(tensors: dict[str, torch.Tensor], _first: str) -> None:
+        tensors["lora_unet_nowhere.lora_down.weight"] = torch.ones(4, 8)
+        tensors["lora_unet_nowhere.lora_up.weight"] = torch.zeros(8, 4)
+        tensors["lora_unet_elsewhere.alpha"] = torch.tensor(1.0)
+
+    harmless = _changed(pocket_lora, tmp_path / "harmless.safetensors", add)
+    drawer = Drawer(plan(), torch.device("cpu"))
+    assert len(Lora(harmless, drawer.models, "pocket").layers) == len(
+        Lora(pocket_lora, drawer.models, "pocket").layers
+    )
+
+
+@pytest.mark.parametrize("renderer", [DiffusersRenderer(), ComfyUIRenderer()])
+def test_a_lora_of_another_family_is_refused_before_it_is_drawn(
+    renderer: Any, plan: Plan, workspace: Workspace, tmp_path: Path
+) -> None:
+    """ComfyUI would draw it as if there were none, and only say so in its own window."""
+    from safetensors.torch import save_file
+
+    other = tmp_path / "flux.safetensors"
+    save_file(
+        {f"lora_unet_double_blocks_0_img_attn_proj.lora_{x}.weight": torch.ones(4, 4) for x in ("up", "down")},
+        str(other),
+    )  # fmt: skip
+    spec = plan(lora_files=[other]).model_copy(update={"family": "sdxl"})
+    found = [f for f in renderer.check(spec, workspace) if f.code == "lora-unreadable"]
+    assert [f.what for f in found] == ["flux.safetensors is for FLUX, and the base model is SDXL."]
 
 
 def test_a_cell_that_overflows_fails_alone(plan: Plan, pocket_lora: Path) -> None:

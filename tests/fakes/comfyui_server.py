@@ -27,7 +27,7 @@ from PIL.PngImagePlugin import PngInfo
 
 NODES = (
     "CheckpointLoaderSimple", "UNETLoader", "DualCLIPLoader", "TripleCLIPLoader", "VAELoader", "LoraLoader", "CLIPSetLastLayer",
-    "CLIPTextEncode", "FluxGuidance", "ConditioningZeroOut", "ModelSamplingSD3", "ModelSamplingFlux", "EmptyLatentImage",
+    "CLIPTextEncode", "FluxGuidance", "ConditioningZeroOut", "ModelSamplingDiscrete", "ModelSamplingSD3", "ModelSamplingFlux", "EmptyLatentImage",
     "EmptySD3LatentImage", "KSampler", "VAEDecode", "SaveImage", "PreviewImage",
 )  # fmt: skip
 SAMPLERS = ("euler", "ddim", "dpmpp_2m")

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from studio import files
 from studio.evaluation.spec import Cell, GridSpec
+from studio.modelfiles.kinds import look
 
 Graph = dict[str, dict[str, Any]]
 
@@ -111,6 +113,10 @@ def build(
     if spec.clip_skip > 1 and spec.family in ("sd15", "sdxl"):
         # Counted from the end, as in A1111: 2 reads the layer before the last. SDXL reads that one anyway.
         clip = (g.add("CLIPSetLastLayer", "Clip skip", clip=clip, stop_at_clip_layer=-spec.clip_skip), 0)
+    zero_snr = _tells_v_prediction(spec)
+    if zero_snr is not None:
+        told = {"sampling": "v_prediction", "zsnr": zero_snr}
+        model = (g.add("ModelSamplingDiscrete", "Predicts v", model=model, **told), 0)
     if spec.family == "sd35":
         model = (g.add("ModelSamplingSD3", "Noise levels", model=model, shift=_SD3_SHIFT), 0)
     elif spec.family == "flux":
@@ -166,6 +172,22 @@ def build(
             node = g.add("SaveImage", "Save", images=picture, filename_prefix=save(cell))
         outputs[node] = cell.hash
     return Made(g.nodes, outputs)
+
+
+def _tells_v_prediction(spec: GridSpec) -> bool | None:
+    """Whether a v-predicting base model was trained with zero terminal SNR; None when the server has to find out by itself.
+
+    ComfyUI takes a file for v-predicting only when it holds an empty tensor `v_pred` (SDXL), and never one of SD1.5; drawn as
+    a noise-predicting one it gives noise. One that is not on this computer is left to the server, since whether it has zero
+    terminal SNR is not known here.
+    """
+    if spec.prediction != "v_prediction" or spec.family not in ("sd15", "sdxl"):
+        return None
+    place = spec.base_path
+    if place.is_file():
+        return look(place).zero_snr
+    config = files.read_json(place / "scheduler" / "scheduler_config.json")
+    return bool(config.get("rescale_betas_zero_snr")) if isinstance(config, dict) else None
 
 
 def literal(text: str) -> str:

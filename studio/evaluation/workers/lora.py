@@ -21,6 +21,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from studio.errors import InputError
+from studio.evaluation import lora_files
+from studio.lora.names import split
 from studio.training.lora_keys import Part
 from studio.training.workers.layers import layer_names
 
@@ -57,14 +59,11 @@ class Layer:
 
 
 class Lora:
-    """A LoRA file fitted to the parts of a base model.
-
-    layers: what it adapts; unmatched: names in the file that the base model has no layer for.
-    """
+    """A LoRA file fitted to the parts of a base model, with all that it holds. layers: what it adapts."""
 
     def __init__(self, path: Path, models: dict[Part, nn.Module], family: str) -> None:
         self.path = path
-        self.layers, self.unmatched = _fit(path, models, family)
+        self.layers = _fit(path, models, family)
         self.weight = 0.0
 
     @property
@@ -126,37 +125,41 @@ class Lora:
                 handle.remove()
 
 
-def _fit(path: Path, models: dict[Part, nn.Module], family: str) -> tuple[list[Layer], list[str]]:
-    """Match the file's names to modules. Raises InputError when nothing fits, shapes differ or numbers are broken."""
+def _fit(path: Path, models: dict[Part, nn.Module], family: str) -> list[Layer]:
+    """Match the file's names to modules. Raises InputError when a layer has no place, shapes differ or numbers are broken:
+    a LoRA that is drawn in part is another LoRA."""
+    wrong = lora_files.problem(path, family, plain=True)
+    if wrong is not None:
+        raise wrong
     tensors = load_file(str(path), device="cpu")
     modules = layer_names(models, family)
     grouped: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
-        stem, role = _split(name)
+        stem, role = split(name)
         grouped.setdefault(stem, {})[role] = tensor
-    layers, unmatched, odd = [], [], []
+    layers, homeless, odd = [], [], []
     for stem, found in grouped.items():
-        if "down" not in found or "up" not in found:
-            unmatched.append(stem)
-            continue
-        if stem not in modules:
-            unmatched.append(stem)
-            continue
-        if set(found) - {"down", "up", "alpha"}:
-            raise InputError(
-                f"{path.name} is a kind of LoRA that the built-in renderer does not draw.",
-                f"'{stem}' holds {', '.join(sorted(set(found) - {'down', 'up', 'alpha'}))} beside up and down.",
-                "Choose a plain LoRA or LoCon file.",
-            )
-        part, module_path, module = modules[stem]
-        down, up = found["down"], found["up"]
-        rank = down.shape[0]
-        if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
+        if not all(torch.isfinite(t).all() for t in found.values()):
             raise InputError(
                 f"{path.name} holds numbers that are not finite.",
                 "Training broke down: nothing drawn with this file can be a picture.",
                 "Use an earlier checkpoint, and train with a lower learning rate.",
             )
+        if "down" not in found or "up" not in found:
+            if found.keys() & {"down", "up"}:
+                raise InputError(
+                    f"{path.name} is not whole.",
+                    f"The layer {stem} has only one of its two halves.",
+                    "Get the file again, or save it again with the tool that made it.",
+                )
+            continue  # an alpha whose layer was left out changes nothing
+        if stem not in modules:
+            if found["down"].any() and found["up"].any():
+                homeless.append(stem)
+            continue
+        part, module_path, module = modules[stem]
+        down, up = found["down"], found["up"]
+        rank = down.shape[0]
         weight: Any = module.weight
         fits = up.flatten(1).shape[1] == rank and up.shape[0] * down[0].numel() == weight.numel()
         if not fits or up.shape[0] != weight.shape[0]:
@@ -164,35 +167,15 @@ def _fit(path: Path, models: dict[Part, nn.Module], family: str) -> tuple[list[L
             continue
         alpha = float(found["alpha"]) if "alpha" in found else float(rank)
         layers.append(Layer(part, module_path, module, down, up, alpha / rank))
-    if not layers:
+    if odd or homeless or not layers:
+        count = len(grouped)
         raise InputError(
             f"{path.name} does not fit this base model.",
-            "Its layers have other names or other sizes, so it was trained on another kind of model."
+            f"{len(odd)} of its {count} layers have other sizes, such as {odd[0]}."
             if odd
-            else "None of its layer names exists in the base model.",
+            else f"{len(homeless)} of its {count} layers have no place in it, such as {homeless[0]}."
+            if homeless
+            else "None of its layers changes anything in it.",
             "Choose the base model that it was trained on.",
         )
-    if odd:
-        raise InputError(
-            f"{path.name} does not fit this base model.",
-            f"{len(odd)} of its layers have other sizes, such as {odd[0]}.",
-            "Choose the base model that it was trained on.",
-        )
-    return layers, unmatched
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Layer name and role (down, up, alpha or another word) of a tensor's name, kohya's or peft's way."""
-    for ending, role in (
-        (".lora_down.weight", "down"),
-        (".lora_up.weight", "up"),
-        (".lora_A.weight", "down"),
-        (".lora_B.weight", "up"),
-        (".lora.down.weight", "down"),
-        (".lora.up.weight", "up"),
-        (".alpha", "alpha"),
-    ):
-        if name.endswith(ending):
-            return name.removesuffix(ending), role
-    stem, _, role = name.rpartition(".")
-    return stem, role
+    return layers

@@ -113,12 +113,6 @@ class Rendering:
             for cell in cells:
                 self._failed(cell, e)
             return
-        if fitted.unmatched:
-            self.worker.emit(
-                "note",
-                message=f"{len(fitted.unmatched)} layers of {lora.path.name} have no place in this base model and are left out.",
-                layers=fitted.unmatched[:5],
-            )
         drawer.use(fitted, lora.content)
         try:
             drawer.embed(cells)

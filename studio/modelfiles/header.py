@@ -58,7 +58,9 @@ def tensor_header(path: Path) -> dict[str, Any]:
 def _refuse_others(path: Path, head: bytes) -> None:
     """Name the kinds of files that are often taken for a model."""
     start = head.lstrip()[:15].lower()
-    if head.startswith(_PICKLE_STARTS) or path.suffix.lower() in _PICKLE_ENDINGS:
+    # The first bytes of a .safetensors file are a length, which may read like any of these; its ninth opens the JSON.
+    pickled = head.startswith(_PICKLE_STARTS) and head[8:9] != b"{"
+    if pickled or path.suffix.lower() in _PICKLE_ENDINGS:
         raise InputError(
             f"{path.name} is a pickle file (.ckpt / .pt / .bin), not safetensors.",
             "Such files can run any program when they are loaded, so the studio never opens them.",

@@ -16,7 +16,6 @@ from studio import files
 from studio.errors import InputError, NotFoundError
 from studio.evaluation.grid import Grid, plan_grid
 from studio.evaluation.store import CellStore
-from studio.lora.file import copy_with_metadata, metadata_of
 from studio.library.register import (
     get_entry,
     list_library,
@@ -25,6 +24,7 @@ from studio.library.register import (
     restore,
     unregister,
 )
+from studio.lora.file import copy_with_metadata, metadata_of
 from studio.models import tensor_header
 from studio.project import Intent, Project, create_project
 from studio.workspace import Workspace

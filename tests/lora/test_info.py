@@ -107,3 +107,19 @@ def test_a_lora_that_does_nothing_is_said(tmp_path: Path) -> None:
         str(path),
     )  # fmt: skip
     assert [f.code for f in check_lora(path).findings] == ["lora-dead"]
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580, 0x4B50])
+def test_a_header_whose_length_reads_like_a_pickle_is_none(make: Make, tmp_path: Path, length: int) -> None:
+    from studio.lora.file import rewrite
+
+    target = tmp_path / "padded.safetensors"
+    rewrite(make(), target, {"x": ""})
+    short = int.from_bytes(target.read_bytes()[:8], "little")
+    rewrite(make(), target, {"x": "y" * (length + 65536 - short)})
+    assert int.from_bytes(target.read_bytes()[:2], "little") == length
+    assert describe(target).kind == "LoCon"
+    disguised = tmp_path / "evil.safetensors"
+    disguised.write_bytes(length.to_bytes(2, "little") + b"K\x01." * 40)
+    with pytest.raises(InputError, match="pickle"):
+        describe(disguised)

@@ -1,11 +1,12 @@
 """Our tagger beside the one of sd-scripts: are the tags equal, and how fast is each?
 
     python -m benchmarks.tagger --sd-scripts FOLDER --python THEIR_PYTHON --pictures FOLDER [--pictures FOLDER ...]
-                                [--count 40] [--batch 4] [--json]
+                                [--count 40] [--batch 4] [--models 1] [--json]
 
 Both run in a process of their own over the same pictures with the same ONNX models (stand-ins with the interface of the
-WD taggers: one that only averages, so that reading pictures is what counts, and one of convolutions, where the model
-counts). Each is run over few and over all pictures: the difference is the time for the pictures themselves, told apart
+WD taggers: one that only averages, so that reading pictures is what counts, and one or more of random convolutions,
+where the model counts and fine detail decides). Ours runs in both of its ways to make pictures smaller: `area`, which is
+that of sd-scripts, so that tags must be equal, and `bicubic`, which is that of the taggers' authors. Each is run over few and over all pictures: the difference is the time for the pictures themselves, told apart
 from the start. The photographs are joined by derived ones: transparent, CMYK, grey, 16 bits, palette, turned by EXIF.
 
 Tags are compared picture by picture. For pictures turned by EXIF and with 16 bits ours differ on purpose: we tag what a
@@ -35,14 +36,15 @@ SIDE = 448
 GENERAL, NO_CHARACTERS = "0.35", "1.1"
 FEW = 4
 ON_PURPOSE = ("exif", "16bit")
+WAYS = ("area", "bicubic")
 
 
-def stand_in(folder: Path, *, heavy: bool) -> Path:
+def stand_in(folder: Path, *, heavy: bool, seed: int = 7) -> Path:
     """A tagger with 240 tags. Light: the average of each of 7 x 7 tiles decides; heavy: convolutions before it."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    chance = np.random.default_rng(7)
+    chance = np.random.default_rng(seed)
     names = (
         [(n, 9) for n in ("general", "sensitive", "questionable", "explicit")]
         + [(f"general_tag_{i}", 0) for i in range(196)]
@@ -128,20 +130,32 @@ def timed(
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def ours(model: Path, pictures: Path, out: Path, batch: int) -> tuple[float, float]:
+def ours(model: Path, pictures: Path, out: Path, batch: int, way: str) -> tuple[float, float]:
     return timed(
-        [sys.executable, "-m", "benchmarks.tagger", "--ours", str(model), str(pictures), str(out), str(batch)]
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.tagger",
+            "--ours",
+            str(model),
+            str(pictures),
+            str(out),
+            str(batch),
+            way,
+        ]
     )
 
 
-def run_ours(model: Path, pictures: Path, out: Path, batch: int) -> None:
+def run_ours(model: Path, pictures: Path, out: Path, batch: int, way: str) -> None:
     """What the process of ours does: the engine of the captioning job."""
     from studio.captions.proposals import Ask, Proposal
     from studio.captions.tagger import TaggerSettings
     from studio.captions.taggers import check_folder
     from studio.captions.workers.tagging import TaggingEngine
 
-    settings = TaggerSettings(model=str(model), order="model", batch=batch, character=1.0)
+    settings = TaggerSettings.model_validate(
+        {"model": str(model), "order": "model", "batch": batch, "character": 1.0, "resize": way}
+    )
     asks = [Ask(p.name, p) for p in sorted(pictures.iterdir())]
     with TaggingEngine(check_folder(model), settings) as engine:
         found = {
@@ -171,18 +185,16 @@ def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     for name in names[:FEW]:
         shutil.copy(work / "all" / name, work / "few" / name)
     told: dict[str, Any] = {"pictures": len(names), "models": {}}
-    for kind in ("light", "heavy"):
-        model = stand_in(work / "models" / f"local_{kind}", heavy=kind == "heavy")
+    for kind in ("light", *(f"heavy{n}" for n in range(args.models))):
+        model = stand_in(
+            work / "models" / f"local_{kind}", heavy=kind != "light", seed=7 + int(kind[5:] or 0)
+        )
         model_for_them = model.parent / kind  # their folder is <model_dir>/<repo id with _>
-        runs: dict[str, dict[str, tuple[float, float]]] = {"ours": {}, "theirs": {}}
+        runs: dict[str, dict[str, tuple[float, float]]] = {who: {} for who in (*WAYS, "theirs")}
         for part in ("few", "all"):
-            runs["ours"][part] = ours(model, work / part, work / f"ours_{kind}.json", args.batch)
             runs["theirs"][part] = theirs(args, model_for_them, work / part, work / f"theirs_{kind}.json")
-        mine = json.loads((work / f"ours_{kind}.json").read_text())
-        other = {
-            Path(k).name: v["tags"] for k, v in json.loads((work / f"theirs_{kind}.json").read_text()).items()
-        }
-        differ = {n: (mine.get(n), other.get(n)) for n in names if mine.get(n) != other.get(n)}
+            for way in WAYS:
+                runs[way][part] = ours(model, work / part, work / f"{way}_{kind}.json", args.batch, way)
         each = {
             who: {
                 "seconds_each": round((r["all"][0] - r["few"][0]) / (len(names) - FEW), 4),
@@ -192,26 +204,46 @@ def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             }
             for who, r in runs.items()
         }
-        told["models"][kind] = {
-            **each,
-            "ratio_clock": round(each["theirs"]["seconds_each"] / each["ours"]["seconds_each"], 2),
-            "ratio_cpu": round(each["theirs"]["cpu_each"] / each["ours"]["cpu_each"], 2),
-            "ratio_whole_run": round(each["theirs"]["whole_run"] / each["ours"]["whole_run"], 2),
-            "equal": len(names) - len(differ),
-            "tags": sum(len(v.split(", ")) for v in mine.values()),
-            "differ_on_purpose": sorted(n for n in differ if any(k in n for k in ON_PURPOSE)),
-            "differ": {
-                n: sorted(set((m or "").split(", ")) ^ set((o or "").split(", ")))
-                for n, (m, o) in differ.items()
-                if not any(k in n for k in ON_PURPOSE)
-            },
+        other = {
+            Path(k).name: v["tags"] for k, v in json.loads((work / f"theirs_{kind}.json").read_text()).items()
         }
+        told["models"][kind] = {"theirs": each["theirs"]}
+        for way in WAYS:
+            mine = json.loads((work / f"{way}_{kind}.json").read_text())
+            told["models"][kind][way] = {
+                **each[way],
+                **against(each[way], each["theirs"], names, mine, other),
+            }
     return told
+
+
+def against(
+    own: dict[str, float],
+    their: dict[str, float],
+    names: list[str],
+    mine: dict[str, str],
+    other: dict[str, str],
+) -> dict[str, Any]:
+    """How many times faster ours is, and which captions differ."""
+    differ = {n: (mine.get(n, ""), other.get(n, "")) for n in names if mine.get(n, "") != other.get(n, "")}
+    return {
+        "ratio_clock": round(their["seconds_each"] / own["seconds_each"], 2),
+        "ratio_cpu": round(their["cpu_each"] / own["cpu_each"], 2),
+        "ratio_whole_run": round(their["whole_run"] / own["whole_run"], 2),
+        "equal": len(names) - len(differ),
+        "tags": sum(len(v.split(", ")) for v in mine.values()),
+        "differ_on_purpose": sorted(n for n in differ if any(k in n for k in ON_PURPOSE)),
+        "differ": {
+            n: sorted(set(m.split(", ")) ^ set(o.split(", ")))
+            for n, (m, o) in differ.items()
+            if not any(k in n for k in ON_PURPOSE)
+        },
+    }
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--ours"]:
-        run_ours(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]))
+        run_ours(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -222,6 +254,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, action="append", required=True)
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--models", type=int, default=1, help="stand-ins of random convolutions")
     parser.add_argument("--workers", type=int, default=2, help="its DataLoader workers")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -230,19 +263,19 @@ def main() -> None:
     if args.json:
         print(json.dumps(told, indent=2))
         return
-    for kind, r in told["models"].items():
+    for kind, found in told["models"].items():
+        their = found["theirs"]
         print(
-            f"{kind}: ours {r['ours']['seconds_each']:.3f} s a picture, sd-scripts {r['theirs']['seconds_each']:.3f} s: {r['ratio_clock']} times"
+            f"{kind}: sd-scripts {their['seconds_each']:.3f} s a picture, {their['cpu_each']:.3f} processor seconds, whole run {their['whole_run']} s"
         )
-        print(
-            f"  processor seconds {r['ours']['cpu_each']:.3f} and {r['theirs']['cpu_each']:.3f}: {r['ratio_cpu']} times"
-        )
-        print(
-            f"  whole run {r['ours']['whole_run']} s and {r['theirs']['whole_run']} s: {r['ratio_whole_run']} times"
-        )
-        print(
-            f"  equal captions: {r['equal']} of {told['pictures']} ({r['tags']} tags); on purpose not: {r['differ_on_purpose']}; else: {r['differ']}"
-        )
+        for way in WAYS:
+            r = found[way]
+            print(
+                f"  ours, {way}: {r['seconds_each']:.3f} s ({r['ratio_clock']} times), {r['cpu_each']:.3f} processor seconds ({r['ratio_cpu']} times), whole run {r['whole_run']} s ({r['ratio_whole_run']} times)"
+            )
+            print(
+                f"    equal captions: {r['equal']} of {told['pictures']} ({r['tags']} tags); on purpose not: {r['differ_on_purpose']}; else: {r['differ']}"
+            )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ from studio.files import human_size
 from studio.project import Project
 
 _OWN = "own folder"
+_RESIZE = {
+    "bicubic": "Bicubic, as the taggers were made",
+    "area": "By area, tag for tag as the script of sd-scripts",
+}
 
 
 def draw(project: Project) -> None:
@@ -139,6 +143,9 @@ def _tagger_more(project: Project, now: AutoSettings) -> None:
             _part(project, now, "tagger", "underscores", st.toggle, "Keep underscores",
                   help="For base models that were raised on long_hair instead of long hair.")  # fmt: skip
             _part(project, now, "tagger", "rating", st.toggle, "Write the rating as the last tag")
+        _part(project, now, "tagger", "resize", st.selectbox, "How pictures are made smaller", options=list(_RESIZE),
+              format_func=_RESIZE.__getitem__,
+              help="Tags near the threshold can come and go with it. The second is for sets begun with sd-scripts.")  # fmt: skip
 
 
 def _choose_tagger(project: Project) -> None:

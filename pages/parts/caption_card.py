@@ -54,6 +54,8 @@ def card(
                      help=f"{STYLES[entry.caption_style]} The trigger word is put in front by itself.")  # fmt: skip
         show_tokens(count(str(st.session_state[key])), limit, entry)
         st.markdown(status_line(caption))
+        if caption.status != "approved":
+            st.caption("Words that you type here count as approved.")
         if caption.outside:
             st.caption(
                 ":material/info: Another program changed this caption. It stays as it is until you change or approve it."

@@ -44,6 +44,7 @@ def table(
 
     thumb: gives the address of a picture's thumbnail; count: the tokens of a text; limit: how many the model reads.
     """
+    st.caption(":material/check: Words that you type count as approved. Untick **Approved** to look at them again later.")
     trigger = project.intent.trigger
     box, stored = st.session_state.get(_STORED, ("", 0))
     frame = pd.DataFrame(
@@ -216,7 +217,6 @@ def _options() -> dict[str, Any]:
             "enableClickSelection": False,
         },
         "readOnlyEdit": True,  # changes go through caption_grid.js; the grid's own data are only what the server says
-        "suppressAsyncEvents": True,  # a change is noted before the next key is read
         "enterNavigatesVerticallyAfterEdit": True,
         "stopEditingWhenCellsLoseFocus": True,
         "tooltipShowDelay": 400,

@@ -193,7 +193,9 @@ def ready(project: Project, auto: AutoSettings | None = None) -> Ready:
 def _tagger(project: Project, auto: AutoSettings) -> Ready:
     own = auto.tagger
     found = taggers.check_folder(taggers.folder_of(project.workspace, own.model))
-    settings = {"engine": "tagger", "mark": found.mark, **own.model_dump(mode="json", exclude={"batch"})}
+    # The usual way is left out, so that captions of before there was another count as made with the same settings.
+    left_out = {"batch", *(["resize"] if own.resize == "bicubic" else [])}
+    settings = {"engine": "tagger", "mark": found.mark, **own.model_dump(mode="json", exclude=left_out)}
     return Ready(auto, found.title, settings, "tags", "", files.fingerprint(settings))
 
 

@@ -20,6 +20,7 @@ from studio.captions.taggers import CHARACTER, RATING, Tag
 LEAST_CHARACTER = 0.15
 """MCut never goes below this for characters: with no character in the picture its largest gap lies in the noise."""
 MOST_EXCLUDED = 500
+Resize = Literal["bicubic", "area"]
 
 
 class TaggerSettings(BaseModel):
@@ -33,6 +34,8 @@ class TaggerSettings(BaseModel):
     order:       `confidence`: characters first, then the surest tags; `model`: as the table lists them.
     rating:      write the most likely rating (general, sensitive ...) as the last tag.
     batch:       pictures at once, 1 to 64; a model that takes one at a time gets one.
+    resize:      how a picture is brought to the model's size: `bicubic`, as the authors of the taggers do, or `area`, as
+                 the tagging script of sd-scripts does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +49,7 @@ class TaggerSettings(BaseModel):
     order: Literal["confidence", "model"] = "confidence"
     rating: bool = False
     batch: int = Field(default=4, ge=1, le=64)
+    resize: Resize = "bicubic"
 
     @field_validator("exclude")
     @classmethod

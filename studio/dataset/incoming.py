@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from studio import files
 from studio.dataset.archives import MAX_UNPACKED
 from studio.dataset.formats import refusal
-from studio.dataset.intake import SPARE_BYTES, ImportReport, import_pictures
+from studio.dataset.intake import SPARE_BYTES, Begins, ImportReport, import_pictures
 from studio.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ def import_url(
     url: str,
     *,
     fetching: BytesProgress | None = None,
+    begins: Begins | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     allow: Collection[str] = (),
 ) -> ImportReport:
     """Fetch a ZIP (or one picture) and import it. A download that broke off is gone on with.
 
-    fetching: told (bytes so far, bytes in all or None) while it arrives; progress: as for `import_pictures`.
+    fetching: told (bytes so far, bytes in all or None) while it arrives; begins, progress: as for `import_pictures`.
     allow:    origins that are let through although they are not public; for tests.
     Raises InputError (unsafe address, too large, no ZIP), NotFoundError, EnvironmentalError, BusyError.
     """
@@ -78,7 +79,7 @@ def import_url(
         except remote.Stopped:
             return ImportReport(stopped=True)
     _must_be_of_use(target, url)
-    report = import_pictures(project, [target], progress=progress, should_stop=should_stop)
+    report = import_pictures(project, [target], begins=begins, progress=progress, should_stop=should_stop)
     if not report.stopped:
         drop(target.parent)
     return report

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, message)."""
+
+Begins = Callable[[Sequence[int], "ImportReport"], None]
 
 SPARE_BYTES = 200_000_000
 """Room that must remain on the disk after an import."""
@@ -103,11 +105,13 @@ def import_pictures(
     project: Project,
     sources: Iterable[Path],
     *,
+    begins: Begins | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> ImportReport:
     """Copy pictures from files, folders (with everything below) and ZIP archives into the project.
 
+    begins:      told, before the first file is taken in, the sizes of all in bytes and the report that will be filled.
     progress:    told (done, total, message) after each file.
     should_stop: asked before each file; True ends the import with what is there.
     Raises InputError when no source exists, EnvironmentalError when the disk has too little room or refuses,
@@ -121,7 +125,7 @@ def import_pictures(
             "Give the path of a folder, a ZIP or pictures that exist.",
         )
     with gather(sources, leave_out=(project.folder, project.cache_dir)) as gathered:
-        return _import(project, gathered, [str(s) for s in sources], progress, should_stop)
+        return _import(project, gathered, [str(s) for s in sources], progress, should_stop, begins)
 
 
 def import_uploads(
@@ -142,10 +146,13 @@ def _import(
     sources: list[str],
     progress: Progress | None,
     should_stop: Callable[[], bool] | None,
+    begins: Begins | None = None,
 ) -> ImportReport:
     report = ImportReport(refused=list(gathered.refused))
     items = gathered.items
     _need_room(project.dataset_dir, items)
+    if begins is not None:
+        begins([i.size for i in items], report)
     with dataset_lock(project):
         project.dataset_dir.mkdir(parents=True, exist_ok=True)
         _sweep(project.dataset_dir)

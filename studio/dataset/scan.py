@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -205,15 +206,7 @@ def scan(
     if known.answer is not None and _only_words(known.answer[0], listing):
         return _recaptioned(known, listing, captions)
     cache = project.cache_dir
-    thumbs = _thumbs(cache)
-    fresh: dict[str, tuple[Stamp, Look]] = {}
-    todo: list[tuple[str, Stamp]] = []
-    for name, stamp in listing.pictures.items():
-        have = known.rows.get(name)
-        if have is not None and have[0] == stamp and (have[1].error or have[1].sha256 in thumbs):
-            fresh[name] = have
-        else:
-            todo.append((name, stamp))
+    fresh, todo = _parted(listing, known, cache)
     if todo:
         fresh |= _look_at_all(project, todo, progress, should_stop)
     gone = [n for n in known.rows if n not in listing.pictures]
@@ -239,6 +232,29 @@ def scan(
     if not todo and not gone:
         known.answer = (listing, captions, answer)
     return replace(answer, pictures=list(pictures))
+
+
+def waiting_sizes(project: Project) -> list[int]:
+    """Sizes in bytes of the pictures that the next `scan` has to look at."""
+    listing = look(project.dataset_dir)
+    known = _known_of(Index(project.cache_dir))
+    return [stamp[0] for _, stamp in _parted(listing, known, project.cache_dir)[1]]
+
+
+def _parted(
+    listing: Listing, known: _Known, cache: Path
+) -> tuple[dict[str, tuple[Stamp, Look]], list[tuple[str, Stamp]]]:
+    """What is known of the pictures as they lie there now, and those that have to be looked at."""
+    thumbs = _thumbs(cache)
+    fresh: dict[str, tuple[Stamp, Look]] = {}
+    todo: list[tuple[str, Stamp]] = []
+    for name, stamp in listing.pictures.items():
+        have = known.rows.get(name)
+        if have is not None and have[0] == stamp and (have[1].error or have[1].sha256 in thumbs):
+            fresh[name] = have
+        else:
+            todo.append((name, stamp))
+    return fresh, todo
 
 
 def _only_words(before: Listing, now: Listing) -> bool:
@@ -282,7 +298,11 @@ def _look_at_all(
     progress: Progress | None,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, tuple[Stamp, Look]]:
-    """Look at files in parallel; store the results in batches as they come."""
+    """Look at files in parallel; store the results in batches as they come.
+
+    In an order that has nothing to do with their names: large and small ones mixed, so that the pace so far tells the
+    pace to come.
+    """
     index = Index(project.cache_dir)
     thumbs = project.cache_dir / "thumbs"
     thumbs.mkdir(parents=True, exist_ok=True)
@@ -303,7 +323,7 @@ def _look_at_all(
         return name, stamp, seen
 
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
-        rest = iter(todo)
+        rest = iter(sorted(todo, key=lambda t: zlib.crc32(t[0].encode("utf-8", "surrogateescape"))))
         running: set[Future[tuple[str, Stamp, Look] | None]] = set()
         for name, stamp in rest:
             running.add(pool.submit(one, name, stamp))

@@ -3,18 +3,20 @@ stopped, and go on where they were."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import files
+from studio.dataset import forecast
 from studio.dataset.derived import make
 from studio.dataset.duplicates import compare
 from studio.dataset.fixes import FIXES
+from studio.dataset.folder import look
 from studio.dataset.incoming import check_address, drop, import_url, incoming_dir, keep_uploads
 from studio.dataset.intake import import_pictures
-from studio.dataset.lettering import read_writing
-from studio.dataset.scan import Scan, scan
+from studio.dataset.lettering import lettering, read_writing
+from studio.dataset.scan import Scan, known_looks, scan, waiting_sizes
 from studio.dataset.sources import is_there
 from studio.errors import InputError
 from studio.jobs.launch import launch_call, relaunch
@@ -22,6 +24,7 @@ from studio.project import open_project
 from studio.workspace import Workspace
 
 if TYPE_CHECKING:
+    from studio.dataset.intake import ImportReport
     from studio.jobs.job import Job
     from studio.jobs.lifeline import Worker
     from studio.project import Project
@@ -121,11 +124,12 @@ def import_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     waiting = payload.get("waiting")
     folder = files.inside(incoming_dir(project), waiting) if waiting else None
     sources = sorted(folder.iterdir()) if folder is not None else [Path(s) for s in payload["sources"]]
+    whole = _Whole(project, worker)
     report = import_pictures(
-        project, sources, progress=_teller(worker), should_stop=lambda: worker.should_stop
+        project, sources, begins=whole.begins, progress=whole.taken_in, should_stop=whole.should_stop
     )
     if not report.stopped:
-        _look(project, worker)
+        whole.look()
         if folder is not None:
             drop(folder)
     return report.as_dict()
@@ -134,6 +138,7 @@ def import_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
 def url_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the import from an address runs."""
     project = _project(payload)
+    whole = _Whole(project, worker)
 
     def fetching(done: int, total: int | None) -> None:
         worker.progress(done / 1e6, total / 1e6 if total else None, "MB", "Fetching the ZIP, step 1 of 2")
@@ -142,46 +147,106 @@ def url_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
         project,
         payload["url"],
         fetching=fetching,
-        progress=_teller(worker),
-        should_stop=lambda: worker.should_stop,
+        begins=whole.begins,
+        progress=whole.taken_in,
+        should_stop=whole.should_stop,
         allow=payload.get("allow") or (),
     )
     if not report.stopped:
-        _look(project, worker)
+        whole.look()
     return report.as_dict()
 
 
-def _look(project: Project, worker: Worker) -> Scan:
-    """Look at every new or changed picture, and compare it with the others, so that no page has to."""
-    seen = scan(project, _teller(worker), lambda: worker.should_stop)
-    if not worker.should_stop:
-        compare(seen, _teller(worker), lambda: worker.should_stop)
-    return seen
+class _Whole:
+    """A job's steps, with one forecast for all of them."""
+
+    def __init__(self, project: Project, worker: Worker) -> None:
+        self._project, self._worker = project, worker
+        self.forecast = forecast.Forecast(worker)
+        self._taking: forecast.Progress = self.forecast.teller("take in")
+
+    def should_stop(self) -> bool:
+        """Whether the user wants it to end."""
+        return self._worker.should_stop
+
+    def begins(self, sizes: Sequence[int], report: ImportReport) -> None:
+        """An import knows what it will take in. What lies in the dataset unseen is looked at first, so that it is read
+        once and the forecast speaks of it."""
+        unseen = waiting_sizes(self._project)
+        known = len(look(self._project.dataset_dir).pictures)
+        self._expect_look(unseen)
+        self.forecast.expect("take in", forecast.TAKE_IN_S * forecast.weights(sizes))
+        taking = self.forecast.teller("take in", sizes)
+        reached = 0
+
+        def compared() -> float:
+            added = len(report.added) / reached if reached else 1.0
+            return forecast.comparing(len(unseen) + added * len(sizes), known)
+
+        def take(done: int, total: int, message: str) -> None:
+            nonlocal reached
+            reached = done
+            taking(done, total, message)
+
+        self.forecast.expect("compare", compared)
+        self._taking = take
+        if unseen:
+            scan(self._project, self.forecast.teller("look"), self.should_stop)
+
+    def taken_in(self, done: int, total: int, message: str) -> None:
+        """An import's progress."""
+        self._taking(done, total, message)
+
+    def expect_look(self, changed: int = 0) -> None:
+        """Announce looking and comparing, of what was never looked at and of so many that will be changed first."""
+        unseen = waiting_sizes(self._project)
+        known = len(look(self._project.dataset_dir).pictures)
+        self._expect_look(unseen, changed)
+        new = len(unseen) + changed
+        self.forecast.expect("compare", forecast.comparing(new, known - len(unseen)))
+
+    def _expect_look(self, unseen: Sequence[int], changed: int = 0) -> None:
+        self.forecast.expect("look", forecast.LOOK_S * (forecast.weights(unseen) + changed))
+
+    def look(self, *, compared: bool = True) -> Scan:
+        """Look at every new or changed picture, and compare it with the others, so that no page has to."""
+        self._expect_look(waiting_sizes(self._project))
+        seen = scan(self._project, self.forecast.teller("look"), self.should_stop)
+        if compared and not self.should_stop():
+            compare(seen, self.forecast.teller("compare"), self.should_stop)
+        return seen
 
 
 def scan_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the scan job runs."""
-    seen = _look(_project(payload), worker)
+    whole = _Whole(_project(payload), worker)
+    whole.expect_look()
+    seen = whole.look()
     return {"pictures": len(seen), "looked_at": seen.looked_at}
 
 
 def fix_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the fix job runs."""
-    project = _project(payload)
+    project, names = _project(payload), payload["names"]
+    whole = _Whole(project, worker)
+    whole.forecast.expect("change", forecast.CHANGE_S * len(names))
+    whole.expect_look(len(names))
     done = make(
-        project, payload["names"], payload["way"], progress=_teller(worker), should_stop=lambda: worker.should_stop
+        project, names, payload["way"], progress=whole.forecast.teller("change"), should_stop=whole.should_stop
     )  # fmt: skip
-    if not worker.should_stop:
-        _look(project, worker)
+    if not whole.should_stop():
+        whole.look()
     return {"changed": done.changed, "left": [f.model_dump(mode="json") for f in done.left]}
 
 
 def writing_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the check for writing runs."""
     project = _project(payload)
-    seen = scan(project, _teller(worker), lambda: worker.should_stop)
-    return {"read": read_writing(project, seen, _teller(worker), lambda: worker.should_stop)}
-
-
-def _teller(worker: Worker) -> Callable[[int, int, str], None]:
-    return lambda done, total, message: worker.progress(done, total, "pictures", message)
+    whole = _Whole(project, worker)
+    unseen = waiting_sizes(project)
+    whole.forecast.expect("look", forecast.LOOK_S * forecast.weights(unseen))
+    known = lettering(project.cache_dir).lines
+    unread = len(unseen) + sum(seen.sha256 not in known for _, seen in known_looks(project).values())
+    whole.forecast.expect("read", forecast.READ_S * unread)
+    seen = whole.look(compared=False)
+    return {"read": read_writing(project, seen, whole.forecast.teller("read"), whole.should_stop)}

@@ -333,6 +333,7 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["--general", "0,35"], 2, "decimal with a point"),
         (["--character", "nan"], 2, "not a finite number"),
         (["--batch", "0"], 2, "too small"),
+        (["--resize", "lanczos"], 2, "bicubic"),
         (["--also", "person"], 2, "imported"),
         (["--at-once", "99"], 2, "too large"),
         (["--side", "10"], 2, "too small"),

@@ -6,12 +6,14 @@ import hashlib
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from studio.captions.proposals import Ask, Trouble
+from studio.captions.tagger import Resize
 from studio.dataset.formats import MAX_FILE_BYTES, TooManyPixels, open_picture
 from studio.dataset.pixels import as_shown
 
@@ -19,19 +21,22 @@ _ROOM = 2
 """Pictures are first reduced to no less than this many times the side that is wanted; the rest is done exactly."""
 
 
-def opened(ask: Ask, side: int) -> Image.Image | Trouble:
-    """A picture as RGB, its longer side at least `side` where it has that, and cheaply made smaller beyond twice that."""
+def opened(ask: Ask, side: int, *, whole: bool = False) -> Image.Image | Trouble:
+    """A picture as RGB, its longer side at least `side` where it has that, and cheaply made smaller beyond twice that.
+
+    whole: every pixel of the file, for whoever makes it smaller exactly.
+    """
     try:
         if ask.path.stat().st_size > MAX_FILE_BYTES:
             return Trouble(ask.name, f"{ask.name} is larger than any picture.", "", "Set it aside.")
         image = open_picture(ask.path.read_bytes())
         least = side * _ROOM
-        if image.format in ("JPEG", "MPO") and max(image.size) > least:
+        if image.format in ("JPEG", "MPO") and max(image.size) > least and not whole:
             # The JPEG decoder gives halves, quarters and eighths for a fraction of the work.
             scale = least / max(image.size)
             image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
         shown = as_shown(image)
-        factor = max(shown.size) // least
+        factor = 1 if whole else max(shown.size) // least
         return shown.reduce(factor) if factor > 1 else shown
     except FileNotFoundError:
         return Trouble(
@@ -53,14 +58,63 @@ def opened(ask: Ask, side: int) -> Image.Image | Trouble:
         )
 
 
-def tagger_input(image: Image.Image, side: int) -> NDArray[np.float32]:
-    """A picture as the WD taggers want it: padded to a white square, bicubic, (side, side, 3) float32, BGR, 0 to 255."""
+def tagger_input(image: Image.Image, side: int, resize: Resize = "bicubic") -> NDArray[np.float32]:
+    """A picture as the WD taggers want it: padded to a white square, (side, side, 3) float32, BGR, 0 to 255.
+
+    resize: `bicubic` as the taggers' authors do; `area` as the script of sd-scripts does, which enlarges by Lanczos.
+    """
     longest = max(image.size)
+    if resize == "area" and longest > side:
+        return np.ascontiguousarray(area_square(np.asarray(image), side)[:, :, ::-1], dtype=np.float32)
     square = Image.new("RGB", (longest, longest), "white")
     square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
     if longest != side:
-        square = square.resize((side, side), Image.Resampling.BICUBIC)
+        way = Image.Resampling.LANCZOS if resize == "area" else Image.Resampling.BICUBIC
+        square = square.resize((side, side), way)
     return np.ascontiguousarray(np.asarray(square, dtype=np.float32)[:, :, ::-1])
+
+
+def area_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A picture (height, width, channels) in the middle of a white square, as the mean over exactly the area that each
+    point of the smaller square covers: what OpenCV calls INTER_AREA, up to the rounding of a few exact halves.
+
+    The square must be larger than `side`. In whole numbers: a point spans as many parts as the square has pixels, a
+    pixel as many as the small square has points. Those of the first step fit float32 exactly, those of the second float64.
+    """
+    height, width, channels = pixels.shape
+    large = max(height, width)
+    rows = _covered(pixels.reshape(height, -1), large, side, 255, np.float32)
+    across = rows.reshape(side, width, channels).transpose(1, 0, 2).reshape(width, -1)
+    sums = (
+        _covered(across, large, side, 255 * large, np.float64)
+        .reshape(side, side, channels)
+        .transpose(1, 0, 2)
+    )
+    mean = sums / large**2
+    # Exact halves: OpenCV's way for just half the size rounds them up, its others to the even number.
+    return (np.floor(mean + 0.5) if large == 2 * side else np.rint(mean)).astype(np.uint8)
+
+
+def _covered(
+    lines: NDArray[Any], large: int, side: int, white: float, kind: type[np.float32] | type[np.float64]
+) -> NDArray[Any]:
+    """Weighted sums of lines that lie in the middle of `large` of them: one sum for each of `side` equal stretches,
+    weights adding up to `large`. white: value of the lines around."""
+    count, before = len(lines), (large - len(lines)) // 2
+    out = np.full((side, lines.shape[1]), white * large, kind)
+    for n in range(side):
+        begin, end = (
+            n * large - before * side,
+            (n + 1) * large - before * side,
+        )  # a line is `side` parts thick
+        first, last = max(0, begin // side), min(count, -(-end // side))
+        if first >= last:
+            continue
+        edges = np.arange(first, last) * side
+        parts = np.minimum(edges + side, end) - np.maximum(edges, begin)
+        out[n] = parts.astype(kind) @ lines[first:last].astype(kind)
+        out[n] += white * (large - int(parts.sum()))
+    return out
 
 
 def small(image: Image.Image, side: int) -> Image.Image:

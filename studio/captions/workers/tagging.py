@@ -70,8 +70,9 @@ class TaggingEngine:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _prepare(self, ask: Ask) -> Prepared:
-        image = opened(ask, self._tagger.side)
-        return image if isinstance(image, Trouble) else tagger_input(image, self._tagger.side)
+        side, resize = self._tagger.side, self._settings.resize
+        image = opened(ask, side, whole=resize == "area")
+        return image if isinstance(image, Trouble) else tagger_input(image, side, resize)
 
     def _run(self, batch: list[tuple[Ask, NDArray[np.float32]]]) -> Iterator[Answer]:
         data = np.stack([pixels for _, pixels in batch])

@@ -115,6 +115,7 @@ class _Batch:
         self._counts: Counter[str] = Counter()
         self._troubles: list[Trouble] = []
         self._done = 0
+        self._asking = (0.0, 0)  # when the engine was first asked, and how many pictures were done by then
 
     def run(self, examples: tuple[str, ...]) -> dict[str, Any]:
         began = time.monotonic()
@@ -143,6 +144,7 @@ class _Batch:
 
     def _ask(self, asked: Engine, todo: list[Ask]) -> None:
         good = 0
+        self._asking = (time.monotonic(), self._done)
         for answer in asked.caption(todo, lambda: self._worker.should_stop):
             if isinstance(answer, Proposal):
                 good += 1
@@ -189,8 +191,17 @@ class _Batch:
     def _say(self, message: str) -> None:
         wrong = len(self._troubles)
         self._worker.progress(
-            self._done, len(self._names), "pictures", message, written=self._counts["written"], errors=wrong
-        )
+            self._done, len(self._names), "pictures", message,
+            written=self._counts["written"], errors=wrong, eta_seconds=self._left_s(),
+        )  # fmt: skip
+
+    def _left_s(self) -> float | None:
+        """Seconds left, by the pace of asking alone: what an earlier attempt asked comes from its record in no time."""
+        began, before = self._asking
+        asked = self._done - before
+        if not began or not asked:
+            return None
+        return round((time.monotonic() - began) / asked * (len(self._names) - self._done), 1)
 
 
 def download_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from studio.captions.onnx_header import NotOnnx, read_header
 from studio.captions.proposals import Ask, Proposal, Trouble
 from studio.captions.tagger import Chooser, TaggerSettings, caption_of, mcut, spelled
 from studio.captions.taggers import Tag, check_folder, downloadable, folder_of
-from studio.captions.workers.picture import jpeg, opened, tagger_input
+from studio.captions.workers.picture import area_square, jpeg, opened, tagger_input
 from studio.captions.workers.tagging import TaggingEngine
 from studio.errors import InputError, NotFoundError
 from studio.workspace import Workspace
@@ -101,6 +101,64 @@ def test_large_pictures_are_read_cheaply_but_look_the_same(
 def test_smaller_pictures_for_services(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (900, 1400, 3), dtype=np.uint8))
     assert len(jpeg(noise, 1024, 190_000)) < len(jpeg(noise, 1024))
+
+
+# What OpenCV 4.10 makes of `pattern`, padded to a white square: cv2.resize(..., interpolation=cv2.INTER_AREA). Height,
+# width, side, and the points in hexadecimal (of the last two the green ones only).
+OPENCV = [
+    (13, 9, 4, "abbfd3598ba1898678d8d2c8cfe4e3a37a697c8293d9ddd9d7b5ba6a77977f8179cfd1cdb6cbdf7a94806d868bc4c0c8"),
+    (8, 8, 4, "13487d4075aaa59a4f8277ac5085ba89beb37a6f64a3988d8dc2b7d2473c4f84b984796eca7f345b5085a4998e659a8f"),
+    (5, 16, 4, "ffffffffffffffffffffffff6b93bba7af97aba39ba79f97c6d1cbbdb8c2b4bfc9bbc6c0ffffffffffffffffffffffff"),
+    (20, 20, 5, "4b80a591867b877c817d827793587da1766b778c917d928783887d696e93677c916d728783787d798e936f94997d927783887d897e838f"
+                "8479958a6f73787d797e837f8479758a6f7b7085"),
+    (11, 11, 10, "38435e89bb7c6fcc86d5586685b47f44a55c9842788aacc58776ae829b7b98adba7150a86d883faab8bc60347e9a78c17c81d8c62"
+                 "15fad7f7a949f42556448899167af78c682183b6fb4956f6e7f6bb1385f969251a077a56e2c5882bdac655358348042"),
+    (7, 32, 14, "ff" * 70 + "76a49ab3af92ae756c98ab9389b483b177816e82766c6e8b7b79798fbb4a909d7e78a5868a869595827df2cbe1d5dfe5bf"
+                "d2b7d6e4d7dfda" + "ff" * 70),
+]  # fmt: skip
+
+
+def pattern(height: int, width: int) -> np.ndarray:
+    y, x, c = np.mgrid[0:height, 0:width, 0:3]
+    return ((x * x * 7 + y * 29 + x * y * 3 + c * 53) % 256).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width", "side", "points"), OPENCV)
+def test_made_smaller_by_area_as_sd_scripts_does_it(height: int, width: int, side: int, points: str) -> None:
+    """Half, a quarter and uneven parts of the size; upright, lying and square; points the studio's own, not OpenCV's."""
+    made = area_square(pattern(height, width), side)
+    assert made.shape == (side, side, 3) and made.dtype == np.uint8
+    assert (made if side <= 5 else made[:, :, 1]).tobytes().hex() == points
+    seen = tagger_input(Image.fromarray(pattern(height, width)), side, "area")
+    assert (seen[:, :, ::-1] == made).all(), "the model gets the same, blue first"
+
+
+def test_by_area_every_pixel_of_the_file_counts_and_small_pictures_grow_by_lanczos(tmp_path: Path) -> None:
+    """Reading a JPEG at half its size, as the other way does, would change the points."""
+    path = tmp_path / "p.jpg"
+    Image.fromarray(pattern(300, 500)).save(path, quality=90)
+    image = opened(Ask("p.jpg", path), 64, whole=True)
+    assert isinstance(image, Image.Image) and image.size == (500, 300)
+    assert (np.asarray(image) == np.asarray(Image.open(path))).all()
+    square = Image.new("RGB", (30, 30), "white")
+    square.paste(Image.fromarray(pattern(20, 30)), (0, 5))
+    grown = square.resize((64, 64), Image.Resampling.LANCZOS)
+    seen = tagger_input(Image.fromarray(pattern(20, 30)), 64, "area")
+    assert (seen[:, :, ::-1] == np.asarray(grown)).all()
+
+
+def test_the_engine_makes_pictures_smaller_as_it_was_told(tmp_path: Path, tagger_folder: Path) -> None:
+    path = tmp_path / "p.png"
+    Image.fromarray(pattern(700, 900)).save(path)
+    prepared = [
+        TaggingEngine(check_folder(tagger_folder), TaggerSettings(model=str(tagger_folder), resize=way))._prepare(
+            Ask("p.png", path)
+        )
+        for way in ("bicubic", "area")
+    ]  # fmt: skip
+    assert isinstance(prepared[0], np.ndarray) and isinstance(prepared[1], np.ndarray)
+    assert (prepared[1][:, :, ::-1] == area_square(pattern(700, 900), prepared[1].shape[0])).all()
+    assert (prepared[0] != prepared[1]).any()
 
 
 # ---------------------------------------------------------------- the model

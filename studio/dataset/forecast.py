@@ -1,0 +1,131 @@
+"""How long a job of several steps will still take: one figure for all of it, from its first step on.
+
+Each step is announced with what it costs on a reference machine. What the steps so far really took tells how much
+slower this machine is, now and with these pictures; the later steps are expected to be slower by as much. The step at
+work is judged by its own pace as soon as there is one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from studio.jobs.lifeline import Worker
+
+Progress = Callable[[int, int, str], None]
+
+LOOK_S, TAKE_IN_S, CHANGE_S, READ_S = 0.007, 0.009, 0.05, 0.3
+"""Seconds a picture takes to be looked at, imported (and looked at), changed, read for writing: 1 MP JPEGs, two cores."""
+_EQUAL_BYTES = 1_200_000
+"""Bytes of a file that take as long as a picture takes apart from its size."""
+_OWN_PACE_S = 2.0
+_WINDOW_S = 20.0
+
+
+def weight(size: int) -> float:
+    """How many small pictures' time a file of so many bytes takes."""
+    return 1 + size / _EQUAL_BYTES
+
+
+def weights(sizes: Iterable[int]) -> float:
+    """`weight` of several files."""
+    return sum(map(weight, sizes))
+
+
+def comparing(new: float, known: float) -> float:
+    """Seconds of comparing new pictures with one another and with those known, on the reference machine."""
+    return 1e-4 * new + 1.5e-8 * new * (new + known)
+
+
+@dataclass
+class _Step:
+    """cost: in seconds of the reference machine.   done: 0 to 1.   began, ended: by the clock."""
+
+    cost: Callable[[], float]
+    done: float = 0.0
+    began: float | None = None
+    ended: float | None = None
+    recent: deque[tuple[float, float]] = field(default_factory=deque)
+
+
+class Forecast:
+    """The steps of one job. clock: seconds, never set back."""
+
+    def __init__(self, worker: Worker, clock: Callable[[], float] = time.monotonic) -> None:
+        self._worker, self._clock = worker, clock
+        self._steps: dict[str, _Step] = {}
+        self._at = ""
+
+    def expect(self, step: str, seconds: float | Callable[[], float]) -> None:
+        """Announce a step, or say anew what it will cost; in the order in which they will run."""
+        cost = seconds if callable(seconds) else lambda fixed=float(seconds): fixed
+        have = self._steps.get(step)
+        if have is None or (have.began is not None and step != self._at):
+            self._steps[step] = _Step(cost)
+        else:
+            have.cost = cost
+
+    def teller(self, step: str, sizes: Sequence[int] = ()) -> Progress:
+        """What a step tells its progress to: (done, total, message) in pictures.
+
+        sizes: bytes of the files in the order in which they are done, where that order is not a random one.
+        """
+        ends = list(accumulate(map(weight, sizes)))
+
+        def tell(done: int, total: int, message: str) -> None:
+            share = (
+                ends[done - 1] / ends[-1]
+                if 0 < done <= len(ends) == total
+                else done / total
+                if total
+                else 1.0
+            )
+            self._worker.progress(
+                done, total, "pictures", message, eta_seconds=round(self.told(step, share), 1)
+            )
+
+        return tell
+
+    def told(self, step: str, share: float) -> float:
+        """A step is done to this share, 0 to 1: seconds that the whole job will still take."""
+        now = self._clock()
+        if step not in self._steps:
+            self.expect(step, 0.0)
+        if step != self._at:
+            if self._at in self._steps:
+                self._steps[self._at].ended = now
+            self._at, self._steps[step].began = step, now
+        own = self._steps[step]
+        own.done = share
+        recent = own.recent
+        if not recent or now - recent[-1][0] >= _WINDOW_S / 80:
+            recent.append((now, share))
+            while now - recent[0][0] > _WINDOW_S:
+                recent.popleft()
+        slower = self._slowness(now)
+        later = sum(s.cost() for s in self._steps.values() if s.began is None) * slower
+        return max(0.0, self._own_rest(own, now, slower)) + later
+
+    def _slowness(self, now: float) -> float:
+        """How many times the reference the steps so far took."""
+        took = cost = 0.0
+        for s in self._steps.values():
+            if s.began is not None:
+                took += (s.ended or now) - s.began
+                cost += s.cost() * (1.0 if s.ended else s.done)
+        # A little of the reference machine is added to both: the very first pictures say nothing.
+        return (took + 0.2) / (cost + 0.2)
+
+    def _own_rest(self, own: _Step, now: float, slower: float) -> float:
+        rest, took = 1 - own.done, now - (own.began or now)
+        if took < _OWN_PACE_S or not own.done:
+            return rest * own.cost() * slower
+        whole = took / own.done
+        (then, before), (_, after) = own.recent[0], own.recent[-1]
+        lately = (own.recent[-1][0] - then) / (after - before) if after > before else whole
+        return rest * (whole + lately) / 2

@@ -1,0 +1,89 @@
+"""The time that a job of several steps will still take, told against a clock that the test moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from studio.dataset import forecast
+from studio.dataset.forecast import Forecast
+
+
+class Told:
+    """Stands where the job's worker does, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.eta = 0.0
+
+    def progress(self, done: float, total: float, unit: str, message: str, *, eta_seconds: float) -> None:
+        self.eta = eta_seconds
+
+
+class Machine:
+    """Runs steps at paces of its own and notes what was forecast, at every moment, beside what was true."""
+
+    def __init__(self) -> None:
+        self.now, self.worker = 0.0, Told()
+        self.forecast = Forecast(self.worker, lambda: self.now)  # type: ignore[arg-type]
+        self.readings: list[tuple[float, float]] = []
+
+    def run(self, step: str, seconds_each: list[float], **given: Any) -> None:
+        tell = self.forecast.teller(step, **given)
+        for done, seconds in enumerate(seconds_each, 1):
+            self.now += seconds
+            tell(done, len(seconds_each), "")
+            self.readings.append((self.now, self.worker.eta))
+
+    def errors(self, shares: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)) -> list[float]:
+        """Relative errors of the forecast at these shares of the whole time."""
+        found = []
+        for share in shares:
+            at, eta = next(r for r in self.readings if r[0] >= share * self.now)
+            found.append(abs(eta - (self.now - at)) / (self.now - at))
+        return found
+
+
+@pytest.mark.parametrize("slower", [0.5, 1.0, 3.0])
+def test_later_steps_are_part_of_it(slower: float) -> None:
+    """Looking at 2,000 pictures first, then importing 2,000, then comparing, on machines of three speeds."""
+    m = Machine()
+    m.forecast.expect("look", forecast.LOOK_S * 2000)
+    m.forecast.expect("take in", forecast.TAKE_IN_S * 2000)
+    m.forecast.expect("compare", forecast.comparing(4000, 0))
+    m.run("look", [forecast.LOOK_S * slower] * 2000)
+    m.run("take in", [forecast.TAKE_IN_S * slower] * 2000)
+    m.run("compare", [forecast.comparing(4000, 0) * slower / 100] * 100)
+    assert max(m.errors()) < 0.1
+
+
+def test_a_wrong_guess_of_a_step_is_mended_by_its_own_pace() -> None:
+    m = Machine()
+    m.forecast.expect("look", 10)
+    m.run("look", [0.05] * 2000)
+    assert max(m.errors()) < 0.05
+
+
+def test_large_files_at_the_end_are_seen_coming() -> None:
+    """By number alone a quarter of the time would be told; files of 12 MB take eleven times as long as small ones."""
+    sizes = [0] * 800 + [12_000_000] * 200
+    m = Machine()
+    m.forecast.expect("take in", forecast.TAKE_IN_S * forecast.weights(sizes))
+    m.run("take in", [forecast.TAKE_IN_S * forecast.weight(s) for s in sizes], sizes=sizes)
+    assert max(m.errors()) < 0.1
+
+
+def test_a_step_may_come_twice_and_cost_what_is_known_by_then() -> None:
+    m = Machine()
+    cost = 90.0
+    m.forecast.expect("look", 5)
+    m.forecast.expect("compare", lambda: cost)
+    m.run("look", [0.05] * 100)
+    assert m.worker.eta == pytest.approx(90, rel=0.1)
+    cost = 3.0
+    m.run("take in", [0.05] * 100)
+    m.forecast.expect("look", 2)
+    m.run("look", [0.05])
+    assert m.worker.eta < 10
+    m.run("compare", [0.3] * 10)
+    assert m.worker.eta == 0

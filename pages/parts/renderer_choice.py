@@ -12,9 +12,25 @@ from pages.parts.nav import link
 from studio import models
 from studio.errors import StudioError
 from studio.evaluation.comfy import drawing_options
-from studio.evaluation.comfyui import checking, graphs, servers
+from studio.evaluation.comfyui import checking, graphs, matching, servers
 from studio.evaluation.registry import renderers
 from studio.project import Project
+
+_MODEL = (graphs.CHECKPOINT, "diffusion_model")
+_PART_WORDS = {
+    graphs.CHECKPOINT: "Checkpoint on the server",
+    "diffusion_model": "Diffusion model on the server",
+    "clip_l": "Text encoder CLIP-L",
+    "clip_g": "Text encoder CLIP-G",
+    "t5xxl": "Text encoder T5-XXL",
+    "vae": "Autoencoder (VAE)",
+}
+# By the first part of a way, and whether there are more.
+_WAYS = {
+    (graphs.CHECKPOINT, False): "One checkpoint",
+    (graphs.CHECKPOINT, True): "Checkpoint and text encoders",
+    ("diffusion_model", True): "All parts apart",
+}
 
 
 @dataclass(frozen=True)
@@ -59,25 +75,43 @@ def _with_comfyui(project: Project, entry: models.BaseModelEntry) -> Chosen:
         return Chosen(blocked=f"{bad.what} {bad.fix}")
     st.caption(f"On {', '.join(s.server.name for s in ready)}.")
     try:
-        checking.match_model(project.workspace, entry, found)
+        matching.match_model(project.workspace, entry, found)
         options = drawing_options(project, "comfyui", ask=False)
     except StudioError as e:
         return Chosen(blocked=f"{e.what} {e.fix}")
-    there = sorted({n for s in ready for n in s.has.get("checkpoints", [])})
-    parts = options["drawn_with"]
-    if graphs.CHECKPOINT in parts or not parts:
-        now = parts.get(graphs.CHECKPOINT)
-        picked = st.selectbox(
-            "Checkpoint on the server",
-            there,
-            index=there.index(now) if now in there else None,
-            key="plan_server_model",
-            placeholder=f"Which one is {entry.title}?",
-            help="The file that is the project's base model. It is remembered.",
-        )
-        if picked and picked != now:
-            servers.name_parts(project.workspace, entry.id, {graphs.CHECKPOINT: picked})
-            options = drawing_options(project, "comfyui", ask=False)
-    if not options["drawn_with"]:
-        return Chosen(options, "Say which checkpoint on the server is the base model.")
+    now = options["drawn_with"]
+    parts = _parts(entry, now, ready)
+    if parts and parts != now:
+        servers.name_parts(project.workspace, entry.id, parts)
+        options = drawing_options(project, "comfyui", ask=False)
+    if not parts:
+        return Chosen(options, f"Say which files on the server are {entry.title}.")
     return Chosen(options)
+
+
+def _parts(entry: models.BaseModelEntry, now: dict[str, str], ready: list[checking.State]) -> dict[str, str]:
+    """Which files of the servers the base model is: {} until each of them is chosen."""
+    ways = graphs.PARTS[entry.family]
+    way = next((w for w in ways if set(w) == set(now)), ways[0])
+    if len(ways) > 1:
+        picked = st.segmented_control(
+            "Files on the server", range(len(ways)), default=ways.index(way), required=True, key="plan_server_way",
+            format_func=lambda i: _WAYS[ways[i][0], len(ways[i]) > 1],
+            help="How the base model lies there: all in one file, or its text encoders as files of their own.",
+        )  # fmt: skip
+        way = ways[picked if picked is not None else ways.index(way)]
+    parts: dict[str, str] = {}
+    for part in way:
+        there = sorted({n for s in ready for n in s.has.get(graphs.FOLDERS[part], [])})
+        told = now.get(part)
+        name = st.selectbox(
+            _PART_WORDS[part],
+            there,
+            index=there.index(told) if told in there else None,
+            key=f"plan_server_{part}",
+            placeholder=f"Which one is {entry.title}?" if part in _MODEL else "Choose a file",
+            help=f"From the server's folder models/{graphs.FOLDERS[part]}. It is remembered.",
+        )
+        if name:
+            parts[part] = name
+    return parts if set(parts) == set(way) else {}

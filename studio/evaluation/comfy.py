@@ -10,7 +10,7 @@ from studio import models
 from studio.errors import InputError
 from studio.evaluation import lora_files
 from studio.evaluation.base import size_findings
-from studio.evaluation.comfyui import checking, graphs, servers
+from studio.evaluation.comfyui import checking, graphs, matching, servers
 from studio.evaluation.spec import GridSpec
 from studio.findings import Finding, blocking
 from studio.project import Project
@@ -102,7 +102,7 @@ def drawing_options(project: Project, renderer: str, *, ask: bool = True) -> dic
             else "Name its address on the Set-up page, or: lora-studio setup comfyui ADDRESS.",
             bad if len(bad) > 1 else None,
         )
-    parts = checking.match_model(ws, entry, states)
+    parts = matching.match_model(ws, entry, states)
     if parts:
         return {"renderer": renderer, "drawn_with": parts}
     there = sorted({n for s in states for n in s.has.get("checkpoints", [])})

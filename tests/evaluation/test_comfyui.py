@@ -1,30 +1,21 @@
-"""The ComfyUI renderer against the stand-in: graphs, checks, and all that servers do to a grid in the middle."""
+"""The ComfyUI renderer against the stand-in: checks, and all that servers do to a grid in the middle."""
 
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
 
-from studio import files
-from studio.errors import EnvironmentalError, InputError, StudioError
-from studio.evaluation.comfyui import checking, editor, explain, graphs, placing, servers
-from studio.evaluation.comfyui.board import Board
+from studio.errors import EnvironmentalError
+from studio.evaluation.comfyui import checking, explain, graphs, placing
 from studio.evaluation.comfyui.client import Away, Client, NotComfyError
-from studio.evaluation.comfyui.lane import Lane
 from studio.evaluation.comfyui.servers import Server
-from studio.evaluation.spec import Cell, GridLora, GridPrompt, GridSpec, plan_cells
+from studio.evaluation.spec import GridSpec, plan_cells
 from studio.findings import blocking
-from studio.workspace import Workspace
+from tests.evaluation.comfy_world import Drawing, make_spec, until
 from tests.fakes.comfyui_server import ComfyServer
-
-LIMIT = 60.0
 
 
 @pytest.fixture
@@ -38,195 +29,6 @@ def comfy(tmp_path: Path) -> Iterator[ComfyServer]:
 @pytest.fixture
 def spec(tmp_path: Path) -> GridSpec:
     return make_spec(tmp_path)
-
-
-def make_spec(folder: Path, **more: Any) -> GridSpec:
-    lora = folder / "my style.safetensors"
-    if not lora.exists():
-        lora.write_bytes(b"weights")
-    told: dict[str, Any] = {
-        "id": "grid-1",
-        "project": "p",
-        "base_model": "sd15",
-        "base_path": folder,
-        "base_fingerprint": "f",
-        "family": "sd15",
-        "lora_files": (GridLora(path=lora, label="final", content="00112233445566ff"),),
-        "weights": (0, 0.5, 1.0),
-        "prompts": (GridPrompt(id="a", text="sks, a boat"), GridPrompt(id="b", text="a (red) dog")),
-        "renderer": "comfyui",
-        "sampler": "euler",
-        "drawn_with": {"checkpoint": "tiny_sd15.safetensors"},
-    }
-    return GridSpec.model_validate(told | more)
-
-
-class Desk:
-    """Takes down what lanes report."""
-
-    def __init__(self) -> None:
-        self.pictures: dict[str, Image.Image] = {}
-        self.by: dict[str, str] = {}
-        self.failures: dict[str, StudioError] = {}
-        self.notes: list[str] = []
-
-    def drawn(self, cell: Cell, picture: Image.Image, server: str) -> None:
-        assert cell.hash not in self.pictures, "drawn twice"
-        self.pictures[cell.hash] = picture
-        self.by[cell.hash] = server
-
-    def failed(self, cell: Cell, error: StudioError) -> None:
-        self.failures[cell.hash] = error
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def moved(self, shares: float) -> None: ...
-
-
-class Drawing:
-    """Lanes at work in threads."""
-
-    def __init__(
-        self, spec: GridSpec, *found: ComfyServer, patience: float = LIMIT, folder: Path | None = None
-    ) -> None:
-        self.desk, self.stop = Desk(), threading.Event()
-        cells = {c.hash: c for c in plan_cells(spec)}
-        self.board = Board(cells.values(), self.desk, self.stop.is_set)
-        self.lanes = [
-            Lane(
-                Server(address=s.address, lora_folder=folder),
-                spec,
-                dict(spec.drawn_with),
-                self.board,
-                patience,
-            )
-            for s in found
-        ]
-        for lane in self.lanes:
-            self.board.join(lane.name)
-        self.threads = [threading.Thread(target=x.run, daemon=True) for x in self.lanes]
-        for thread in self.threads:
-            thread.start()
-
-    def wait(self) -> Desk:
-        for thread in self.threads:
-            thread.join(LIMIT)
-            assert not thread.is_alive()
-        return self.desk
-
-
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + LIMIT
-    while not true():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
-
-
-# --- Graphs
-
-
-@pytest.mark.parametrize("family", graphs.FAMILIES)
-def test_a_graph_of_each_family_is_whole(tmp_path: Path, family: str) -> None:
-    """Every link leads to an earlier node, every type is known, weight 0 has no LoRA, and the editor's form holds the same."""
-    ways = graphs.PARTS[family]
-    for parts in ({p: f"{p}.safetensors" for p in way} for way in ways):
-        spec = make_spec(tmp_path, family=family, drawn_with=parts, clip_skip=2)
-        for cell in plan_cells(spec):
-            made = graphs.build(spec, [cell], parts, "x.safetensors")
-            seen: set[str] = set()
-            for name, node in made.graph.items():
-                links = [v for v in node["inputs"].values() if isinstance(v, list)]
-                assert all(v[0] in seen for v in links)
-                seen.add(name)
-            kinds = [n["class_type"] for n in made.graph.values()]
-            assert ("LoraLoader" in kinds) == (cell.weight != 0)
-            assert ("CLIPSetLastLayer" in kinds) == (family in ("sd15", "sdxl"))
-            assert list(made.outputs.values()) == [cell.hash]
-            opened = editor.workflow(made.graph)
-            assert [n["type"] for n in sorted(opened["nodes"], key=lambda n: n["id"])] == kinds
-            assert len(opened["links"]) == sum(
-                isinstance(v, list) for n in made.graph.values() for v in n["inputs"].values()
-            )
-
-
-def test_clip_skip_weight_and_parentheses_are_told_as_meant(spec: GridSpec) -> None:
-    cell = next(c for c in plan_cells(spec) if c.weight == 0.5 and c.prompt.id == "b")
-    skipping = spec.model_copy(update={"clip_skip": 2})
-    nodes = {
-        n["class_type"]: n["inputs"]
-        for n in graphs.build(skipping, [cell], spec.drawn_with, "x").graph.values()
-    }
-    assert nodes["CLIPSetLastLayer"]["stop_at_clip_layer"] == -2
-    assert nodes["LoraLoader"]["strength_model"] == nodes["LoraLoader"]["strength_clip"] == 0.5
-    assert graphs.literal("a (red) dog") == "a \\(red\\) dog" == graphs.literal("a \\(red\\) dog")
-    assert "CLIPSetLastLayer" not in {
-        n["class_type"] for n in graphs.build(spec, [cell], spec.drawn_with, "x").graph.values()
-    }
-
-
-@pytest.mark.parametrize(
-    ("family", "zero_snr"), [("sd15", False), ("sdxl", True), ("sdxl", None), ("sd35", None)]
-)
-def test_a_model_that_predicts_v_is_drawn_as_one(tmp_path: Path, family: str, zero_snr: bool | None) -> None:
-    """As its own noise levels say; a model that is not on this computer (None) is left to the server."""
-    spec = make_spec(tmp_path, family=family, prediction="v_prediction")
-    if zero_snr is not None:
-        files.write_json(
-            tmp_path / "scheduler" / "scheduler_config.json", {"rescale_betas_zero_snr": zero_snr}
-        )
-    for cell in plan_cells(spec)[:2]:
-        graph = graphs.build(spec, [cell], spec.drawn_with, "x.safetensors").graph
-        found = {n["class_type"]: (name, n["inputs"]) for name, n in graph.items()}
-        assert ("ModelSamplingDiscrete" in found) == (zero_snr is not None)
-        if zero_snr is not None:
-            name, told = found["ModelSamplingDiscrete"]
-            assert told["sampling"] == "v_prediction" and told["zsnr"] is zero_snr
-            assert found["KSampler"][1]["model"] == [name, 0]
-
-
-# --- Addresses
-
-
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:8188"),
-        (" http://localhost:9000/ ", "http://localhost:9000"),
-        ("gpu-box", "http://gpu-box:8188"),
-        ("http://192.168.1.5:8188", "http://192.168.1.5:8188"),
-        ("https://comfy.example.com", "https://comfy.example.com"),
-    ],
-)
-def test_addresses_are_tidied(typed: str, meant: str) -> None:
-    assert servers.tidy(typed) == meant
-
-
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "", "   ", "ftp://127.0.0.1", "http://", "http://8.8.8.8:8188", "http://comfy.example.com", "http://u:p@127.0.0.1:8188",
-        "http://127.0.0.1:99999", "http://127.0.0.1:8188/prompt", "http://exa mple", "http://0.0.0.0:8188", "http://127.0.0.1:8188?x=1",
-    ],
-)  # fmt: skip
-def test_addresses_that_cannot_be_used(typed: str) -> None:
-    with pytest.raises(InputError) as e:
-        servers.tidy(typed)
-    assert e.value.what and e.value.why and e.value.fix
-
-
-def test_servers_are_remembered_and_forgotten(workspace: Workspace, tmp_path: Path) -> None:
-    servers.add_server(workspace, "127.0.0.1")
-    servers.add_server(workspace, "gpu-box", tmp_path)
-    servers.add_server(workspace, "127.0.0.1:8188")
-    assert [s.address for s in servers.load(workspace).servers] == [
-        "http://127.0.0.1:8188",
-        "http://gpu-box:8188",
-    ]
-    servers.forget_server(workspace, "127.0.0.1")
-    assert servers.load(workspace).servers == [Server(address="http://gpu-box:8188", lora_folder=tmp_path)]
-    with pytest.raises(StudioError, match="not one of your"):
-        servers.forget_server(workspace, "127.0.0.1")
 
 
 # --- Checking

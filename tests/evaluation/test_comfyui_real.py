@@ -18,7 +18,7 @@ from studio.evaluation.comfyui import checking, editor, explain, graphs
 from studio.evaluation.comfyui.client import Client
 from studio.evaluation.comfyui.servers import Server, tidy
 from studio.evaluation.spec import GridLora, GridSpec, lora_content, plan_cells
-from tests.evaluation.test_comfyui import Drawing, make_spec
+from tests.evaluation.comfy_world import Drawing, make_spec
 
 ADDRESS = os.environ.get("STUDIO_COMFYUI", "")
 pytestmark = [

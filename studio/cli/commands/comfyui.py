@@ -94,7 +94,7 @@ def _setup(ctx: Context, args: Namespace) -> Reply:
 
 
 def _name_model(ctx: Context, word: str, states: Any) -> None:
-    from studio.evaluation.comfyui import checking, servers
+    from studio.evaluation.comfyui import matching, servers
     from studio.models import get_model
 
     model_id, equals, names = word.partition("=")
@@ -105,7 +105,7 @@ def _name_model(ctx: Context, word: str, states: Any) -> None:
             "Write it as ID=FILE, such as sd15=v1-5-pruned-emaonly.safetensors.",
         )
     entry = get_model(ctx.workspace, model_id.strip())
-    parts = checking.choose_parts(
+    parts = matching.choose_parts(
         entry, [n.strip() for n in names.split(",")], [s for s in states if s.is_ready]
     )
     servers.name_parts(ctx.workspace, entry.id, parts)

@@ -120,6 +120,14 @@ def failed(data: Mapping[str, Any], server: str) -> StudioError:
             f"{node} ran out of it.",
             "Close what else uses its graphics card, start it with --lowvram, or draw a smaller size.",
         )
+    if "clip input is invalid: None" in message or "VAE is invalid: None" in message:
+        lacks = "text encoder" if "clip" in message else "autoencoder (VAE)"
+        return InputError(
+            f"The base model's file on ComfyUI at {server} holds no {lacks}.",
+            "SD3.5 and FLUX are often handed around without; their text encoders are then files of their own.",
+            "Say which files belong to it where the grid is planned, or: lora-studio setup comfyui --model "
+            "ID=checkpoint:FILE,clip_l:FILE,clip_g:FILE,t5xxl:FILE.",
+        )
     if node == "LoraLoader" or "Safetensor" in kind:
         return InputError(
             f"ComfyUI at {server} cannot read a model file.",

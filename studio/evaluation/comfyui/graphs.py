@@ -21,10 +21,15 @@ CHECKPOINT = "checkpoint"
 PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "sd15": ((CHECKPOINT,),),
     "sdxl": ((CHECKPOINT,),),
-    "sd35": ((CHECKPOINT,), ("diffusion_model", "clip_l", "clip_g", "t5xxl", "vae")),
+    "sd35": (
+        (CHECKPOINT,),
+        (CHECKPOINT, "clip_l", "clip_g", "t5xxl"),
+        ("diffusion_model", "clip_l", "clip_g", "t5xxl", "vae"),
+    ),
     "flux": ((CHECKPOINT,), ("diffusion_model", "clip_l", "t5xxl", "vae")),
 }
-"""Family -> the ways its files may come: one checkpoint that holds all, or single parts."""
+"""Family -> the ways its files may come: one checkpoint that holds all, one without text encoders (as SD3.5 is published), or
+single parts."""
 
 FOLDERS = {
     CHECKPOINT: "checkpoints",
@@ -119,7 +124,7 @@ def build(
         model = (g.add("ModelSamplingDiscrete", "Predicts v", model=model, **told), 0)
     if spec.family == "sd35":
         model = (g.add("ModelSamplingSD3", "Noise levels", model=model, shift=_SD3_SHIFT), 0)
-    elif spec.family == "flux":
+    elif spec.family == "flux" and not _is_schnell(spec):
         model = (
             g.add(
                 "ModelSamplingFlux",
@@ -190,6 +195,11 @@ def _tells_v_prediction(spec: GridSpec) -> bool | None:
     return bool(config.get("rescale_betas_zero_snr")) if isinstance(config, dict) else None
 
 
+def _is_schnell(spec: GridSpec) -> bool:
+    """Whether the base model is FLUX.1 schnell, whose noise levels are the same for every size."""
+    return spec.base_path.is_file() and look(spec.base_path).family == "flux-schnell"
+
+
 def literal(text: str) -> str:
     """A prompt as the LoRA's captions mean it: parentheses are part of it. ComfyUI would read them as emphasis."""
     return re.sub(r"(?<!\\)([()])", r"\\\1", text)
@@ -212,19 +222,18 @@ def _load(
     if CHECKPOINT in parts or "diffusion_model" not in parts:
         name = parts.get(CHECKPOINT, "model.safetensors")
         node = g.add("CheckpointLoaderSimple", "Base model", ckpt_name=name)
-        return (node, 0), (node, 1), (node, 2)
+        if "t5xxl" not in parts:
+            return (node, 0), (node, 1), (node, 2)
+        return (node, 0), _text(g, family, parts), (node, 2)
     model = g.add("UNETLoader", "Base model", unet_name=parts["diffusion_model"], weight_dtype="default")
-    if family == "flux":
-        clip = g.add(
-            "DualCLIPLoader", "Text", clip_name1=parts["clip_l"], clip_name2=parts["t5xxl"], type="flux"
-        )
-    else:
-        clip = g.add(
-            "TripleCLIPLoader",
-            "Text",
-            clip_name1=parts["clip_l"],
-            clip_name2=parts["clip_g"],
-            clip_name3=parts["t5xxl"],
-        )
+    clip = _text(g, family, parts)
     vae = g.add("VAELoader", "Autoencoder", vae_name=parts["vae"])
-    return (model, 0), (clip, 0), (vae, 0)
+    return (model, 0), clip, (vae, 0)
+
+
+def _text(g: _Graph, family: str, parts: Mapping[str, str]) -> tuple[str, int]:
+    if family == "flux":
+        names = {"clip_name1": parts["clip_l"], "clip_name2": parts["t5xxl"], "type": "flux"}
+        return (g.add("DualCLIPLoader", "Text", **names), 0)
+    three = {f"clip_name{i}": parts[p] for i, p in enumerate(("clip_l", "clip_g", "t5xxl"), 1)}
+    return (g.add("TripleCLIPLoader", "Text", **three), 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from studio.cli.sd35l import main
+from studio.cli.sd35l.app import main
 from tests.fakes.replicate_server import OWNER, ReplicateServer
 
 DESTINATION = f"{OWNER}/boats"

@@ -15,6 +15,7 @@ from PIL import Image
 
 from studio import choices, files, gates, launch
 from studio.errors import GateError, StudioError
+from studio.gates.native import native_files
 from studio.jobs.lifeline import JobStopped, Worker
 from studio.models import get_model
 from studio.project import Project
@@ -71,7 +72,7 @@ def test_choosing_the_base_model_is_enough(project: Project) -> None:
     assert gates.forecast(project).steps.total_steps == 1500
     assert project.preset == "sd35-beginner"
     assert is_rented("replicate") and not is_rented("diffusers")
-    told = choices.native_files(project)
+    told = native_files(project)
     assert "steps: 1500" in told["config.yaml"]
     assert TOKEN not in str(told)
 

@@ -1,5 +1,1 @@
 """`sd35l-trainer`: training LoRAs for Stable Diffusion 3.5 Large (and FLUX) on Replicate from a terminal."""
-
-from studio.cli.sd35l.app import main
-
-__all__ = ["main"]

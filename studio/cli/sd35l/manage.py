@@ -9,7 +9,7 @@ import click
 
 from studio import files, secrets
 from studio.cli.output import Out
-from studio.cli.sd35l.app import Reply, cli, json_option
+from studio.cli.sd35l.group import Reply, cli, json_option
 from studio.cli.sd35l.waiting import STYLES, cost_words, fetch_to, left, wait_for
 from studio.errors import InputError
 from studio.files import human_time

@@ -15,7 +15,7 @@ from studio import secrets
 from studio.addresses import refuse_unsafe
 from studio.cli.output import Out
 from studio.cli.sd35l import book
-from studio.cli.sd35l.app import Reply, cli, json_option
+from studio.cli.sd35l.group import Reply, cli, json_option
 from studio.cli.sd35l.manage import write_new
 from studio.errors import InputError, StudioError
 from studio.findings import Finding

@@ -13,7 +13,7 @@ import click
 from studio import secrets
 from studio.cli.output import Out
 from studio.cli.sd35l import book
-from studio.cli.sd35l.app import Reply, cli, json_option
+from studio.cli.sd35l.group import Reply, cli, json_option
 from studio.cli.sd35l.waiting import wait_and_fetch
 from studio.errors import InputError, StudioError
 from studio.findings import Finding, blocking

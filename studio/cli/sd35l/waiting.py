@@ -7,7 +7,7 @@ from pathlib import Path
 
 from studio.cli.output import Out
 from studio.cli.sd35l import book
-from studio.cli.sd35l.app import Reply
+from studio.cli.sd35l.group import Reply
 from studio.errors import StudioError
 from studio.files import human_size
 from studio.replicate.api import Api

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from studio import vram
+from studio.errors import StudioError
 from studio.findings import Finding
+from studio.modelfiles.kinds import Look, look
+from studio.models import BaseModelEntry
 from studio.settings import TrainingSettings
 from studio.vram import GIB, MARGIN
 from studio.vram.conditions import STATE
+from studio.workspace import Workspace
 
-__all__ = ["GIB", "MARGIN", "Estimate", "StepPlan", "estimate", "fitting_batch", "plan_steps"]
+__all__ = ["GIB", "MARGIN", "Estimate", "StepPlan", "estimate", "file_of", "fitting_batch", "plan_steps"]
 
 # A measured peak moves this much between two runs of the same settings.
 MEASURED_BAND = 0.05
@@ -110,6 +114,7 @@ def estimate(
     peak_bytes: int | None = None,
     overhead_seconds: float = 15.0,
     device: str = "cuda",
+    file: Look | None = None,
 ) -> Estimate:
     """Forecast a run.
 
@@ -117,11 +122,13 @@ def estimate(
     seconds_per_step, peak_bytes: what a dry run measured with these settings, when there was one.
     overhead_seconds: starting, loading and caching, before the first step.
     device: where it is to run, as `studio.machine` names it.
+    file: what the base model's own file is, where it is here (see `file_of`); else the original of its family is reckoned with.
     Raises KeyError for a family it does not know.
     """
     if settings.backend == RENTED:
         return _rented(settings, shown_per_bucket, seconds_per_step, overhead_seconds)
-    conditions = vram.conditions(family, settings, device)
+    known = (file.inner, file.blocks) if file is not None else (0, ())
+    conditions = vram.conditions(family, settings, device, inner=known[0], blocks=known[1])
     told = vram.forecast(conditions)
     steps = plan_steps(shown_per_bucket, settings)
     total = peak_bytes or told.total
@@ -155,6 +162,16 @@ def estimate(
     )
 
 
+def file_of(entry: BaseModelEntry, workspace: Workspace) -> Look | None:
+    """What the file of a base model is, from its header; None when it is not here, is a folder, or cannot be read."""
+    if entry.format != "checkpoint":
+        return None
+    try:
+        return look(entry.main_place(workspace))
+    except StudioError:
+        return None
+
+
 def _rented(
     settings: TrainingSettings,
     shown_per_bucket: list[int],
@@ -184,12 +201,13 @@ def fitting_batch(
     available_bytes: int,
     *,
     device: str = "cuda",
+    file: Look | None = None,
 ) -> int:
     """The largest batch size, halving from the chosen one, that fits with the margin; 0 when even 1 does not."""
     batch = settings.batch_size
     while batch >= 1:
         trial = settings.model_copy(update={"batch_size": batch})
-        if estimate(family, trial, shown_per_bucket, device=device).fits(available_bytes):
+        if estimate(family, trial, shown_per_bucket, device=device, file=file).fits(available_bytes):
             return batch
         batch //= 2
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.estimate import Estimate, estimate
+from studio.estimate import Estimate, estimate, file_of
 from studio.gates.standing import picture_counts, state
 from studio.machine import detect
 from studio.models import get_model
@@ -43,4 +43,5 @@ def forecast(project: Project, settings: TrainingSettings | None = None) -> Esti
         peak_bytes=facts.get("peak_bytes"),
         overhead_seconds=float(facts.get("start_seconds", 15.0)),
         device=detect().device,
+        file=file_of(entry, project.workspace),
     )

@@ -61,6 +61,8 @@ class Look:
     prediction: what a base model says that it predicts; sure: whether the file says so itself rather than by its family.
     zero_snr:   it was trained with zero terminal SNR.
     parameters: how many numbers it holds; precision: the safetensors type of most of them, such as `F16`.
+    inner:      how many of them are the part that draws, without text encoders and autoencoder; 0 unless it is a base model.
+    blocks:     its transformer blocks: (double, single) of FLUX, (joint,) of SD3; () for the others.
     """
 
     kind: Kind
@@ -75,6 +77,8 @@ class Look:
     quantised: bool = False
     parameters: int = 0
     precision: str = ""
+    inner: int = 0
+    blocks: tuple[int, ...] = ()
 
     @property
     def words(self) -> str:
@@ -118,7 +122,33 @@ def recognise(header: Mapping[str, Any]) -> Look:
     found = _what(names, shapes, metadata)
     precision = max(bits, key=lambda k: bits[k]) if bits else ""
     quantised = any(".quant_state." in n or n.endswith((".scale_weight", ".absmax")) for n in names)
-    return Look(**{**vars(found), "parameters": count, "precision": precision, "quantised": quantised})
+    inner, blocks = _inner(shapes, found) if found.kind == "base" else (0, ())
+    more = {
+        "parameters": count,
+        "precision": precision,
+        "quantised": quantised,
+        "inner": inner,
+        "blocks": blocks,
+    }
+    return Look(**{**vars(found), **more})
+
+
+_BESIDE = ("text_encoders.", "cond_stage_model.", "conditioner.", "first_stage_model.", "vae.", "model_ema.")
+_BLOCK_NAMES = {
+    "flux": ("double_blocks.", "single_blocks."),
+    "flux-schnell": ("double_blocks.", "single_blocks."),
+    "sd35": ("joint_blocks.",),
+}
+
+
+def _inner(shapes: Mapping[str, tuple[int, ...]], found: Look) -> tuple[int, tuple[int, ...]]:
+    """Parameters of the part that draws, and how many blocks of each kind it has."""
+    own = {n.removeprefix(_PREFIX): s for n, s in shapes.items() if not n.startswith(_BESIDE)}
+    blocks = []
+    for start in _BLOCK_NAMES.get(found.family, ()):
+        numbers = {n[len(start) :].partition(".")[0] for n in own if n.startswith(start)}
+        blocks.append(max((int(n) + 1 for n in numbers if n.isdigit()), default=0))
+    return sum(math.prod(s) for s in own.values()), tuple(blocks)
 
 
 def _what(names: set[str], shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Look:

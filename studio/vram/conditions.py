@@ -32,6 +32,7 @@ class Conditions:
     efficient:   attention that keeps no score matrices (sdpa, xformers, flash).
     sampling:    whether samples are drawn on the way.
     device:      "cuda", "mps" or "cpu"; on the last the memory is the computer's own.
+    inner, blocks: what the base model's own file was counted to have (see `families.sized`); 0 and () for the original.
     """
 
     family: str
@@ -55,13 +56,22 @@ class Conditions:
     efficient: bool = True
     sampling: bool = False
     device: str = "cuda"
+    inner: int = 0
+    blocks: tuple[int, ...] = ()
 
     @property
     def megapixels(self) -> float:
         return self.width * self.height / 1024**2
 
 
-def conditions(family: str, settings: TrainingSettings, device: str = "cuda") -> Conditions:
+def conditions(
+    family: str,
+    settings: TrainingSettings,
+    device: str = "cuda",
+    *,
+    inner: int = 0,
+    blocks: tuple[int, ...] = (),
+) -> Conditions:
     """The conditions that settings mean. Settings that not every version has count as off where they are missing."""
 
     def told(name: str, default: object) -> object:
@@ -94,4 +104,6 @@ def conditions(family: str, settings: TrainingSettings, device: str = "cuda") ->
         efficient=told("attention", "sdpa") != "none",
         sampling=bool(settings.sample_every_epochs) and family != "pocket",
         device=device,
+        inner=inner,
+        blocks=blocks,
     )

@@ -8,7 +8,7 @@ says which were used and which were kept back. None was measured on this compute
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CLIP_L = 123.06e6
 CLIP_BIG_G = 694.7e6
@@ -101,3 +101,40 @@ FAMILIES: dict[str, Family] = {
         "Tried on measured peaks of three trainers and the card sizes that sd-scripts names.",
     ),
 }  # fmt: skip
+
+# Adapter parameters for each unit of rank of a double and of a single block of FLUX, from the shapes of their layers.
+_FLUX_RANK = (141_312, 55_296)
+
+
+def sized(name: str, inner: int = 0, blocks: tuple[int, ...] = ()) -> Family:
+    """A family as one file of it is: with fewer or more blocks than the original, such as the "lite" versions of FLUX.
+
+    inner: parameters of the part that draws, as counted in the file; blocks: see `modelfiles.kinds.Look`. 0 and () for the
+    original. Raises KeyError for an unknown family.
+    """
+    family = FAMILIES[name]
+    if inner <= 0 or (name != "flux" and not blocks):
+        return family
+    shape = family.shape
+    if name == "flux" and len(blocks) == 2 and min(blocks) > 0 and isinstance(shape, Transformer):
+        double, single = blocks
+        part = (double * _FLUX_RANK[0] + single * _FLUX_RANK[1]) / family.rank_all
+        # Half of what is swapped are double blocks, and two single ones go for each of the other half; two of each kind stay.
+        most = max(
+            (n for n in range(single) if n // 2 <= double - 2 and 2 * (n - n // 2) <= single - 2), default=0
+        )
+        return replace(
+            family, base=inner, rank_all=round(family.rank_all * part), rank_attention=round(family.rank_attention * part),
+            shape=replace(shape, blocks=double + single, swap_limit=most),
+        )  # fmt: skip
+    if name == "sd35" and len(blocks) == 1 and blocks[0] > 0 and isinstance(shape, Transformer):
+        share = blocks[0] / shape.blocks  # its width is 64 for each block
+        return replace(
+            family, base=inner, rank_all=round(family.rank_all * share**2), rank_attention=round(family.rank_attention * share**2),
+            segment=family.segment * share**2,
+            shape=replace(
+                shape, width=64 * blocks[0], blocks=blocks[0], swap_pair=shape.swap_pair * share**2,
+                swap_limit=max(0, blocks[0] - 2),
+            ),
+        )  # fmt: skip
+    return family

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from studio.vram.conditions import STATE, STORED, Conditions
-from studio.vram.families import FAMILIES, Family, Transformer, Unet
+from studio.vram.families import Family, Transformer, Unet, sized
 
 GIB = 2**30
 MARGIN = 0.20  # Share of memory that stays free; a desktop, a browser and fragmentation need it.
@@ -62,7 +62,7 @@ def trained_parameters(c: Conditions) -> float:
     """How many values the adapters have."""
     if c.trained is not None:
         return c.trained
-    family = FAMILIES[c.family]
+    family = sized(c.family, c.inner, c.blocks)
     per_rank = family.rank_all if c.targets == "attention+ff" else family.rank_attention
     return c.rank * (per_rank + (family.rank_text if c.teach_text else 0))
 
@@ -113,7 +113,7 @@ def _coding(c: Conditions, pictures: int) -> float:
 
 def forecast(c: Conditions) -> Forecast:
     """The forecast of a run. Raises KeyError for a family that it does not know."""
-    family = FAMILIES[c.family]
+    family = sized(c.family, c.inner, c.blocks)
     trained = trained_parameters(c)
     weights = (family.base - _swapped(c, family)) * STORED[c.stored]
     small = family.text_large if c.text_small else 0.0

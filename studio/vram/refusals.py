@@ -7,13 +7,13 @@ from dataclasses import replace
 from studio.files import human_memory
 from studio.findings import Finding
 from studio.vram.conditions import STORED, Conditions
-from studio.vram.families import FAMILIES, Transformer
+from studio.vram.families import Transformer, sized
 from studio.vram.model import forecast
 
 
 def refusals(c: Conditions) -> list[Finding]:
     """What must not be combined; [] when nothing speaks against it."""
-    shape = FAMILIES[c.family].shape
+    shape = sized(c.family, c.inner, c.blocks).shape
     found = []
     if STORED[c.stored] < c.computed and not c.checkpointing:
         needs = forecast(c).total

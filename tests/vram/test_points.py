@@ -5,15 +5,18 @@ measurement made twice."""
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from studio.estimate import estimate
+from studio.modelfiles.kinds import look
 from studio.settings import parse_settings
 from studio.vram import GIB, Conditions, forecast, refusals
-from studio.vram.families import FAMILIES
+from studio.vram.families import FAMILIES, sized
+from tests.modelfiles import headers
 
 with (Path(__file__).parent / "points.csv").open(encoding="utf-8", newline="") as f:
     ROWS = list(csv.DictReader(f))
@@ -135,3 +138,37 @@ def test_the_estimate_says_how_sure_it_is(family: str) -> None:
     )
     measured = estimate(family, settings, [20], seconds_per_step=1.0, peak_bytes=5 * GIB)
     assert measured.memory_bytes == 5 * GIB and measured.known_words == "Measured here by the dry run."
+
+
+def test_a_lite_version_is_reckoned_by_its_own_blocks(tmp_path: Path) -> None:
+    """FLUX with 8 of its 19 double blocks, as its "lite" version has: the file is counted, not the family."""
+    names = [f"double_blocks.{i}.img_attn.qkv.weight" for i in range(8)]
+    names += [f"single_blocks.{i}.linear1.weight" for i in range(38)]
+    shapes = {
+        **dict.fromkeys(names, (9216, 3072)),
+        "guidance_in.in_layer.bias": (3072,),
+        "vector_in.in_layer.weight": (3072, 768),
+    }
+    found = look(headers.write(tmp_path / "lite.safetensors", shapes))
+    assert (found.family, found.blocks) == ("flux", (8, 38))
+    assert found.inner == found.parameters == 46 * 9216 * 3072 + 3072 * 769
+    settings = parse_settings(
+        {"precision": "bf16", "rank": 16, "targets": "attention+ff", "train_text_encoder": False}
+    )
+    whole, lite = (estimate("flux", settings, [8], file=f) for f in (None, found))
+    assert whole.terms["Base model"] == 2 * 11_901_408_320 and lite.terms["Base model"] == 2 * found.inner
+    # 16 ranks in 4 bytes; 8 x 141,312 + 38 x 55,296 for each rank.
+    assert lite.terms["LoRA"] == 64 * (8 * 141_312 + 38 * 55_296) < whole.terms["LoRA"]
+    assert sized("flux", found.inner, (8, 38)).shape.swap_limit == 13
+    assert (
+        sized("flux").shape.swap_limit == 35
+        and sized("flux", 11_901_408_320, (19, 38)).shape.swap_limit == 35
+    )
+    original = sized("flux", 11_901_408_320, (19, 38))
+    assert original == replace(FAMILIES["flux"], base=11_901_408_320)
+
+
+def test_text_encoders_in_a_file_are_not_counted_twice(tmp_path: Path) -> None:
+    found = look(headers.write(tmp_path / "xl.safetensors", headers.SDXL))
+    own = sum(math.prod(s) for n, s in headers.SDXL.items() if n.startswith(headers.M))
+    assert (found.inner, found.blocks) == (own, ()) and found.inner < found.parameters

@@ -32,6 +32,7 @@ BRUTE = 600_000_000
 """Pairs up to which all are compared; about two seconds."""
 
 _BLOCK = 512
+_CROWD = 2000
 _MOST = 2_000_000  # candidates held in memory at once
 _VERIFY = 1024  # pairs verified at once: 64 x 64 numbers each
 _DENSE = 0.05  # share of all pairs of some pictures from which multiplying all of them is cheaper than pair by pair
@@ -53,33 +54,44 @@ def low_bits(hashes: Hashes) -> Hashes:
     return np.ascontiguousarray(octets).view(">u8").astype(np.uint64).ravel()
 
 
-def close_pairs(hashes: Hashes, flips: Hashes, n_new: int | None = None) -> Iterator[tuple[Pairs, bool]]:
-    """Pairs (i < j, i among the first `n_new`) of close hashes, some at a time, and whether j is meant mirrored."""
+def close_pairs(
+    hashes: Hashes, flips: Hashes, n_new: int | None = None, sets: NDArray[np.int64] | None = None
+) -> Iterator[tuple[Pairs, bool]]:
+    """Pairs (i < j, i among the first `n_new`) of close hashes, some at a time, and whether j is meant mirrored.
+
+    sets: a number for each picture, -1 for none; two of one set are no pair.
+    """
     n_new = len(hashes) if n_new is None else n_new
     if not n_new:
         return
     low, low_flips = low_bits(hashes), low_bits(flips)
+    if sets is not None and (sets < 0).all():
+        sets = None
+    # Alike pictures crowd the index; where thousands of them are no pairs, comparing all at once drops them sooner.
+    crowded = sets is not None and int(np.bincount(sets[sets >= 0]).max()) >= _CROWD
     for other, other_low, mirrored in ((hashes, low, False), (flips, low_flips, True)):
-        search = _each if n_new * len(hashes) <= BRUTE else _indexed
-        for i, j in search(low, other_low, n_new):
+        search = _each if n_new * len(hashes) <= BRUTE or crowded else _indexed
+        for i, j in search(low, other_low, n_new, sets):
             distance = np.bitwise_count(hashes[i] ^ other[j]).sum(axis=1, dtype=np.uint16)
             near = distance <= HASH_DISTANCE
             if near.any():
                 yield (i[near], j[near]), mirrored
 
 
-def _each(low: Hashes, other: Hashes, n_new: int) -> Iterator[Pairs]:
+def _each(low: Hashes, other: Hashes, n_new: int, sets: NDArray[np.int64] | None) -> Iterator[Pairs]:
     for start in range(0, n_new, _BLOCK):
         stop = min(start + _BLOCK, n_new)
-        distance = np.bitwise_count(low[start:stop, None] ^ other[None, start:])
-        rows, columns = np.nonzero(distance <= LOW_DISTANCE)
+        near = np.bitwise_count(low[start:stop, None] ^ other[None, start:]) <= LOW_DISTANCE
+        if sets is not None:
+            near &= (sets[start:stop, None] < 0) | (sets[start:stop, None] != sets[None, start:])
+        rows, columns = np.nonzero(near)
         later = rows < columns
         rows, columns = rows[later], columns[later]
         for first in range(0, len(rows), _MOST):
             yield rows[first : first + _MOST] + start, columns[first : first + _MOST] + start
 
 
-def _indexed(low: Hashes, other: Hashes, n_new: int) -> Iterator[Pairs]:
+def _indexed(low: Hashes, other: Hashes, n_new: int, sets: NDArray[np.int64] | None) -> Iterator[Pairs]:
     """Each pair once: it is told by the first of the four words in which it agrees."""
     mine = [((low >> np.uint64(16 * c)) & np.uint64(0xFFFF)).astype(np.int64) for c in range(4)]
     theirs = [((other >> np.uint64(16 * c)) & np.uint64(0xFFFF)).astype(np.int64) for c in range(4)]
@@ -98,6 +110,8 @@ def _indexed(low: Hashes, other: Hashes, n_new: int) -> Iterator[Pairs]:
                 )
                 j = order[offset + np.arange(len(i))]
                 keep = i < j
+                if sets is not None:
+                    keep &= (sets[i] < 0) | (sets[i] != sets[j])
                 i, j = i[keep], j[keep]
                 close = np.bitwise_count(low[i] ^ other[j]) <= LOW_DISTANCE
                 i, j = i[close], j[close]

@@ -125,9 +125,7 @@ def _compared(
     awake = [new[n] for n in np.nonzero(sky.alive)[0].tolist()]
     order = awake + old
     hashes, flips, grey, sets = packed(order)
-    for (i, j), mirrored in near.close_pairs(hashes, flips, len(awake)):
-        ask = (sets[i] < 0) | (sets[i] != sets[j])
-        i, j = i[ask], j[ask]
+    for (i, j), mirrored in near.close_pairs(hashes, flips, len(awake), sets):
         alike = grey.likeness(i, j, mirrored)
         for n in np.nonzero(alike >= near.LIKENESS)[0].tolist():
             note(order[i[n]], order[j[n]], float(alike[n]), mirrored)

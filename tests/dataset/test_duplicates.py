@@ -119,7 +119,7 @@ def test_pairs_are_compared_once(filled: Project, monkeypatch: pytest.MonkeyPatc
     first = find_duplicates(scan(filled))
     counted: list[int] = []
     real = near.close_pairs
-    monkeypatch.setattr(near, "close_pairs", lambda h, f, n: counted.append(n) or real(h, f, n))
+    monkeypatch.setattr(near, "close_pairs", lambda h, f, n, s: counted.append(n) or real(h, f, n, s))
     assert find_duplicates(scan(filled)) == first and counted == []
     write(filled.dataset_dir / "other.png", scene(5, (320, 240)).resize((200, 150)))
     assert len(find_duplicates(scan(filled))) == 2 and counted == [1]
@@ -218,10 +218,12 @@ def near_hashes(count: int, planted: int, flips: int) -> tuple[np.ndarray, np.nd
     return pack(bits), pack(rng.integers(0, 2, (count, 256), dtype=np.uint8))
 
 
-def found_pairs(hashes: np.ndarray, flips: np.ndarray, n_new: int | None = None) -> set[tuple[int, int]]:
+def found_pairs(
+    hashes: np.ndarray, flips: np.ndarray, n_new: int | None = None, sets: np.ndarray | None = None
+) -> set[tuple[int, int]]:
     found = [
         zip(i.tolist(), j.tolist(), strict=True)
-        for (i, j), mirrored in near.close_pairs(hashes, flips, n_new)
+        for (i, j), mirrored in near.close_pairs(hashes, flips, n_new, sets)
         if not mirrored
     ]
     pairs = [p for some in found for p in some]
@@ -249,6 +251,29 @@ def test_only_pairs_with_a_new_one_are_told(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(near, "BRUTE", brute)
         assert found_pairs(hashes, flips, 10) == {(n, 399 - n) for n in range(10)}
         assert found_pairs(hashes, flips, 0) == set()
+
+
+def test_two_that_were_called_different_are_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked for in each of the ways: all with all, by the index, and all with all because a set is crowded."""
+    hashes, flips = near_hashes(400, 40, 8)
+    sets = np.full(400, -1)
+    sets[:10] = sets[-10:] = 3  # the first ten and their copies
+    sets[10:15] = 4
+    for brute, crowd in ((near.BRUTE, 10**6), (0, 10**6), (0, 20)):
+        monkeypatch.setattr(near, "BRUTE", brute)
+        monkeypatch.setattr(near, "_CROWD", crowd)
+        assert found_pairs(hashes, flips, sets=sets) == {(n, 399 - n) for n in range(10, 40)}
+
+
+def test_a_crowd_that_was_called_different_costs_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands alike, all called different: none is even handed on to be looked at."""
+    monkeypatch.setattr(near, "BRUTE", 0)
+    monkeypatch.setattr(near, "_indexed", None)
+    hashes = np.repeat(near_hashes(1, 0, 0)[0], 2500, axis=0)
+    assert (
+        list(near._each(near.low_bits(hashes), near.low_bits(hashes), 2500, np.zeros(2500, np.int64))) == []
+    )
+    assert list(near.close_pairs(hashes, hashes, None, np.zeros(2500, np.int64))) == []
 
 
 def test_ten_thousand_equal_hashes_do_not_exhaust_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,20 @@
 """Pass the four gates, train, watch it learn, and see what came out."""
 
-from datetime import datetime
-
 import streamlit as st
 
-from pages.parts.charts import CONFIG, loss_figure, loss_words
 from pages.parts.context import require_project
+from pages.parts.explain_log import explain_log, explain_own
 from pages.parts.findings import show_findings
 from pages.parts.gates_view import gates_to_pass, queue_gates
 from pages.parts.live_job import is_running, log_of
 from pages.parts.nav import PAGES, go, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page
-from pages.parts.run_more import cost_so_far, run_again, system_line
+from pages.parts.run_body import curve, curve_every, figures, oddities, told_so_far
+from pages.parts.run_history import history, open_run
+from pages.parts.run_more import run_again, system_line
 from pages.parts.run_queue import queue_button, queue_view
+from pages.parts.run_words import STATE_LOOK, day
 from studio import choices, compare, gates, launch
 from studio.errors import NotFoundError
 from studio.files import human_size, human_time
@@ -21,34 +22,12 @@ from studio.findings import Finding
 from studio.guidance import count_words
 from studio.jobs.job import Job
 from studio.project import Project
+from studio.training import record
 from studio.training.base import Checkpoint
 from studio.training.progress import Metrics
 from studio.training.registry import is_rented
 from studio.training.replicate import cost_words
 from studio.training.runs import Run, get_run, list_runs
-
-STATE_LOOK = {
-    "finished": ("green", ":material/check_circle:"),
-    "failed": ("red", ":material/error:"),
-    "stopped": ("orange", ":material/stop_circle:"),
-    "interrupted": ("orange", ":material/power_off:"),
-}
-
-
-def day(iso: str) -> str:
-    """A time stamp as people write it, in this computer's time zone."""
-    try:
-        return datetime.fromisoformat(iso).astimezone().strftime("%d %b %Y, %H:%M")
-    except ValueError:
-        return iso
-
-
-def open_run(run_id: str, view: str = "watch") -> None:
-    """Show a run: the address says which."""
-    if run_id:
-        st.query_params["run"] = run_id
-    st.session_state["run_next_view"] = view
-
 
 # --- before: the gates
 
@@ -80,103 +59,21 @@ def start(project: Project) -> None:
 # --- while and after
 
 
-def told_so_far(run: Run) -> Metrics:
-    """Everything the run said; only what is new is read from the disk."""
-    key = f"_metrics_{run.id}"
-    metrics: Metrics
-    metrics, offset = st.session_state.get(key, (Metrics(), 0))
-    events, further = run.events(offset)
-    if further < offset or (offset and run.job.attempt != st.session_state.get(f"{key}_attempt")):
-        metrics = Metrics()
-        events, further = run.events(0)
-    metrics.add(events)
-    st.session_state[key] = (metrics, further)
-    st.session_state[f"{key}_attempt"] = run.job.attempt
-    return metrics
-
-
-def figures(run: Run, metrics: Metrics) -> None:
-    """Step, epoch, loss, time and memory in a row."""
-    job = run.job
-    alive = is_running(job)
-    epochs = metrics.total_epochs or run.manifest["steps"]["epochs"]
-    total = metrics.total_steps or run.manifest["steps"]["total"]
-    line = metrics.smoothed
-    spent = job.progress.elapsed_seconds
-    with st.grid(5, min_column_width=150):
-        st.metric("Step", f"{metrics.step} of {total}", border=True, height="stretch")
-        st.metric("Epoch", f"{metrics.epoch} of {epochs}", border=True, height="stretch")
-        if line:
-            first = compare.outcome(run, metrics).first_loss  # as History tells it
-            # Within the first steps both means are over the same ones, and a change would say nothing.
-            percent = (
-                round((line[-1] / first - 1) * 100)
-                if first and len(metrics.losses) > max(10, metrics.steps_per_epoch)
-                else 0
-            )
-            st.metric("Loss now" if alive else "Loss at the end", f"{line[-1]:.3f}", f"{percent:+d} %" if percent else None, delta_color="off", border=True,
-                      height="stretch", delta_description=f"from {first:.3f}" if percent else None,
-                      help=f"It began at {first:.3f}. A mean over one epoch, because single steps jump.")  # fmt: skip
-        else:
-            st.metric("Loss now", "not yet", border=True, height="stretch")
-        if alive:
-            left = job.progress.eta_seconds if job.progress.eta_seconds is not None else metrics.eta_seconds
-            st.metric("Time left", human_time(left) if left is not None and metrics.step else "measuring", border=True,
-                      height="stretch")  # fmt: skip
-        else:
-            seconds = compare.outcome(run, metrics).seconds or spent
-            st.metric("Took", human_time(seconds) if seconds else "unknown", border=True, height="stretch")
-        cost = cost_so_far(job)
-        if cost:
-            st.metric("Cost so far" if alive else "Cost", cost, border=True, height="stretch", help="Running time at "
-                      "Replicate's price; the bill is theirs.")  # fmt: skip
-            return
-        where = "Graphics memory" if metrics.device.startswith("cuda") else "Memory"
-        st.metric(
-            where, human_size(metrics.memory) if metrics.memory else "not yet", border=True, height="stretch"
-        )
-
-
-def picture_line(run: Run, metrics: Metrics) -> None:
-    """The samples over time: a row for each prompt, from before the training to now."""
-    samples = run.samples()
-    if not samples:
-        return
-    st.markdown(
-        "**Samples**", help="Drawn during training with one seed. Step 0 is the base model without the LoRA."
-    )
-    steps = sorted({s.step for s in samples})
-    shown = steps if len(steps) <= 7 else [steps[round(i * (len(steps) - 1) / 6)] for i in range(7)]
-    for prompt in dict.fromkeys(s.prompt for s in samples):
-        st.caption(f"{prompt}")
-        row = {s.step: s for s in samples if s.prompt == prompt}
-        for column, step in zip(st.columns(max(len(shown), 5), gap="small"), shown, strict=False):
-            if step in row:
-                sample = row[step]
-                label = "before" if step == 0 else f"epoch {sample.epoch}"
-                column.image(str(sample.path), width="stretch", caption=label, alt=f"{prompt}, {label}")
-
-
-def body(run: Run, metrics: Metrics) -> None:
-    """Figures, curve, samples, anomalies: the same while it runs and afterwards."""
-    figures(run, metrics)
-    if metrics.findings:
-        show_findings(metrics.findings, key=f"odd_{run.id}")
-    if metrics.losses:
-        st.plotly_chart(loss_figure(metrics, run.checkpoints(), run.samples()), key=f"loss_{run.id}", config=CONFIG,
-                        alt=loss_words(metrics))  # fmt: skip
-    picture_line(run, metrics)
+def technical(run: Run) -> None:
+    """The log and, where it is one of sd-scripts, what it says in words."""
+    own = run.settings.backend == "kohya"
+    key = f"run_{run.id}"
+    log_of(run.job, key=key, below=(lambda job: explain_own(job, key)) if own else None)
 
 
 def live(project: Project, run: Run) -> None:
-    """A run that is going on, drawn anew each second."""
+    """A run that is going on: its figures are drawn anew each second, its curve and its log more seldom, as they cost more."""
     stopping = run.job.state == "stopping"
 
     @st.fragment(run_every=1.0)
     def view() -> None:
         with caught():
             if not is_running(run.job):
-                launch.write_records(project, run)
                 st.rerun()
             if run.job.state == "stopping" and not stopping:
                 st.rerun()
@@ -189,8 +86,14 @@ def live(project: Project, run: Run) -> None:
             )
             st.progress(min(1.0, max(0.0, progress.fraction or 0.0)), text=words)
             system_line(run, metrics)
-            body(run, metrics)
-            log_of(run.job, key=f"run_{run.id}")
+            figures(run, metrics)
+            oddities(run, metrics)
+
+    @st.fragment(run_every=curve_every(run))
+    def over_time() -> None:
+        with caught():
+            curve(run, told_so_far(run))
+            technical(run)
 
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":blue[:material/progress_activity:] **Training** :gray[{run.id}]", width="stretch")
@@ -208,11 +111,13 @@ def live(project: Project, run: Run) -> None:
                     "Stop training", key="stop_now", type="primary", on_click=launch.stop_run, args=(run,)
                 )
     view()
+    over_time()
     what_next("You can close this page; training goes on.", "When it ends, you see here what came out.")
 
 
 def ended(project: Project, run: Run, runs: list[Run]) -> None:
     """A run that has ended: how, what came out, what was different from the one before, what to do next."""
+    record.catch_up(run)
     metrics, job = told_so_far(run), run.job
     checkpoints = run.checkpoints()
     colour, icon = STATE_LOOK.get(job.state, ("gray", ":material/help:"))
@@ -226,11 +131,13 @@ def ended(project: Project, run: Run, runs: list[Run]) -> None:
     elif run.resumable:
         resume(project, run, bool(checkpoints))
     st.space("small")
-    body(run, metrics)
+    figures(run, metrics)
+    oddities(run, metrics)
+    curve(run, metrics)
     came_out(run, checkpoints)
     against_previous(run, runs)
     run_again(project, run)
-    log_of(job, key=f"run_{run.id}")
+    technical(run)
     if checkpoints:
         what_next(
             "Evaluation draws the same prompts at several weights, so that you can choose the best one."
@@ -327,31 +234,6 @@ def against_previous(run: Run, runs: list[Run]) -> None:
                    "the grid does.")  # fmt: skip
 
 
-def history(project: Project, runs: list[Run]) -> None:
-    """All runs, the newest first."""
-    for run in runs:
-        job = run.job
-        with caught(), st.container(border=True, gap="xsmall", key=f"run_{run.id}"):
-            told = compare.outcome(run)
-            colour, icon = STATE_LOOK.get(job.state, ("blue", ":material/progress_activity:"))
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(
-                    f":{colour}[{icon}] **{day(job.created)}** :{colour}-badge[{job.state}]", width="stretch"
-                )
-                st.button("Open", key=f"open_{run.id}", on_click=open_run, args=(run.id,), icon=":material/open_in_full:",
-                          type="tertiary")  # fmt: skip
-            loss = (
-                f" · loss {told.first_loss:.3f} to {told.last_loss:.3f}" if told.last_loss is not None else ""
-            )
-            took = f" · {human_time(told.seconds)}" if told.seconds else ""
-            st.caption(f"{told.steps} of {told.total_steps} steps{took}{loss} · {count_words(told.checkpoints, 'checkpoint')} · "
-                       f"preset {run.manifest.get('preset') or 'none'}")  # fmt: skip
-            before = compare.previous(run, runs)
-            changed = compare.differences(before, run) if before else []
-            if changed:
-                st.caption("Changed: " + "; ".join(f"{d.what} {d.before} → {d.after}" for d in changed[:5]))
-
-
 def chosen_run(project: Project, runs: list[Run]) -> Run | None:
     """The run in the address, else the newest."""
     asked = st.query_params.get("run", "")
@@ -382,7 +264,7 @@ with page(PAGES["run"].title, PAGES["run"].about, project=project, step="run"):
         st.space("xsmall")
     run = chosen_run(project, runs) if view == "watch" else None
     if view == "history":
-        history(project, runs)
+        history(runs)
     elif run is None:
         gates_to_pass(project, start)
         queue_button(project)
@@ -391,3 +273,8 @@ with page(PAGES["run"].title, PAGES["run"].about, project=project, step="run"):
     else:
         ended(project, run, runs)
     queue_view(project)
+    with st.expander(
+        "Explain a log", key="explain_box", icon=":material/troubleshoot:", on_change="rerun"
+    ) as box:
+        if box.open:
+            explain_log("run_explain")

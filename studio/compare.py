@@ -12,7 +12,7 @@ from studio.machine import detect
 from studio.models import get_model, model_fingerprint
 from studio.project import Project
 from studio.settings import knobs
-from studio.training.progress import Metrics
+from studio.training.outcome import Outcome, metrics_of, outcome
 from studio.training.registry import get_backend
 from studio.training.runs import Run, list_runs
 
@@ -26,41 +26,6 @@ class Difference:
     what: str
     before: str
     after: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run went. first_loss, last_loss: means over one epoch (at least ten steps); None before there are any steps."""
-
-    steps: int
-    total_steps: int
-    first_loss: float | None
-    last_loss: float | None
-    seconds: float | None
-    checkpoints: int
-
-
-def metrics_of(run: Run) -> Metrics:
-    """Everything that a run said so far."""
-    return Metrics().add(run.events()[0])
-
-
-def outcome(run: Run, metrics: Metrics | None = None) -> Outcome:
-    """What came out of a run."""
-    m = metrics or metrics_of(run)
-    window = max(10, m.steps_per_epoch)
-    line = m.smoothed
-    ended = run.job.exit or {}
-    spent = [a.get("seconds") for a in (*run.job.attempts, ended)]
-    known = [float(s) for s in spent if isinstance(s, int | float)]
-    return Outcome(
-        steps=m.step,
-        total_steps=m.total_steps or int(run.manifest.get("steps", {}).get("total", 0)),
-        first_loss=sum(m.losses[:window]) / len(m.losses[:window]) if m.losses else None,
-        last_loss=line[-1] if line else None,
-        seconds=sum(known) if known else None,
-        checkpoints=len(run.checkpoints()),
-    )
 
 
 def previous(run: Run, runs: list[Run]) -> Run | None:

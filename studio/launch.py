@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from studio import files, gates, records
+from studio import files, gates
 from studio.dataset.folder import full_look
 from studio.dataset.gate import dataset_fingerprint
 from studio.errors import BusyError, GateError, InputError, NotFoundError
 from studio.jobs import locks
 from studio.jobs.job import Job, JobSpec, active_jobs
 from studio.jobs.launch import launch, relaunch
-from studio.machine import detect
+from studio.machine import card_env, detect
 from studio.models import get_model
 from studio.project import Project
 from studio.secrets import lent
+from studio.training import record
 from studio.training.base import TrainingPlan
 from studio.training.prepare import freeze
-from studio.training.recovery import halvings
 from studio.training.registry import env_of, get_backend, is_rented, secrets_of
 from studio.training.runs import MANIFEST, Run, get_run
 from studio.workspace import Workspace
@@ -136,12 +136,12 @@ def _start(project: Project, gpu: int | None) -> Run:
         command=command,
         project=project.slug,
         secrets=secrets_of(backend),
-        env={**env_of(backend), **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})},
+        env={**env_of(backend), **({} if is_rented(settings.backend) else card_env(gpu))},
     )
     with lent(project.workspace, *spec.secrets):
         launch(folder, spec)
     project.decided("run started", run=folder.name, settings=manifest["settings"])
-    records.write_status(project, f"TRAINING ({folder.name})", "Wait for the run, then evaluate it.")
+    record.write_status(project, f"TRAINING ({folder.name})", "Wait for the run, then evaluate it.")
     return Run(folder)
 
 
@@ -178,35 +178,11 @@ def stop_run(run: Run) -> None:
 
 
 def progress_facts(run: Run) -> dict[str, Any]:
-    """Where a run stands, for the record page: status, epoch, step, loss now and first, elapsed and remaining seconds."""
-    events, _ = run.events()
-    steps = [e for e in events if e.get("type") == "step"]
-    last = steps[-1] if steps else {}
-    now = run.job.progress
-    return {
-        "status": run.job.state,
-        "epoch": last.get("epoch", 0),
-        "epochs": run.manifest["steps"]["epochs"],
-        "step": last.get("step", 0),
-        "steps": run.manifest["steps"]["total"],
-        "loss": last.get("loss_avg", last.get("loss")),
-        "first_loss": steps[0].get("loss") if steps else None,
-        "elapsed": float(last.get("elapsed", 0.0)),
-        "remaining": getattr(now, "eta_seconds", None) if run.job.is_alive else None,
-        "checkpoints": [c.path.name for c in run.checkpoints()],
-        "memory": max((int(e.get("memory") or 0) for e in steps), default=0),
-        "reductions": [h.sentence for h in halvings(run.folder)],
-    }
+    """Where a run stands, for the record and for `--json`; see `studio.training.record.facts_of`."""
+    return record.facts_of(run)
 
 
 def write_records(project: Project, run: Run) -> None:
-    """Bring records/progress.md and records/status.md up to what the run's folder says."""
-    records.write_progress(project, run.id, progress_facts(run))
-    words = {
-        "finished": ("TRAINED", "Evaluate the run."),
-        "failed": ("FAILED", "Read why, mend it, resume or start again."),
-        "stopped": ("STOPPED", "Resume the run, or evaluate its checkpoints."),
-        "interrupted": ("INTERRUPTED", "Resume the run."),
-    }
-    status, following = words.get(run.job.state, ("TRAINING", "Wait for the run."))
-    records.write_status(project, f"{status} ({run.id})", following)
+    """Bring records/progress.md and records/status.md of the project up to what its newest run says."""
+    del project  # the run lies in it
+    record.write(run)

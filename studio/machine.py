@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -39,11 +39,13 @@ VERSIONED = (
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA card. vram_bytes: total memory; driver: version as `nvidia-smi` gives it."""
+    """One NVIDIA card. vram_bytes: total memory; driver: version as `nvidia-smi` gives it; index: its number there, which
+    counts by the slots of the computer (CUDA's PCI_BUS_ID)."""
 
     name: str
     vram_bytes: int
     driver: str
+    index: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,26 +85,63 @@ class Machine:
         return asdict(self)
 
 
+VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
+
+
+def parse_cards(said: str) -> tuple[Gpu, ...]:
+    """The cards of `nvidia-smi --query-gpu=index,name,memory.total,driver_version --format=csv,noheader,nounits`. Lines of
+    cards that answer with an error, such as one that was lost, are left out."""
+    found = []
+    for line in said.splitlines():
+        parts = [p.strip() for p in line.split(",")]
+        if len(parts) == 4 and parts[0].isdigit() and parts[2].isdigit():
+            found.append(Gpu(parts[1], int(parts[2]) * 2**20, parts[3], int(parts[0])))
+    return tuple(found)
+
+
+def visible(cards: tuple[Gpu, ...], shown: str | None) -> tuple[Gpu, ...]:
+    """Those of the cards that programs may use. shown: CUDA_VISIBLE_DEVICES, None when it is not set. Numbers only: cards named
+    otherwise (GPU-…, MIG-…) cannot be told apart here, and all are given."""
+    if shown is None or any(not p.strip().lstrip("-").isdigit() for p in shown.split(",") if p.strip()):
+        return cards
+    wanted = []
+    for number in (int(p) for p in shown.split(",") if p.strip()):
+        if number not in {c.index for c in cards}:
+            break  # CUDA shows none of those after the first that is not there
+        wanted.append(number)
+    return tuple(c for c in cards if c.index in wanted)
+
+
+def card_env(gpu: int | None, cards: tuple[Gpu, ...] | None = None) -> dict[str, str]:
+    """What a training is to find in its environment, so that it uses the card that its memory was reckoned for.
+
+    gpu: the number of its card; None: no matter which, and then the largest where there are several, because CUDA by itself
+    takes the fastest. {} where there is nothing to choose.
+    """
+    have = detect().gpus if cards is None else cards
+    if gpu is None:
+        if len(have) < 2:
+            return {}
+        gpu = max(have, key=lambda c: c.vram_bytes).index
+    return {VISIBLE: str(gpu), ORDER: "PCI_BUS_ID"}
+
+
 def _gpus() -> tuple[Gpu, ...]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
     try:
         done = subprocess.run(
-            [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"],
+            [tool, "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=20,
             check=True,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.SubprocessError):
         return ()
-    found = []
-    for line in done.stdout.splitlines():
-        parts = [p.strip() for p in line.split(",")]
-        if len(parts) == 3 and parts[1].isdigit():
-            found.append(Gpu(parts[0], int(parts[1]) * 2**20, parts[2]))
-    return tuple(found)
+    return parse_cards(done.stdout)
 
 
 def installed_version(package: str) -> str | None:
@@ -113,9 +152,19 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-@lru_cache(maxsize=1)
 def detect() -> Machine:
-    """This computer, looked at once per process."""
+    """This computer, looked at once per process; of its cards those that CUDA_VISIBLE_DEVICES leaves."""
+    return _detected(os.environ.get(VISIBLE))
+
+
+@lru_cache(maxsize=8)
+def _detected(shown: str | None) -> Machine:
+    whole = _whole()
+    return replace(whole, gpus=visible(whole.gpus, shown))
+
+
+@lru_cache(maxsize=1)
+def _whole() -> Machine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return Machine(
         system=f"{platform.system()} {platform.release()}",

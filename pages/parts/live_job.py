@@ -121,8 +121,8 @@ def _failure(job: Job) -> None:
     )
 
 
-def log_of(job: Job, *, key: str) -> None:
-    """The end of the log, read only when it is opened."""
+def log_of(job: Job, *, key: str, below: Callable[[Job], None] | None = None) -> None:
+    """The end of the log, read only when it is opened. below: drawn under it."""
     box = st.expander("Technical details", key=f"{key}_log", on_change="rerun", icon=":material/terminal:")
     if box.open:
         with box:
@@ -130,3 +130,5 @@ def log_of(job: Job, *, key: str) -> None:
             st.code(
                 job.log_tail(8000) or "The log is still empty.", language=None, wrap_lines=True, height=320
             )
+            if below is not None:
+                below(job)

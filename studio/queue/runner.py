@@ -10,11 +10,12 @@ from typing import Any
 
 from studio import files, gates, launch
 from studio.errors import BusyError, EnvironmentalError, GateError, StudioError
+from studio.estimate import MARGIN
 from studio.jobs import locks
 from studio.jobs.job import Job, active_jobs
 from studio.jobs.launch import launch_call
 from studio.jobs.lifeline import Worker
-from studio.machine import detect
+from studio.machine import Gpu, card_env, detect
 from studio.project import Project, open_project
 from studio.queue.book import Item, items, update
 from studio.settings import TrainingSettings, parse_settings
@@ -24,7 +25,6 @@ from studio.workspace import Workspace
 KIND = "queue"
 LOCK = "queue-runner.lock"
 LOOK_EVERY_S = 2.0
-_CARDS = "CUDA_VISIBLE_DEVICES"
 
 
 def runner_job(workspace: Workspace) -> Job | None:
@@ -103,33 +103,61 @@ def settle(workspace: Workspace) -> None:
 
 
 def _next(workspace: Workspace, now: list[Item]) -> tuple[Item | None, int | None]:
-    """What to start now and on which card; None when nothing waits or no card is free."""
-    item = next((i for i in now if i.state == "waiting"), None)
-    if item is None:
+    """What to start now and on which card; None when nothing waits or no card is free.
+
+    Where the cards differ in size, a run that needs a larger one than is free waits for it, and the next that fits goes first.
+    """
+    waits = [i for i in now if i.state == "waiting"]
+    if not waits:
         return None, None
-    cards = len(detect().gpus)
-    if cards < 2:
-        return (None, None) if launch.busy_cards(workspace) else (item, None)
-    taken = launch.busy_cards(workspace)
+    cards, taken = detect().gpus, launch.busy_cards(workspace)
+    if len(cards) < 2:
+        return (None, None) if taken else (waits[0], None)
     if None in taken:  # a run that was started by hand may use any card
         return None, None
-    free = [n for n in range(cards) if n not in taken]
-    return (item, free[0]) if free else (None, None)
+    busy = {n for n in taken if n is not None}
+    alike = len({c.vram_bytes for c in cards}) == 1
+    for item in waits:
+        card = suitable(0 if alike else _needs(workspace, item), cards, busy)
+        if card is not None:
+            return item, card
+    return None, None
+
+
+def suitable(need: int, cards: tuple[Gpu, ...], busy: set[int]) -> int | None:
+    """The free card for a run that needs `need` bytes: the smallest that is large enough. None: it has to wait.
+
+    What is too large for every card gets the largest, where its gates say so.
+    """
+    largest = max(c.vram_bytes for c in cards)
+    fitting = [c for c in cards if c.vram_bytes >= min(need, largest)]
+    free = [c for c in fitting if c.index not in busy]
+    return min(free, key=lambda c: (c.vram_bytes, c.index)).index if free else None
+
+
+def _needs(workspace: Workspace, item: Item) -> int:
+    """Memory that a card must have for a queued run, in bytes, the margin included; 0 when that cannot be said."""
+    try:
+        project = open_project(workspace, item.project)
+        told = gates.forecast(project, parse_settings(dict(item.settings)))
+    except (StudioError, KeyError, OSError):
+        return 0
+    return round(told.memory_bytes / (1 - MARGIN))
 
 
 @contextmanager
 def _on_card(gpu: int | None) -> Iterator[None]:
-    """Show the jobs that are started meanwhile this card alone."""
-    before = os.environ.get(_CARDS)
-    if gpu is not None:
-        os.environ[_CARDS] = str(gpu)
+    """Show this process and the jobs that it starts meanwhile this card alone: the gates judge by its memory."""
+    wanted = {} if gpu is None else card_env(gpu)
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if gpu is not None:
-            os.environ.pop(_CARDS)
-            if before is not None:
-                os.environ[_CARDS] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

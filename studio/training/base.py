@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -248,33 +249,50 @@ def find_checkpoints(folder: Path) -> list[Checkpoint]:
 
     A file counts only when its header is readable and its size is what the header says. Epoch and step come from the
     metadata `ss_epoch` and `ss_steps`; kohya's naming `name-000003.safetensors` gives the epoch when they are missing.
+    A file is read once; later looks ask only for its size and time.
     """
     found = []
     for path in sorted((folder / CHECKPOINTS).glob("*.safetensors")):
         if path.name.startswith("."):
             continue
         try:
-            header = read_header(path)
-        except InputError:
+            now = path.stat()
+            found.append(_checkpoint(path, now.st_size, now.st_mtime_ns))
+        except (InputError, OSError):
             continue
-        tail = path.stem.rpartition("-")[2]
-        numbered = len(tail) == 6 and tail.isdigit()
-        epoch = _number(header.metadata.get("ss_epoch")) or (int(tail) if numbered else 0)
-        found.append(Checkpoint(path, epoch, _number(header.metadata.get("ss_steps")), final=not numbered))
     return sorted(found, key=lambda c: (c.final, c.step, c.epoch))
 
 
+@lru_cache(maxsize=4096)
+def _checkpoint(path: Path, _size: int, _changed: int) -> Checkpoint:
+    """A checkpoint as it lies there. Raises InputError when it is damaged or just being written, and then forgets it."""
+    header = read_header(path)
+    tail = path.stem.rpartition("-")[2]
+    numbered = len(tail) == 6 and tail.isdigit()
+    epoch = _number(header.metadata.get("ss_epoch")) or (int(tail) if numbered else 0)
+    return Checkpoint(path, epoch, _number(header.metadata.get("ss_steps")), final=not numbered)
+
+
 def find_samples(folder: Path) -> list[Sample]:
-    """Pictures below `<folder>/samples`, by step. Their text lies beside them in `<name>.json`."""
+    """Pictures below `<folder>/samples`, by step. Their text lies beside them in `<name>.json`, and is read once."""
     found = []
     for path in sorted((folder / SAMPLES).glob("*.png")):
+        beside = path.with_suffix(".json")
         try:
-            note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            epoch, prompt = _note(beside, beside.stat().st_mtime_ns)
         except (OSError, ValueError):
-            note = {}
-        step = _number(path.stem.partition("_")[0])
-        found.append(Sample(path, _number(note.get("epoch")), step, str(note.get("prompt", ""))))
+            epoch, prompt = 0, ""
+        found.append(Sample(path, epoch, _number(path.stem.partition("_")[0]), prompt))
     return sorted(found, key=lambda s: (s.step, s.path.name))
+
+
+@lru_cache(maxsize=8192)
+def _note(path: Path, _changed: int) -> tuple[int, str]:
+    """Epoch and prompt of a sample. Raises OSError, and ValueError when the file holds something else."""
+    note = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(note, dict):
+        raise ValueError("not a note")
+    return _number(note.get("epoch")), str(note.get("prompt", ""))
 
 
 def _number(text: Any) -> int:

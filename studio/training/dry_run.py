@@ -10,6 +10,7 @@ from studio.errors import BusyError
 from studio.findings import Finding
 from studio.jobs.job import Job, JobSpec, list_jobs
 from studio.jobs.launch import launch
+from studio.machine import card_env
 from studio.models import BaseModelEntry
 from studio.project import Project
 from studio.secrets import lent
@@ -56,7 +57,7 @@ def start(project: Project, entry: BaseModelEntry, fingerprint: str) -> Job:
         command=command,
         project=project.slug,
         secrets=secrets_of(backend),
-        env=env_of(backend),
+        env={**env_of(backend), **card_env(None)},
     )
     with lent(project.workspace, *spec.secrets):
         return launch(folder, spec)

@@ -139,9 +139,20 @@ class Metrics:
         return max(0, self.total_steps - self.step) * self.seconds_per_step
 
     @property
+    def window(self) -> int:
+        """Steps that a mean is taken over: one epoch, at least ten."""
+        return max(10, self.steps_per_epoch)
+
+    @property
+    def first_loss(self) -> float | None:
+        """Mean over the first epoch (at least ten steps), where the run began; None before the first step."""
+        first = self.losses[: self.window]
+        return sum(first) / len(first) if first else None
+
+    @property
     def smoothed(self) -> list[float]:
         """The moving mean over one epoch, at least ten steps: the line over the dots. Not to be changed by the caller."""
-        window = max(10, self.steps_per_epoch)
+        window = self.window
         if window != self._window:
             self._window = window
             self._line.clear()

@@ -53,7 +53,7 @@ def test_train_runs_the_gates_and_shows_the_loss(cli: Cli, ready: Path) -> None:
     assert "Finished: 12 steps" in answer.out and "Next: lora-studio evaluate" in answer.out
     run = next((ready / "runs").iterdir())
     assert json.loads((run / "run.json").read_text())["settings"]["epochs"] == 3
-    assert (ready / "records" / "progress.md").read_text().count("FINISHED") == 1
+    assert (ready / "records" / "progress.md").read_text().count("COMPLETE") == 1
     shown = cli("gates", "--show", "--json")
     assert shown.code == 0 and shown.json["passed"]
     again = cli("gates")

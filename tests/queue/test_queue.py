@@ -121,7 +121,7 @@ def test_one_on_each_card(project: Project, monkeypatch: pytest.MonkeyPatch) -> 
 
     from studio.machine import Gpu, detect
 
-    two = dataclasses.replace(detect(), gpus=(Gpu("A", 2**34, "1"), Gpu("B", 2**34, "1")))
+    two = dataclasses.replace(detect(), gpus=(Gpu("A", 2**34, "1", 0), Gpu("B", 2**34, "1", 1)))
     monkeypatch.setattr(runner, "detect", lambda: two)
     queue.add(project)
     now = queue.items(project.workspace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -14,9 +15,13 @@ GROUP = "Runs"
 
 
 def _explain(ctx: Context, args: Namespace) -> Reply:
-    from studio.training.sdscripts.explain import explain
+    from studio.training.sdscripts.explain import explain, explain_job, explain_text
 
-    told = explain(Path(args.log).expanduser())
+    if args.log == "-":
+        told = explain_text(sys.stdin.buffer.read())
+    else:
+        path = Path(args.log).expanduser()
+        told = explain_job(path) if (path / "job.json").is_file() else explain(path)
     ctx.out.heading(told.sentence)
     pace, loss = told.seconds_per_step, ""
     if told.last_loss is not None:
@@ -49,7 +54,7 @@ COMMANDS = (
         words=(
             Word(
                 "LOG",
-                "A file with what the training printed, here or elsewhere.",
+                "A file with what the training printed, here or elsewhere; the folder of a run; - reads what is piped in.",
                 required=True,
                 convert=text(4000),
             ),
@@ -57,7 +62,7 @@ COMMANDS = (
         details="It tells how far the training came, whether it succeeded and, if not, the cause, why and the fix. "
         "It ends with 1 when the training failed, whatever its own exit code was: sd-scripts ends with 0 after training on "
         "nothing.",
-        examples=("explain train.log", "explain train.log --json"),
+        examples=("explain train.log", "explain train.log --json", "explain - < train.log"),
         project=False,
     ),
 )

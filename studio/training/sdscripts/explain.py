@@ -6,6 +6,7 @@ notebook's cell. Exit codes are not asked for: the scripts end with 0 after trai
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from studio.training.sdscripts.log import LogReader, is_broken
 
 Outcome = Literal["finished", "failed", "ended early", "not started", "unclear"]
 CHUNK = 1 << 20
+# How `studio.jobs.log` keeps a log, from its beginning to its end.
+LOG_PARTS = ("log.head.txt", "log.old.txt", "log.txt")
 # Losses kept for the sentence about the curve; more add nothing.
 KEPT = 100_000
 
@@ -100,6 +103,8 @@ class Story:
         self.recognised = self.recognised or kind in ("plan", "step", "saved", "usage", "epoch")
         if kind == "step":
             self._step(event)
+        elif kind == "start":
+            self._begins(event)
         elif kind == "plan":
             told.plan = {k: v for k, v in event.items() if k != "type"}
             told.total_steps = told.plan.get("total_steps", told.total_steps)
@@ -124,6 +129,14 @@ class Story:
             self.killed = event["signal"]
         elif kind == "warning":
             self._warning(event["text"])
+
+    def _begins(self, event: dict[str, Any]) -> None:
+        """The bar of a training stands at its beginning. What ended an earlier one in the same log, as of a run that was
+        resumed or tried again with half the batch, speaks no more: the last one counts."""
+        self.errors = [e for e in self.errors if not e[0]]
+        self.killed, self.broken_at, self.model_saved = "", 0, False
+        self.told.step = self.told.resumed_at = event["step"]
+        self.told.first_loss = self.told.last_loss = None
 
     def _step(self, event: dict[str, Any]) -> None:
         told, loss = self.told, event["loss"]
@@ -159,10 +172,7 @@ def explain(path: Path) -> Explanation:
     """
     story = Story()
     try:
-        with path.open("rb") as f:
-            while piece := f.read(CHUNK):
-                for event in story.reader.feed(piece):
-                    story.take(event)
+        _read(story, path)
     except OSError as e:
         raise InputError(
             f"{path.name or path} cannot be read.",
@@ -172,6 +182,24 @@ def explain(path: Path) -> Explanation:
     for event in story.reader.end():
         story.take(event)
     return _conclude(story, path)
+
+
+def explain_job(folder: Path) -> Explanation:
+    """What the log of a job says: its head, and the newest of what came later. Raises InputError as `explain` does."""
+    story = Story()
+    for name in LOG_PARTS:
+        with suppress(FileNotFoundError):
+            _read(story, folder / name)
+    for event in story.reader.end():
+        story.take(event)
+    return _conclude(story, folder)
+
+
+def _read(story: Story, path: Path) -> None:
+    with path.open("rb") as f:
+        while piece := f.read(CHUNK):
+            for event in story.reader.feed(piece):
+                story.take(event)
 
 
 def _conclude(story: Story, path: Path | None) -> Explanation:

@@ -53,6 +53,8 @@ _USAGE = re.compile(r"(?P<script>\w+\.py): error: (?P<text>.+)")
 _LEVEL = re.compile(r"\b(?P<level>ERROR|WARNING|CRITICAL)\s{1,8}(?P<text>\S.*)")
 # Rich puts the source of a log line at its right edge.
 _SOURCE = re.compile(r"\s{2,}[\w.]+\.py:\d+\s*$")
+# What the studio writes into its own log between two trainings.
+_AGAIN = re.compile(r"^\[studio\] (?:Attempt \d+, |Memory ran out )")
 _KILLED = re.compile(r"^(?:Killed|Terminated)\s*$|died with <Signals\.(?P<signal>SIG\w+)")
 
 
@@ -62,8 +64,8 @@ class LogReader:
 
     Events are plain dicts with a `type`:
     `plan` (total_steps, epochs, steps_per_epoch, pictures, batch_size ...; each time one more is known),
-    `step` (step, total, loss or None, seconds_per_step), `epoch` (epoch, epochs), `stage` (name, done, total) for other
-    bars, `saving` and `removed` (path), `saved`, `resumed` (epoch, step), `device`, `warning` and `error` (text),
+    `start` (step: where it begins, 0 unless resumed; a log may hold several), `step` (step, total, loss or None,
+    seconds_per_step), `epoch` (epoch, epochs), `stage` (name, done, total) for other bars, `saving` and `removed` (path), `saved`, `resumed` (epoch, step), `device`, `warning` and `error` (text),
     `exception` (kind, text), `usage` (script, text), `killed` (signal).
 
     Step numbers count from the start of the training, also in a resumed run, whose own bar starts at 0 again.
@@ -83,6 +85,8 @@ class LogReader:
     _in_traceback: bool = False
     _stage: tuple[str, int] = ("", -1)
     _before: int = 0
+    _begun: bool = False
+    _resuming: bool = False
 
     def __post_init__(self) -> None:
         self._before = self.offset or 0
@@ -124,6 +128,8 @@ class LogReader:
         step, total = int(bar["step"]), int(bar["total"])
         loss = _LOSS.search(bar["post"])
         found = self._drawn_once(step)
+        if step < self._seen or (step == 0 and not self._begun):
+            found.append(self._starts())
         # Each step is drawn twice: first with the mean of the step before, then with its own.
         again, self._seen = step == self._seen, step
         if step == 0 or step <= self._step or not loss:
@@ -142,6 +148,15 @@ class LogReader:
             return found
         self._step, self._once = step, None
         return [*found, event]
+
+    def _starts(self) -> dict[str, Any]:
+        self._begun = True
+        self._step = self._seen = 0
+        self._once = None
+        if not self._resuming:
+            self._before = self.offset or 0
+        self._resuming = False
+        return {"type": "start", "step": self._before}
 
     def _drawn_once(self, step: int) -> list[dict[str, Any]]:
         """The step whose bar was drawn only once, when the bar has moved on to `step`, or the output has ended.
@@ -162,7 +177,7 @@ class LogReader:
         return [{"type": "stage", "name": name, "done": done, "total": int(bar["total"])}]
 
     def _said(self, line: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = [self._starts()] if _AGAIN.search(line) else []
         for name, pattern in _FACTS.items():
             if told := pattern.search(line):
                 self._plan[name] = int(told[1])
@@ -173,6 +188,7 @@ class LogReader:
             found.append({"type": "epoch", "epoch": int(told["epoch"]), "epochs": int(told["epochs"])})
         if told := _STATE.search(line):
             self._before = int(told["step"]) if self.offset is None else self.offset
+            self._resuming = True
             found.append({"type": "resumed", "epoch": int(told["epoch"]), "step": self._before})
         if told := _SAVING.search(line):
             found.append({"type": "saving", "path": told[1].strip()})

@@ -25,6 +25,7 @@ from studio.jobs.lifeline import Worker
 from studio.machine import detect
 from studio.training import recovery
 from studio.training.base import TrainingPlan
+from studio.training.record import recorded
 from studio.training.sdscripts import config, families, layout, options, tokenizers
 from studio.training.sdscripts.log import LogReader
 from studio.training.workers.kohya_follow import LOGS, Follower
@@ -203,7 +204,7 @@ def _end(process: subprocess.Popen[bytes], follower: Follower) -> None:
 def main(arguments: list[str]) -> None:
     """Train the plan of the folder named by the only argument."""
     folder = Path(arguments[0])
-    with Worker(folder) as worker:
+    with Worker(folder) as worker, recorded(folder):
         plan = TrainingPlan.load(folder)
         result = train(recovery.adjusted(plan), worker)
         if result is None:

@@ -33,6 +33,7 @@ from studio.replicate.trainers import catalogue
 from studio.replicate.weights import fetch
 from studio.training.base import TrainingPlan
 from studio.training.packing import Packed, pack
+from studio.training.record import recorded
 from studio.training.replicate import TICKET, config_of, steps_of
 from studio.workspace import Workspace
 
@@ -321,7 +322,7 @@ def put_with_metadata(source: Path, target: Path, metadata: dict[str, str]) -> N
 def main(arguments: list[str]) -> None:
     """Train, or rehearse, the plan of the folder named by the only argument."""
     folder = Path(arguments[0])
-    with Worker(folder) as worker:
+    with Worker(folder) as worker, recorded(folder):
         plan = TrainingPlan.load(folder)
         cloud = CloudRun(plan, worker)
         if plan.limit_steps is not None:

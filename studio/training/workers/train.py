@@ -16,6 +16,7 @@ from studio.errors import StudioError
 from studio.jobs.lifeline import Worker
 from studio.training import recovery
 from studio.training.base import TrainingPlan
+from studio.training.record import recorded
 
 
 def main(arguments: list[str]) -> None:
@@ -30,11 +31,11 @@ def main(arguments: list[str]) -> None:
         worker.emit("stage", name="start", message="Starting PyTorch")
         worker.progress(0, None, "", "Starting PyTorch", stage="start")
         plan = TrainingPlan.load(folder)
-        result = _train(plan, worker)
+        with recorded(folder):
+            result = _train(plan, worker)
+            worker.finish(result, complete=result is not None)
         if result is None:
-            worker.finish(None, complete=False)
             return
-        worker.finish(result, complete=True)
         shutil.rmtree(plan.state_dir, ignore_errors=True)  # a finished run has nothing to go on with
 
 

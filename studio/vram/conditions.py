@@ -27,6 +27,8 @@ class Conditions:
     adapters:    bytes of an adapter's value, 4 or 2.
     checkpointing: gradient checkpointing; offloaded: what it keeps waits in the computer's memory.
     swapped:     transformer blocks that wait in the computer's memory.
+    linear_only: only linear layers are stored smaller, as other trainers than sd-scripts do it.
+    text_before: captions were read before, in a process of their own.
     text_small: the T5 is held as fp8 too, as sd-scripts does with an fp8 base model.
     text_kept, vae_kept: whether the text encoders and the VAE stay in memory during the steps.
     efficient:   attention that keeps no score matrices (sdpa, xformers, flash).
@@ -50,6 +52,8 @@ class Conditions:
     checkpointing: bool = True
     offloaded: bool = False
     swapped: int = 0
+    linear_only: bool = False
+    text_before: bool = False
     text_small: bool = False
     text_kept: bool = False
     vae_kept: bool = False

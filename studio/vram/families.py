@@ -27,6 +27,8 @@ class Unet:
     layers: int
     heads: int
     shrink: int
+    # Share of the parameters that are in linear layers, counted on the models themselves; the others are convolutions.
+    linear: float
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,19 @@ FAMILIES: dict[str, Family] = {
     "pocket": Family(
         8.89e6, 1.23e6, 0, 0.65e6, 26_000, 12_000, 12_000, 1e6,
         # Measured on a CPU: 0.7 GB in all for batch 8 at 64 px.
-        Unet((0.05, 4.0), (0.05, 8.0), 4, 4, 8),
+        Unet((0.05, 4.0), (0.05, 8.0), 4, 4, 8, 0.3),
         (0.3, 0.3), (0.3, 0.3),
         "Measured with the built-in trainer on a CPU.",
     ),
     "sd15": Family(
         859.52e6, CLIP_L, 0, VAE, 423_936, 199_296, 165_888, 65e6,
-        Unet((0.0, 1.4), (0.0, 5.0), 5, 8, 8),
+        Unet((0.0, 1.4), (0.0, 5.0), 5, 8, 8, 0.314),
         (0.25, 0.25), (0.40, 0.60),
         "Fitted to two measured peaks at 512 px; no measured peak of sd-scripts itself is known.",
     ),
     "sdxl": Family(
         2567.5e6, CLIP_L + CLIP_BIG_G, 0, VAE, 2_659_840, 1_451_520, 903_168, 190e6,
-        Unet((0.16, 1.59), (0.48, 7.8), 10, 10, 16),
+        Unet((0.16, 1.59), (0.48, 7.8), 10, 10, 16, 0.870),
         (0.40, 0.15), (0.40, 0.60),
         "Fitted to two measured peaks at 1024 px, tried on two of sd-scripts; batches above one were seen to take less.",
     ),

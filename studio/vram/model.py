@@ -23,8 +23,6 @@ CONTEXT = 0.45 * GIB
 SLACK = 0.03
 # A transformer block recomputed with its gradients, for each token and its width: fitted to one peak of SD3 medium.
 BLOCK_BYTES = 133.0
-# fp8 UNets: share of the 16 bit weights that exists as working copies with checkpointing (SDXL, two measured peaks).
-COPIES = 0.15
 # Teaching a text encoder keeps this much more of it for the way back, for each picture.
 TEXT_ACTIVATIONS = 0.2 * GIB
 # Encoding or decoding: five tensors of 128 channels at full size, a reckoning that nobody has published a measurement of.
@@ -79,10 +77,21 @@ def _copies(c: Conditions, family: Family) -> float:
     for the way back, all of them: then it needs more than if it had been stored whole."""
     if STORED[c.stored] >= c.computed:
         return 0.0
-    whole = family.base * c.computed
     if not c.checkpointing:
-        return whole
-    return whole * COPIES if isinstance(family.shape, Unet) else family.segment * c.computed
+        return family.base * _shrunk(c, family) * c.computed
+    return family.segment * c.computed
+
+
+def _shrunk(c: Conditions, family: Family) -> float:
+    """Share of the base model that is stored smaller than it is computed."""
+    return family.shape.linear if c.linear_only and isinstance(family.shape, Unet) else 1.0
+
+
+def _stored(c: Conditions, family: Family) -> float:
+    """Bytes of the base model, less the blocks that wait outside of the card."""
+    shrunk = _shrunk(c, family)
+    each = shrunk * STORED[c.stored] + (1 - shrunk) * c.computed
+    return (family.base - _swapped(c, family)) * each
 
 
 def _activations(c: Conditions, family: Family) -> float:
@@ -115,7 +124,7 @@ def forecast(c: Conditions) -> Forecast:
     """The forecast of a run. Raises KeyError for a family that it does not know."""
     family = sized(c.family, c.inner, c.blocks)
     trained = trained_parameters(c)
-    weights = (family.base - _swapped(c, family)) * STORED[c.stored]
+    weights = _stored(c, family)
     small = family.text_large if c.text_small else 0.0
     text = (family.text - small) * c.computed + small
     vae = family.vae * c.computed
@@ -134,7 +143,7 @@ def forecast(c: Conditions) -> Forecast:
     step = sum(terms.values())
     held = weights + terms["Text encoders"] + trained * (c.adapters + STATE[c.optimizer])
     phases = {"Training": step}
-    if not c.text_kept and family.text_large:
+    if not c.text_kept and family.text_large and not c.text_before:
         phases["Reading captions"] = text
     if c.family != "pocket":
         phases["Encoding pictures"] = vae + (_coding(c, c.batch) + held if c.vae_kept else _coding(c, 1))

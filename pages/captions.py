@@ -23,9 +23,10 @@ from studio.captions.batch import last_job
 from studio.captions.filters import Overview, counter, fitting, ordered, overview
 from studio.captions.store import CaptionStore
 from studio.captions.tokens import readers
+from studio.dataset.fixes import touches
 from studio.dataset.folder import look
 from studio.dataset.gate import FIXES
-from studio.dataset.scan import scan
+from studio.dataset.scan import Scan, scan
 from studio.findings import Finding, blocking
 from studio.guidance import about_captions, count_words
 from studio.models import get_model
@@ -41,12 +42,11 @@ def numbers(told: Overview, bad: list[Finding]) -> None:
     st.markdown(" :gray[·] ".join(parts))
 
 
-def noticed(project: Project, found: list[Finding]) -> None:
+def noticed(project: Project, seen: Scan, found: list[Finding]) -> None:
     """What is wrong with the captions, told to somebody who is on this page already."""
     here = [f.model_copy(update={"fix": f.fix.replace(" on the captions page", " below")}) for f in found]
-    show_findings(
-        here, key="caption_noticed", labels=FIXES, on_action=lambda f: mend(project, f), compact=True
-    )
+    show_findings(here, key="caption_noticed", labels=FIXES, on_action=lambda f: mend(project, f), compact=True,
+                  counts=lambda f: touches(seen, f))  # fmt: skip
 
 
 def by_itself(project: Project) -> None:
@@ -84,7 +84,7 @@ def draw(project: Project) -> None:
     # what is typed in it would go.
     with st.container():
         if found:
-            noticed(project, found)
+            noticed(project, seen, found)
     with st.container():
         by_itself(project)
     with st.container():

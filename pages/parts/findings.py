@@ -48,7 +48,7 @@ def show_findings(
     if compact:
         with st.container(border=True, gap="xsmall", key=f"{key}_list"):
             for n, finding in enumerate(ordered):
-                _line(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action)
+                _line(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action, counts)
         return
     for n, finding in enumerate(shown):
         _one(finding, f"{key}_{n}_{finding.code}", labels or {}, on_action, thumb, counts, on_show)
@@ -60,7 +60,11 @@ def show_findings(
 
 
 def _line(
-    finding: Finding, key: str, labels: dict[str, str], on_action: Callable[[Finding], None] | None
+    finding: Finding,
+    key: str,
+    labels: dict[str, str],
+    on_action: Callable[[Finding], None] | None,
+    counts: Callable[[Finding], int] | None,
 ) -> None:
     icon, colour, word = LOOK[finding.severity]
     with st.container(horizontal=True, vertical_alignment="center", key=key):
@@ -69,7 +73,7 @@ def _line(
             help=" ".join(t for t in (finding.why, finding.fix) if t) or None,
             width="stretch",
         )
-        _button(finding, key, labels, on_action)
+        _button(finding, key, labels, on_action, counts)
 
 
 def _button(
@@ -81,7 +85,8 @@ def _button(
 ) -> None:
     if on_action is not None and finding.action in labels:
         count = len(finding.where) if counts is None else counts(finding)
-        told = f"{labels[finding.action]} ({count})" if count > 1 else labels[finding.action]
+        said = count > 1 or (counts is not None and finding.where)
+        told = f"{labels[finding.action]} ({count})" if said else labels[finding.action]
         st.button(told, key=f"{key}_act", on_click=act, args=(on_action, finding), icon=":material/healing:")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -127,13 +128,15 @@ def test_findings_are_mended_where_they_stand(flawed: Project) -> None:
     at = open_page("dataset", flawed.slug)
     assert _numbers(at)["To mend"] == "4"
     assert at.button(key="go_captions").disabled and "must be mended first" in texts(at)
-    (aside,) = [b for b in at.button if b.label == "Set aside" and str(b.key).endswith("_act")]
+    mending = [b.label for b in at.button if str(b.key).endswith("_act")]
+    assert mending and all(re.fullmatch(r".+ \(\d+\)", label) for label in mending), mending
+    (aside,) = [b for b in at.button if b.label == "Set aside (1)" and str(b.key).endswith("_act")]
     sound(aside.click().run())
     assert [s.name for s in set_aside_list(flawed)] == ["12_penguin_broken.png"]
     sound(next(b for b in at.button if b.label.startswith("Keep the best")).click().run())
     assert len(set_aside_list(flawed)) == 2
     assert not at.button(key="go_captions").disabled
-    (first,) = [b for b in at.button if b.label == "Put the trigger word first"]
+    (first,) = [b for b in at.button if b.label == "Put the trigger word first (1)"]
     sound(first.click().run())
     assert CaptionStore(flawed).get("05_sailboat.png").text == "bluprnt, sailboat"
     sound(at.button(key="flash_undo").click().run())
@@ -238,7 +241,7 @@ def test_pictures_are_changed_where_the_finding_stands_and_changed_back(project:
     (project.dataset_dir / "film.txt").write_text("bluprnt, film")
     before = (project.dataset_dir / "film.png").read_bytes()
     at = open_page("dataset", project.slug)
-    (trim,) = [b for b in at.button if b.label == "Trim the bars"]
+    (trim,) = [b for b in at.button if b.label == "Trim the bars (1)"]
     sound(trim.click().run())
     assert scan(project).get("film.png").height == 90  # type: ignore[union-attr]
     assert "1 picture changed; the imported copies are kept" in texts(at)

@@ -88,6 +88,7 @@ def test_any_change_makes_the_review_stale(
     reviewed(project)
     for changed in (
         {"general": 0.4}, {"exclude": ("outdoors",)}, {"mcut": True}, {"underscores": True}, {"order": "confidence"},
+        {"resize": "area"},
     ):  # fmt: skip
         auto.save(project, tagging.model_copy(update={"tagger": tagging.tagger.model_copy(update=changed)}))
         with pytest.raises(GateError) as e:

@@ -59,6 +59,14 @@ class Brought:
     refused: dict[str, str] = field(default_factory=dict)
 
 
+def free_folder(project: Project) -> Path:
+    """A path in the workspace's folder `exports` that nothing has yet, such as `exports/mira-grid`."""
+    folder, n = project.workspace.root / "exports", 1
+    while (path := folder / f"{project.slug}-grid{f'-{n}' if n > 1 else ''}").exists() or path.is_symlink():
+        n += 1
+    return path
+
+
 def save_workflows(project: Project, spec: GridSpec, folder: Path) -> Saved:
     """Write the workflows of all cells that are not drawn yet, and keep the grid, so that pictures can come back to it.
 

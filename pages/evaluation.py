@@ -6,6 +6,7 @@ from pages.parts.blind_view import blind_test
 from pages.parts.cell_view import large
 from pages.parts.context import advanced, require_project
 from pages.parts.diagnosis_view import diagnosis
+from pages.parts.elsewhere import bring_back_door, workflows_door
 from pages.parts.form import synced
 from pages.parts.grid_failures import failed_cells
 from pages.parts.grid_view import curves, grid_table, look_at, side_by_side, verdict_card
@@ -20,6 +21,7 @@ from studio.evaluation.grid import (
     DEFAULT_WEIGHTS,
     FAMILY_WORDS,
     Grid,
+    GridSpec,
     get_grid,
     grid_cost,
     list_grids,
@@ -116,13 +118,19 @@ def plan(project: Project, run: Run) -> None:
     extra = own_prompts((own or "").splitlines(), intent.trigger)
     lacking = "" if weights else "Choose at least one weight above 0."
     lacking = lacking or ("" if kept or extra else "Choose or write at least one prompt.") or drawer.blocked
+
+    def planned(options: dict[str, object]) -> GridSpec:
+        return plan_grid(
+            project, run, checkpoints=chosen or "final", weights=weights, prompts=[*kept, *extra],
+            seeds=range(1, int(seeds) + 1), steps=steps, guidance=guidance, **options,
+        )  # fmt: skip
+
     if lacking:
         primary("Draw the grid", key="draw", icon=":material/grid_view:", blocked=lacking)
+        if lacking == drawer.blocked:
+            workflows_door(project, planned)
         return
-    spec = plan_grid(
-        project, run, checkpoints=chosen or "final", weights=weights, prompts=[*kept, *extra],
-        seeds=range(1, int(seeds) + 1), steps=steps, guidance=guidance, **drawer.options,
-    )  # fmt: skip
+    spec = planned(drawer.options)
     cost = grid_cost(project, spec)
     takes = f", about {human_time(cost.seconds)}" if cost.seconds is not None else ""
     there = f" {cost.there} of its {cost.cells} pictures are there already." if cost.there else ""
@@ -139,6 +147,7 @@ def plan(project: Project, run: Run) -> None:
     once = " At weight 0 all checkpoints share a picture." if len(spec.lora_files) > 1 else ""
     st.caption(f"{count_words(len(spec.lora_files), 'checkpoint')} × {len(spec.weights)} weights × "
                f"{count_words(len(spec.prompts), 'prompt')}.{once}{there} Time: {cost.basis}.")  # fmt: skip
+    workflows_door(project, planned)
     what_next("The pictures are drawn by a job of its own; finished ones appear at once.",
               "Then the studio measures them and proposes a weight; your ratings can overrule it.")  # fmt: skip
 
@@ -195,6 +204,8 @@ def unfinished(grid: Grid) -> None:
     else:
         st.info("All pictures are there; only the measurements are missing.", title="Nearly done")
     failed_cells(grid)
+    if missing:
+        bring_back_door(grid)
     if primary("Go on drawing" if missing else "Measure now", key="go_on", icon=":material/resume:"):
         resume_grid(grid)
         st.rerun()

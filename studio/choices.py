@@ -9,8 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from studio import files, models, presets
-from studio.dataset.scan import scan
+from studio import models, presets
 from studio.dataset.subsets import teaching_count
 from studio.errors import InputError, NotFoundError, StudioError
 from studio.estimate import estimate
@@ -19,12 +18,10 @@ from studio.models import BaseModelEntry
 from studio.project import Project
 from studio.settings import Knob, TrainingSettings, changed, knobs, parse_settings
 from studio.settings.optimizers import DECAY_SHARE, RATE_SHARE
-from studio.training.base import PlannedPicture, TrainingPlan
 from studio.training.diffusers_checks import USUAL_RATE
 from studio.training.registry import backends, get_backend, is_rented
 from studio.training.sdscripts import install, options
 from studio.training.sdscripts.importing import Imported
-from studio.training.sdscripts.parts import parts_of
 from studio.workspace import Workspace
 
 # Basic settings which Easy mode does not ask for, because another choice answers them: repeats follow from the preset and
@@ -362,28 +359,3 @@ def abilities(workspace: Workspace, machine: Machine) -> list[Ability]:
         else:
             found.append(Ability(family, "not", f"{title} does not fit into the card's memory."))
     return found
-
-
-def native_files(project: Project) -> dict[str, str]:
-    """The backend's own config files for the next run, name -> text; {} while there are no pictures. Writes nothing."""
-    pictures = [p for p in scan(project).pictures if not p.error]
-    if not pictures:
-        return {}
-    intent, entry, settings = project.intent, entry_of(project), project.settings
-    folder = project.runs_dir / "run-next"
-    plan = TrainingPlan(
-        run_folder=folder,
-        model_path=entry.location(project.workspace) or project.workspace.models_dir / entry.id,
-        family=entry.family,
-        prediction="v_prediction" if entry.prediction == "v_prediction" else "epsilon",
-        pictures=tuple(
-            PlannedPicture(path=folder / "pictures" / p.name, caption=p.caption, sha256=p.sha256)
-            for p in pictures
-        ),
-        settings=settings,
-        trigger=intent.trigger,
-        output_name=files.slug(intent.name),
-        model_title=entry.title,
-        parts=parts_of(entry, project.workspace),
-    )
-    return get_backend(settings.backend).native_files(plan)

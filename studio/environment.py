@@ -146,6 +146,8 @@ def check(
         "driver": machine.gpus[0].driver if machine.gpus else "",
         "packages": machine.packages,
         "sdscripts": seen.get("sdscripts"),
+        "engine_packages": seen.get("versions") or {},
+        "gpu": seen.get("gpu", ""),
         "disk_free": free,
         "disk_needed": disk_bytes,
         "memory_free": ram_free,

@@ -2,7 +2,8 @@
 
     records/intent.md  dataset-report.md  config.md  environment.md  dry-run.md  progress.md  evaluation.md  status.md
 
-They are written for people and never read back; the machine-readable state is the truth.
+They are written for people and never read back; the machine-readable state is the truth. The pages of the gates are written
+by `studio.gates.pages`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from studio import files
-from studio.files import human_memory, human_size, human_time
+from studio.files import human_memory, human_time
 from studio.findings import Finding, by_harm
 from studio.project import KINDS, Project
-from studio.settings import TrainingSettings, changed, knobs
-
-_GATE_PAGE = {"config": "config.md", "environment": "environment.md", "dry_run": "dry-run.md"}
-_GATE_TITLE = {"config": "Training config", "environment": "Environment", "dry_run": "Dry run"}
 
 
 def _write(project: Project, name: str, lines: Iterable[str]) -> None:
@@ -55,73 +52,6 @@ def write_intent(project: Project) -> None:
             f"- **Content-style notes**: {i.notes or 'none'}",
         ],
     )
-
-
-def write_gate(
-    project: Project, gate: str, passed: bool, findings: list[Finding], facts: dict[str, Any], at: str
-) -> None:
-    """The page of a gate. The dataset gate's page is longer and made by `studio.dataset.report`."""
-    if gate == "dataset":
-        from studio.dataset.report import dataset_report  # here, because it reads every caption
-
-        files.write_text(project.records_dir / "dataset-report.md", dataset_report(project))
-        return
-    number = {"config": 2, "environment": 3, "dry_run": 4}[gate]
-    lines = [
-        f"# {_GATE_TITLE[gate]}: {project.intent.name}",
-        "",
-        f"## Gate {number} decision: {'GO' if passed else 'NO-GO'}",
-        "",
-        f"Looked at {at}.",
-        "",
-    ]
-    if gate == "config":
-        lines += _config_lines(project, facts)
-    else:
-        lines += [
-            f"- **{k.replace('_', ' ')}**: {_figure(k, v)}"
-            for k, v in facts.items()
-            if not isinstance(v, dict)
-        ]
-        for name, version in facts.get("packages", {}).items():
-            lines.append(f"- **{name}**: {version}")
-    _write(project, _GATE_PAGE[gate], [*lines, "", "## Findings", "", *finding_lines(findings)])
-
-
-def _figure(name: str, value: Any) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if name.endswith(("_bytes", "_free", "_needed")):
-            return human_size(value)
-        if name == "seconds_per_step":
-            return f"{value:.3g} s"
-        if name.endswith("_seconds"):
-            return human_time(value)
-    return str(value)
-
-
-def _config_lines(project: Project, facts: dict[str, Any]) -> list[str]:
-    settings = TrainingSettings.model_validate(facts["settings"])
-    lines = [
-        f"- **Backend**: {settings.backend}",
-        f"- **Base model**: {facts['base_model']}",
-        f"- **Preset**: {facts['preset'] or 'none'}",
-        f"- **Key parameters**: learning rate {settings.learning_rate:g}, epochs {settings.epochs}, batch {settings.batch_size}, rank {settings.rank}",
-        f"- **Steps**: {facts['steps']} ({facts['steps_per_epoch']} an epoch)",
-        f"- **Estimated memory**: {human_memory(facts['memory_bytes'])} (available: {human_memory(facts['available_bytes'])})",
-        f"- **Disk**: {human_size(facts['disk_bytes'])}",
-        f"- **Computer**: {facts['device']}",
-        "",
-        "## Every setting",
-        "",
-        "| setting | value | |",
-        "|---|---|---|",
-    ]
-    other = changed(settings)
-    for k in knobs().values():
-        lines.append(
-            f"| {k.title} | {getattr(settings, k.name)} | {'chosen' if k.name in other else 'default'} |"
-        )
-    return lines
 
 
 def count_times(n: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from studio import choices, presets
+from studio import choices, gates, presets
 from studio.dataset.intake import import_pictures
 from studio.errors import InputError, NotFoundError
 from studio.machine import Gpu, Machine
@@ -117,7 +117,7 @@ def test_a_preset_that_is_gone_falls_back_to_the_standard_one(project: Project) 
 
 def test_native_files_hold_pictures_and_settings_and_write_nothing(project: Project) -> None:
     before = sorted(p for p in project.folder.rglob("*") if "cache" not in p.parts)
-    found = choices.native_files(project)
+    found = gates.native_files(project)
     assert '"rank": 8' in found["plan.json"]
     assert "bluprnt, car" in found["plan.json"]
     assert sorted(p for p in project.folder.rglob("*") if "cache" not in p.parts) == before
@@ -125,7 +125,7 @@ def test_native_files_hold_pictures_and_settings_and_write_nothing(project: Proj
 
 def test_no_native_files_without_pictures(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    assert choices.native_files(worlds.project(workspace, tmp_path / "none", preset=False)) == {}
+    assert gates.native_files(worlds.project(workspace, tmp_path / "none", preset=False)) == {}
 
 
 def _machine(vram_gib: float | None) -> Machine:

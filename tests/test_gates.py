@@ -103,8 +103,27 @@ def test_verdicts_go_stale_with_their_inputs(workspace: Workspace) -> None:
     second = next(iter(CaptionStore(project).all()))
     (project.dataset_dir / second).with_suffix(".txt").write_text("bluprnt, changed elsewhere")
     assert _states(project)[0] == "stale"
-    for page in ("dataset-report.md", "config.md", "environment.md"):
-        assert "GO" in (project.records_dir / page).read_text()
+    pages = {
+        p: (project.records_dir / p).read_text() for p in ("dataset-report.md", "config.md", "environment.md")
+    }
+    assert all("GO" in text for text in pages.values())
+    for wanted in (
+        "**Estimated memory**",
+        "**Estimated time**: not measured",
+        "about a minute on two CPU cores",
+        "records/config/plan.json",
+    ):
+        assert wanted in pages["config.md"], wanted
+    assert (project.records_dir / "config" / "plan.json").is_file()
+    for wanted in (
+        "**Graphics card**",
+        "**PyTorch**",
+        "**Training backend**",
+        "**Memory**",
+        "**Disk**",
+        "- **diffusers**",
+    ):
+        assert wanted in pages["environment.md"], wanted
 
 
 def test_a_damaged_verdict_counts_as_none(workspace: Workspace) -> None:

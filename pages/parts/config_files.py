@@ -11,7 +11,7 @@ from pages.parts.flash import act, say
 from pages.parts.form import shown
 from pages.parts.nav import link
 from pages.parts.page import caught
-from studio import choices
+from studio import choices, gates
 from studio.project import Project
 from studio.settings import knobs
 from studio.training.packing import zipped
@@ -31,7 +31,7 @@ def generated(project: Project) -> None:
 
 def show_files(project: Project) -> None:
     """Each file as text, and each of its values in words."""
-    found = choices.native_files(project)
+    found = gates.native_files(project)
     if not found:
         st.info("They name your pictures, so add some first.", title="No files yet")
         link("dataset", "Add pictures")

@@ -8,12 +8,15 @@ verdicts.py   what a gate said, and the fingerprint of what it looked at
 standing.py   how each gate stands now
 forecasts.py  what the next run will take
 config.py     the config gate, which may adjust settings
+native.py     the backend's own files for the next run
+pages.py      the pages of the gates in the record
 running.py    running them, and refusing a launch
 """
 
 from __future__ import annotations
 
 from studio.gates.forecasts import forecast, measured
+from studio.gates.native import native_files
 from studio.gates.running import require_environment, require_gates, run_gate, start_dry_run
 from studio.gates.standing import picture_counts, state, states, verdict
 from studio.gates.verdicts import (
@@ -39,6 +42,7 @@ __all__ = [
     "current_fingerprint",
     "forecast",
     "measured",
+    "native_files",
     "picture_counts",
     "require_environment",
     "require_gates",

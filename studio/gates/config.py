@@ -5,13 +5,16 @@ from __future__ import annotations
 from studio import machine as computer
 from studio.captions.store import CaptionStore
 from studio.dataset.subsets import subset_findings, teaching_count
-from studio.estimate import MARGIN, estimate, fitting_batch
+from studio.errors import StudioError
+from studio.estimate import MARGIN, estimate, file_of, fitting_batch
 from studio.files import human_memory
 from studio.findings import Finding
+from studio.gates.forecasts import forecast
+from studio.gates.native import keep_native_files
 from studio.gates.standing import picture_counts
 from studio.gates.verdicts import Verdict, current_fingerprint, save_verdict
 from studio.models import BaseModelEntry, file_findings, get_model
-from studio.presets import default_for, fill
+from studio.presets import default_for, fill, get_preset
 from studio.project import Project
 from studio.settings import TrainingSettings, unusual
 from studio.training.registry import get_backend
@@ -30,7 +33,9 @@ def config_gate(project: Project) -> Verdict:
     found += unusual(settings)
     found += subset_findings(project, settings, CaptionStore(project).all())
     counts = picture_counts(project, settings)
-    plan = estimate(entry.family, settings, counts, device=machine.device)
+    plan = estimate(
+        entry.family, settings, counts, device=machine.device, file=file_of(entry, project.workspace)
+    )
     found += plan.refused
     if not counts:
         found.append(
@@ -88,8 +93,19 @@ def config_gate(project: Project) -> Verdict:
         "preset": project.preset,
         "base_model": entry.id,
         "device": machine.words,
+        "seconds": forecast(project).seconds,
+        "preset_time": _preset_time(project),
+        "config_files": [p.relative_to(project.folder).as_posix() for p in keep_native_files(project)],
     }
     return save_verdict(project, "config", found, current_fingerprint(project, "config"), facts)
+
+
+def _preset_time(project: Project) -> str:
+    """How long the preset says that it takes, and where; empty without a preset, or when its file is gone."""
+    try:
+        return get_preset(project.workspace, project.preset).time if project.preset else ""
+    except StudioError:
+        return ""
 
 
 def _from_standard(project: Project, entry: BaseModelEntry) -> list[Finding]:
@@ -118,7 +134,10 @@ def _made_to_fit(project: Project, entry: BaseModelEntry) -> tuple[TrainingSetti
     settings = project.settings
     counts = picture_counts(project, settings)
     machine = computer.detect()
-    batch = fitting_batch(entry.family, settings, counts, machine.memory_bytes, device=machine.device)
+    batch = fitting_batch(
+        entry.family, settings, counts, machine.memory_bytes, device=machine.device,
+        file=file_of(entry, project.workspace),
+    )  # fmt: skip
     if batch in (0, settings.batch_size):
         return settings, []
     factor = settings.batch_size // batch

@@ -9,6 +9,7 @@ from studio.errors import GateError, StudioError
 from studio.estimate import MARGIN, plan_steps
 from studio.files import human_memory, human_time
 from studio.findings import Finding, blocking
+from studio.gates.pages import write_page
 from studio.gates.verdicts import (
     GATES,
     PURPOSE,
@@ -63,7 +64,15 @@ def settle_dry_run(project: Project) -> None:
                 )
             )
     save_verdict(project, "dry_run", result.findings, result.fingerprint, result.facts)
+    _tell_the_time(project, result.facts.get("forecast_seconds"))
     dry_run.mark_settled(result.job)
+
+
+def _tell_the_time(project: Project, seconds: float | None) -> None:
+    """Write the measured time into config.md, which gate 2 wrote before there was one."""
+    said = stored(project, "config")
+    if said is not None and seconds:
+        write_page(project, "config", said.passed, said.findings, {**said.facts, "seconds": seconds}, said.at)
 
 
 def state(project: Project, gate: GateName) -> GateStatus:

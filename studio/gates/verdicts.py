@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from studio import files, records
+from studio import files
 from studio import machine as computer
 from studio.dataset.gate import dataset_fingerprint
 from studio.errors import InputError
 from studio.findings import Finding, blocking, by_harm, summary
+from studio.gates.pages import write_page
 from studio.models import BaseModelEntry, get_model, model_fingerprint
 from studio.project import Project
 from studio.secrets import REPLICATE, secret_state
@@ -97,7 +98,7 @@ def save_verdict(
     )
     files.write_json(path_of(project, gate), said.model_dump(mode="json"))
     project.decided(f"gate {gate}", passed=said.passed, findings=[f.code for f in said.findings])
-    records.write_gate(project, said.gate, said.passed, list(said.findings), said.facts, said.at)
+    write_page(project, said.gate, said.passed, said.findings, said.facts, said.at)
     return said
 
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from studio import choices, files, models, presets
+from studio import choices, files, gates, models, presets
 from studio.cli import settings_flags
 from studio.cli.context import Context
 from studio.cli.parser import problem
@@ -224,7 +224,7 @@ def _check_reset(args: Namespace) -> list[Finding]:
 
 def _native(ctx: Context, args: Namespace) -> Reply:
     project = ctx.project()
-    native = choices.native_files(project)
+    native = gates.native_files(project)
     if not native:
         raise NotFoundError(
             "There is no run to describe yet.",

@@ -32,6 +32,14 @@ for name in ("torch", "accelerate", "transformers", "diffusers", "safetensors", 
         importlib.import_module(name)
     except BaseException as e:
         out["failed"][name] = f"{type(e).__name__}: {e}"[:300]
+from importlib import metadata
+out["versions"] = {}
+for name in ("torch", "torchvision", "accelerate", "transformers", "diffusers", "safetensors", "numpy", "bitsandbytes", "xformers",
+             "prodigyopt", "lion-pytorch"):
+    try:
+        out["versions"][name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
 try:
     import torch
     out.update(torch=torch.__version__, cuda_build=torch.version.cuda, cuda=torch.cuda.is_available())

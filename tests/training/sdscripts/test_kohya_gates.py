@@ -19,7 +19,7 @@ from tests.training.sdscripts.kohya_project import add_model, kohya_project
 from tests.training.sdscripts.sdscripts_small import stand_in
 from tests.training.sdscripts.test_kohya_job import PYTHON, SMALL, SOURCE, small_model, until
 
-HERE = {"failed": {}, "torch": "2.13.0", "cuda": False}
+HERE = {"failed": {}, "torch": "2.13.0", "cuda": False, "versions": {"accelerate": "1.6.0"}}
 
 
 @pytest.fixture
@@ -52,6 +52,11 @@ def test_the_way_through_the_gates(workspace: Workspace, tmp_path: Path, answere
     assert (
         said.facts["steps_run"] == 4 and said.facts["forecast_seconds"] > 0 and said.facts["peak_bytes"] > 0
     )
+    told = (project.records_dir / "config.md").read_text()
+    assert f"**Estimated time**: {said.facts['forecast_words']}, from the steps of the dry run" in told
+    assert "**Config file**: `records/config/train.toml`, beside it dataset.toml" in told
+    told = (project.records_dir / "environment.md").read_text()
+    assert str(install.needed(workspace).source) in told and "- **accelerate**: 1.6.0" in told
     scratch = next(iter(project.jobs_dir.glob("dry-run*")))
     assert TrainingPlan.load(scratch).settings == project.settings, (
         "the user's own settings, in a folder of its own"
@@ -124,7 +129,7 @@ def test_a_model_of_several_files_has_to_be_whole(
     headers.write(place.with_name("t5xxl.safetensors"), headers.T5)
     headers.write(place.with_name("ae.safetensors"), headers.AE)
     assert codes(project, "environment") == set()
-    native = choices.native_files(project)
+    native = gates.native_files(project)
     for part in ("clip_l", "t5xxl", "ae"):
         assert f'{part} = "{place.with_name(part)}.safetensors"' in native["train.toml"]
     before = gates.current_fingerprint(project, "environment")

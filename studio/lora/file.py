@@ -40,14 +40,25 @@ def rewrite(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
             "The studio never changes a file in place: a copy is written beside it.",
             "Choose another name or folder for the copy.",
         )
-    header = tensor_header(source)
-    header.pop("__metadata__", None)
-    if metadata:
-        header = {"__metadata__": dict(metadata), **header}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)
+    text = _header(source, metadata)
     with source.open("rb") as s, files.atomic_file(target) as t:
         s.seek(8 + struct.unpack("<Q", s.read(8))[0])
         t.write(struct.pack("<Q", len(text)))
         t.write(text)
         shutil.copyfileobj(s, t, 1024 * 1024)
+
+
+def rewritten_size(source: Path, metadata: Mapping[str, str]) -> int:
+    """Bytes that `rewrite` would write. Raises InputError when the source is no whole safetensors file."""
+    with source.open("rb") as s:
+        before = struct.unpack("<Q", s.read(8))[0]
+    return source.stat().st_size - before + len(_header(source, metadata))
+
+
+def _header(source: Path, metadata: Mapping[str, str]) -> bytes:
+    header = tensor_header(source)
+    header.pop("__metadata__", None)
+    if metadata:
+        header = {"__metadata__": dict(metadata), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    return text + b" " * (-len(text) % 8)

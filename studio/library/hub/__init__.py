@@ -1,0 +1,1 @@
+"""Publishing a LoRA to the Hugging Face hub: the card, what would be sent, and sending it."""

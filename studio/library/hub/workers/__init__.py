@@ -1,0 +1,1 @@
+"""What sends to the hub, in a process of its own."""

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import io
 import json
-import re
 import struct
 import threading
 import time
@@ -25,13 +24,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-NODES = (
-    "CheckpointLoaderSimple", "UNETLoader", "DualCLIPLoader", "TripleCLIPLoader", "VAELoader", "LoraLoader", "CLIPSetLastLayer",
-    "CLIPTextEncode", "FluxGuidance", "ConditioningZeroOut", "ModelSamplingDiscrete", "ModelSamplingSD3", "ModelSamplingFlux", "EmptyLatentImage",
-    "EmptySD3LatentImage", "KSampler", "VAEDecode", "SaveImage", "PreviewImage",
-)  # fmt: skip
-SAMPLERS = ("euler", "ddim", "dpmpp_2m")
-SAVING = ("SaveImage", "PreviewImage")
+from tests.fakes.comfyui_graphs import NODES, SAVING, needed, node_errors, refused, unreadable_lora
 
 
 class ComfyServer:
@@ -72,6 +65,7 @@ class ComfyServer:
         self.memory: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
         self.notes: dict[str, dict[str, Any]] = {}
+        self._ended: set[str] = set()
         self.life = getattr(self, "life", 0) + 1
 
     def start(self) -> None:
@@ -141,31 +135,35 @@ class ComfyServer:
 
     def _run(self, job: tuple[str, dict[str, Any], str, str], life: int) -> None:
         prompt_id, graph, client, fault = job
-        messages: list[Any] = [["execution_start", {"prompt_id": prompt_id, "timestamp": 1}]]
-        self.say("execution_start", client, prompt_id=prompt_id, timestamp=1)
+        known = self._key(graph) in self.memory
+        messages: list[Any] = []
+
+        def say(kind: str, **data: Any) -> None:
+            data = {"prompt_id": prompt_id, **data, "timestamp": int(time.time() * 1000)}
+            messages.append([kind, data])
+            self.say(kind, client, **data)
+
+        say("execution_start")
+        say("execution_cached", nodes=list(graph) if known else [])
+        sampler = next((n for n, b in graph.items() if b["class_type"] == "KSampler"), "")
         outputs: dict[str, Any] = {}
-        status = "success"
-        for step in (1, 2):
-            self.say("progress", client, value=step, max=2, prompt_id=prompt_id, node="7")
-        if fault == "interrupt" or prompt_id in self.interrupts:
-            status = "error"
-            messages.append(
-                ["execution_interrupted", {"prompt_id": prompt_id, "node_id": "7", "node_type": "KSampler"}]
+        error = None if known else unreadable_lora(graph, self.lora_folder) or _fault(fault, sampler)
+        stopped = fault == "interrupt"
+        if not (error or known):
+            stopped = (
+                self._sample(prompt_id, sampler, int(graph[sampler]["inputs"]["steps"]), client) or stopped
             )
-        elif fault in ("oom", "error"):
-            status = "error"
-            told = {
-                "prompt_id": prompt_id, "node_id": "7", "node_type": "KSampler" if fault == "oom" else "LoraLoader", "executed": [],
-                "exception_type": "torch.OutOfMemoryError" if fault == "oom" else "safetensors._safetensors_rust.SafetensorError",
-                "exception_message": "Allocation on device" if fault == "oom" else "Error while deserializing header: invalid JSON in header\n",
-                "traceback": [],
-            }  # fmt: skip
-            messages.append(["execution_error", told])
+        if stopped:
+            say("execution_interrupted", node_id=sampler, node_type="KSampler", executed=[])
+        elif error:
+            say("execution_error", **error)
         else:
             outputs = self._outputs(graph, fault, prompt_id)
-            messages.append(["execution_success", {"prompt_id": prompt_id, "timestamp": 2}])
-        self.say(messages[-1][0], client, **messages[-1][1])
+            for node, output in outputs.items():
+                self.say("executed", client, node=node, display_node=node, output=output, prompt_id=prompt_id)
+            say("execution_success")
         time.sleep(0.02)  # the race: it has ended, and the history does not know yet
+        fine = messages[-1][0] == "execution_success"
         with self._changed:
             self.running = None
             if self.life != life:
@@ -173,19 +171,41 @@ class ComfyServer:
             self.history[prompt_id] = {
                 "prompt": [1, prompt_id, graph, {}, list(outputs)],
                 "outputs": outputs,
-                "status": {"status_str": status, "completed": status == "success", "messages": messages},
-                "meta": {},
+                "status": {
+                    "status_str": "success" if fine else "error",
+                    "completed": fine,
+                    "messages": messages,
+                },
+                "meta": {
+                    n: {"node_id": n, "display_node": n, "parent_node": None, "real_node_id": n}
+                    for n in outputs
+                },
             }
         self.say("executing", client, node=None, prompt_id=prompt_id)
 
+    def _sample(self, prompt_id: str, node: str, steps: int, client: str) -> bool:
+        """Whether it was interrupted on the way."""
+        self.say("executing", client, node=node, display_node=node, prompt_id=prompt_id)
+        for step in range(1, steps + 1):
+            self.say("progress", client, value=step, max=steps, prompt_id=prompt_id, node=node)
+            if steps > 100:
+                time.sleep(0.02)  # long enough to be interrupted
+            if prompt_id in self._ended:
+                return True
+        return False
+
+    @staticmethod
+    def _key(graph: dict[str, Any]) -> str:
+        return hashlib.sha256(json.dumps(graph, sort_keys=True).encode()).hexdigest()
+
     def _outputs(self, graph: dict[str, Any], fault: str, prompt_id: str) -> dict[str, Any]:
-        key = hashlib.sha256(json.dumps(graph, sort_keys=True).encode()).hexdigest()
+        key = self._key(graph)
         if key not in self.memory:
             self.drawn += 1
             size = next(n["inputs"] for n in graph.values() if n["class_type"].startswith("Empty"))
             made: dict[str, Any] = {}
             for node, body in graph.items():
-                if body["class_type"] not in SAVING:
+                if body["class_type"] not in SAVING or "images" not in body["inputs"]:
                     continue
                 kind = "output" if body["class_type"] == "SaveImage" else "temp"
                 name = f"{kind}_{len(self.files) + 1:05}_.png"
@@ -207,118 +227,42 @@ class ComfyServer:
     # --- What is asked of it
 
     def submit(self, body: dict[str, Any]) -> tuple[int, Any]:
-        graph = body.get("prompt")
-        if graph is None:
-            return 400, {
-                "error": {
-                    "type": "no_prompt",
-                    "message": "No prompt provided",
-                    "details": "",
-                    "extra_info": {},
-                },
-                "node_errors": {},
-            }
-        for node, one in graph.items():
-            if one["class_type"] not in self.nodes:
-                told = f"Node '{one['class_type']}' not found. The custom node may not be installed."
-                extra = {"node_id": node, "class_type": one["class_type"], "node_title": one["class_type"]}
-                return 400, {
-                    "error": {
-                        "type": "missing_node_type",
-                        "message": told,
-                        "details": f"Node ID '#{node}'",
-                        "extra_info": extra,
-                    },
-                    "node_errors": {},
-                }
-        if not any(n["class_type"] in SAVING for n in graph.values()):
-            return 400, {
-                "error": {
-                    "type": "prompt_no_outputs",
-                    "message": "Prompt has no outputs",
-                    "details": "",
-                    "extra_info": {},
-                },
-                "node_errors": {},
-            }
-        errors = {n: e for n, one in graph.items() if (e := self._wrong(one))}
-        if errors:
-            return 400, {
-                "error": {
-                    "type": "prompt_outputs_failed_validation",
-                    "message": "Prompt outputs failed validation",
-                    "details": "",
-                    "extra_info": {},
-                },
-                "node_errors": {
-                    n: {"errors": e, "dependent_outputs": ["9"], "class_type": graph[n]["class_type"]}
-                    for n, e in errors.items()
-                },
-            }
-        prompt_id = str(body.get("prompt_id") or uuid.uuid4())
-        if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", prompt_id):
-            return 400, {
-                "error": {
-                    "type": "invalid_prompt_id",
-                    "message": "prompt_id must be a valid UUID",
-                    "details": "",
-                    "extra_info": {},
-                },
-                "node_errors": {},
-            }
+        files = {"lora_name": self.loras(), "ckpt_name": list(self.checkpoints)}
+        no = refused(body, self.nodes, files)
+        if no is not None:
+            return no
+        graph, prompt_id = body["prompt"], str(body.get("prompt_id") or uuid.uuid4())
         fault = self.faults.pop(0) if self.faults else ""
+        errors = node_errors(graph, files)
+        if fault == "partly":
+            errors = node_errors({**graph, "90": {"class_type": "SaveImage", "inputs": {}}}, files)
         with self._changed:
             self.submitted.append(graph)
             self.notes[prompt_id] = (body.get("extra_data") or {}).get("extra_pnginfo", {})
-            self.pending.append((prompt_id, graph, str(body.get("client_id", "")), fault))
-            self._changed.notify_all()
-        half: dict[str, Any] = {}
-        if fault == "partly":
-            half = {
-                "90": {
-                    "errors": [
-                        {
-                            "type": "required_input_missing",
-                            "message": "Required input is missing",
-                            "details": "images",
-                            "extra_info": {"input_name": "images"},
-                        }
-                    ],
-                    "dependent_outputs": ["90"],
-                    "class_type": "SaveImage",
-                }
-            }
-        return 200, {"prompt_id": prompt_id, "number": len(self.submitted), "node_errors": half}
-
-    def _wrong(self, node: dict[str, Any]) -> list[dict[str, Any]]:
-        found = []
-        lists = {
-            "lora_name": self.loras(),
-            "ckpt_name": list(self.checkpoints),
-            "sampler_name": list(SAMPLERS),
-        }
-        for name, value in node["inputs"].items():
-            if name in lists and value not in lists[name]:
-                found.append({"type": "value_not_in_list", "message": "Value not in list", "details": f"{name}: '{value}' not in {lists[name]}",
-                              "extra_info": {"input_name": name, "input_config": None, "received_value": value}})  # fmt: skip
-        if node["class_type"] == "KSampler":
-            if "seed" not in node["inputs"]:
-                found.append(
-                    {
-                        "type": "required_input_missing",
-                        "message": "Required input is missing",
-                        "details": "seed",
-                        "extra_info": {"input_name": "seed"},
-                    }
+            # Outputs with errors are left out; the others are drawn.
+            good = {n for o, b in graph.items() if b["class_type"] in SAVING for n in needed(graph, o)
+                    if not any(o in e["dependent_outputs"] for e in errors.values())}  # fmt: skip
+            self.pending.append(
+                (
+                    prompt_id,
+                    {n: b for n, b in graph.items() if n in good},
+                    str(body.get("client_id", "")),
+                    fault,
                 )
-            if node["inputs"].get("steps", 1) < 1:
-                found.append({"type": "value_smaller_than_min", "message": "Value 0 smaller than min of 1", "details": "steps",
-                              "extra_info": {"input_name": "steps", "received_value": 0}})  # fmt: skip
-        return found
+            )
+            self._changed.notify_all()
+        return 200, {"prompt_id": prompt_id, "number": len(self.submitted), "node_errors": errors}
 
     def cancel(self, ids: list[str]) -> None:
         with self._changed:
             self.pending = [p for p in self.pending if p[0] not in ids]
+
+    def _interrupt(self, prompt_id: str) -> None:
+        """Only what runs, and only when it is meant."""
+        with self._changed:
+            self.interrupts.append(prompt_id)
+            if self.running and self.running[0] == prompt_id:
+                self._ended.add(prompt_id)
 
     def queue(self) -> dict[str, Any]:
         with self._changed:
@@ -331,8 +275,8 @@ class ComfyServer:
     def get(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
         if path == "/system_stats":
             return 200, {
-                "system": {"os": "linux", "comfyui_version": self.version},
-                "devices": [{"name": "cpu", "type": "cpu", "vram_total": 8_000_000_000}],
+                "system": {"os": "linux", "comfyui_version": self.version, "argv": ["main.py", "--cpu"]},
+                "devices": [{"name": "cpu", "type": "cpu", "index": None, "vram_total": 8_000_000_000}],
             }
         if path.startswith("/object_info/"):
             name = path.rpartition("/")[2]
@@ -355,6 +299,8 @@ class ComfyServer:
             name = path.rpartition("/")[2]
             return 200, {name: self.history[name]} if name in self.history else {}
         if path == "/view":
+            if ".." in query.get("filename", "") or query.get("filename", "").startswith("/"):
+                return 400, None
             content = self.files.get(query.get("filename", ""))
             return (200, content) if content is not None else (404, None)
         return 404, None
@@ -365,13 +311,26 @@ class ComfyServer:
         if path == "/queue":
             self.cancel(body.get("delete", []))
         elif path == "/interrupt":
-            self.interrupts.append(str(body.get("prompt_id", "")))
+            self._interrupt(str(body.get("prompt_id", "")))
         elif path == "/free":
             self.freed += 1
             self.memory.clear()
         else:
             return 404, None
         return 200, None
+
+
+def _fault(fault: str, node: str) -> dict[str, Any] | None:
+    """What the server says of a graph that breaks while it is drawn."""
+    kinds = {
+        "oom": ("KSampler", "torch.OutOfMemoryError", "Allocation on device"),
+        "error": ("LoraLoader", "safetensors._safetensors_rust.SafetensorError", "Error while deserializing header: invalid JSON in header\n"),
+    }  # fmt: skip
+    if fault not in kinds:
+        return None
+    kind, name, message = kinds[fault]
+    return {"node_id": node, "node_type": kind, "executed": [], "exception_type": name, "exception_message": message,
+            "traceback": [], "current_inputs": {}, "current_outputs": []}  # fmt: skip
 
 
 def _handler(server: ComfyServer) -> type[BaseHTTPRequestHandler]:

@@ -96,3 +96,46 @@ def test_workflows_are_saved_and_a_folder_comes_back(workspace: Workspace, tmp_p
     assert found.matched == 1 and found.missing == saved.cells - 1
     assert set(found.refused) == {f"{second}_00001_.png", "holiday.png", "broken.png"}
     assert exchange.bring_back(Grid(project.grids_dir / spec.id), back).matched == 0
+
+
+def test_a_grid_is_drawn_elsewhere_by_the_page(workspace: Workspace, tmp_path: Path) -> None:
+    """No server: the workflows go into a folder, the grid waits for its pictures, and takes those of a folder."""
+    from PIL import Image
+
+    project = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    worlds.run(project, run_id="run-1")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "model_index.json").write_text("{}")
+    own = {
+        "id": "own",
+        "title": "Own",
+        "family": "sd15",
+        "format": "diffusers",
+        "path": str(tmp_path / "own"),
+        "resolution": 64,
+    }
+    files.write_yaml(workspace.models_dir / "models.yaml", {"models": [own]})
+    told = files.read_yaml(project.folder / "project.yaml")
+    files.write_yaml(project.folder / "project.yaml", {**told, "base_model": "own"})
+    at = open_page("evaluation", project.slug, grid="new")
+    at.text_input(key="elsewhere_target").set_value("relative/folder")
+    _press(at, "Save the workflows")
+    assert "does not say in which folder" in texts(at)
+    at.text_input(key="elsewhere_target").set_value(str(tmp_path / "out"))
+    _press(at, "Save the workflows")
+    assert "READ ME.txt there says what to do" in texts(at)
+    grid = Grid(next(iter(project.grids_dir.iterdir())))
+    assert grid.id in at.query_params["grid"] and (tmp_path / "out" / "send.py").is_file()
+    assert "pictures of this grid are missing" in texts(at)
+    first = next(iter({c.hash: c for c in grid.cells()}))
+    (tmp_path / "back").mkdir()
+    _press(at, "Bring them back")
+    assert "No folder was named" in texts(at)
+    at.text_input(key="bring_back_folder").set_value(str(tmp_path / "back"))
+    _press(at, "Bring them back")
+    assert "There is no picture in" in texts(at)
+    Image.new("RGB", (8, 8)).save(tmp_path / "back" / f"{first}_00001_.png")
+    _press(at, "Bring them back")
+    assert "No picture in that folder is one that this grid lacks" in texts(at) and "8 x 8 pixels" in texts(
+        at
+    )

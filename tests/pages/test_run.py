@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -241,6 +243,49 @@ def test_history_lists_runs_and_opens_one(green: Project) -> None:
     assert "stopped" in texts(at)
     sound(at.button(key="open_run-1").click().run())
     assert "You stopped the training at step 26 of 65" in texts(at)
+
+
+def test_history_reads_no_events_of_runs_that_ended(green: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = worlds.run(green, run_id="run-00")
+    for n in range(1, 24):
+        shutil.copytree(first.folder, green.runs_dir / f"run-{n:02}")
+    at = open_page("run", green.slug)
+    sound(at.segmented_control(key="run_view").set_value("history").run())
+    assert len([b for b in at.button if b.label == "Open"]) == 20
+    with monkeypatch.context() as m:
+        m.setattr(Run, "events", lambda *_: pytest.fail("events were read again"))
+        sound(at.run())
+    sound(at.button(key="history_more").click().run())
+    assert len([b for b in at.button if b.label == "Open"]) == 24
+
+
+def test_a_log_is_explained_on_the_run_page(green: Project) -> None:
+    """The run's own, where it is one of sd-scripts, and any that is pasted."""
+    recorded = zipfile.ZipFile(Path(__file__).parents[1] / "training" / "sdscripts" / "recorded.zip")
+    run = worlds.run(green, state="failed", steps=8)
+    at = open_page("run", green.slug)
+    _open(at, f"run_{run.id}_log")
+    assert f"run_{run.id}_explain" not in {t.key for t in at.toggle}, "this log is none of sd-scripts"
+    manifest = files.read_json(run.folder / "run.json")
+    manifest["settings"]["backend"] = "kohya"
+    files.write_json(run.folder / "run.json", manifest)
+    (run.folder / "log.txt").write_bytes(recorded.read("run1_full.combined.raw"))
+    at = open_page("run", green.slug)
+    _open(at, f"run_{run.id}_log")
+    sound(at.toggle(key=f"run_{run.id}_explain").set_value(True).run())
+    assert "It finished: step 8 of 8" in texts(at)
+    at = open_page("run", green.slug)
+    _open(at, "explain_box")
+    at.text_area(key="run_explain_text").set_value(
+        recorded.read("ds_missing_dir.stderr.raw").decode("utf-8", "replace")
+    )
+    sound(next(b for b in at.button if b.label == "Explain the text").click().run())
+    assert "no picture was found" in texts(at)
+
+
+def _open(at: object, key: str) -> None:
+    at.session_state[key] = True  # type: ignore[attr-defined]
+    sound(at.run())  # type: ignore[attr-defined]
 
 
 def test_an_address_of_a_run_that_is_gone_names_those_that_exist(green: Project) -> None:

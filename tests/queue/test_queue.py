@@ -133,6 +133,94 @@ def test_one_on_each_card(project: Project, monkeypatch: pytest.MonkeyPatch) -> 
         assert runner._next(project.workspace, now) == (None, None)
 
 
+# As `nvidia-smi` answers: two cards of different size, and one that was lost.
+MIXED = """0, NVIDIA GeForce RTX 3060, 12288, 580.95.05
+1, NVIDIA GeForce RTX 4090, 24564, 580.95.05
+2, [GPU is lost], [GPU is lost], [GPU is lost]
+"""
+GB = 2**30
+
+
+def test_cards_of_different_size() -> None:
+    from studio.machine import card_env, parse_cards, visible
+
+    small, large = cards = parse_cards(MIXED)
+    assert [(c.index, c.vram_bytes) for c in cards] == [(0, 12288 << 20), (1, 24564 << 20)]
+    for need, busy, card in (
+        (8 * GB, set(), 0), (8 * GB, {0}, 1), (8 * GB, {0, 1}, None),
+        (16 * GB, set(), 1), (16 * GB, {0}, 1), (16 * GB, {1}, None),
+        (90 * GB, set(), 1), (90 * GB, {1}, None), (0, {0}, 1),
+    ):  # fmt: skip
+        assert runner.suitable(need, cards, busy) == card, (need, busy)
+    assert visible(cards, None) == visible(cards, "0,1") == visible(cards, "GPU-8f3,GPU-9") == cards
+    assert (visible(cards, "1"), visible(cards, "0,9,1"), visible(cards, "-1"), visible(cards, "")) == (
+        (large,), (small,), (), ()
+    )  # fmt: skip
+    # CUDA by itself numbers by speed, and its number 0 may be another card than that of nvidia-smi.
+    assert card_env(None, cards) == {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert card_env(0, cards)["CUDA_VISIBLE_DEVICES"] == "0" and card_env(None, (large,)) == {}
+
+
+def test_a_large_run_waits_for_the_large_card_and_a_small_one_goes_first(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    from studio.machine import detect, parse_cards
+
+    mixed = dataclasses.replace(detect(), gpus=parse_cards(MIXED))
+    monkeypatch.setattr(runner, "detect", lambda: mixed)
+    big, little = queue.add(project), queue.add(project)
+    needs = {big.id: 16 * GB, little.id: 8 * GB}
+    monkeypatch.setattr(runner, "_needs", lambda _w, item: needs[item.id])
+    now = queue.items(project.workspace)
+    for busy, wanted in (([], (big, 1)), ([1], (little, 0)), ([0], (big, 1)), ([0, 1], (None, None))):
+        monkeypatch.setattr(launch, "busy_cards", lambda _w, busy=busy: busy)
+        assert runner._next(project.workspace, now) == wanted
+
+
+def test_the_gates_of_a_queued_run_judge_by_its_own_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    from studio import machine
+
+    monkeypatch.setattr(machine, "_gpus", lambda: machine.parse_cards(MIXED))
+    machine._whole.cache_clear()
+    machine._detected.cache_clear()
+    try:
+        assert machine.detect().memory_bytes == 24564 << 20
+        with runner._on_card(0):
+            assert machine.detect().memory_bytes == 12288 << 20
+            assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        assert machine.detect().memory_bytes == 24564 << 20
+    finally:
+        machine._whole.cache_clear()
+        machine._detected.cache_clear()
+
+
+def test_two_windows_order_the_list(project: Project) -> None:
+    """Each sees an order of its own when it presses; nothing is lost or doubled, and the last word about a run counts."""
+    workspace = project.workspace
+    a, b, c, d = (queue.add(project).id for _ in range(4))
+    threads = [
+        threading.Thread(target=lambda i=i, p=p: [queue.move(workspace, i, p) for _ in range(10)])
+        for i, p in ((d, 1), (a, 4), (c, 2), (b, 3))
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(ids(workspace)) == sorted([a, b, c, d])
+    first = ids(workspace)[0]
+    queue.remove(workspace, first)  # in one window
+    with pytest.raises(NotFoundError, match="Waiting are"):
+        queue.move(workspace, first, 2)  # in the other, which still shows it
+    book.update(workspace, a, state="running", run="run-1")
+    if a != first:
+        with pytest.raises(InputError, match="cannot be moved"):
+            queue.move(workspace, a, 1)
+
+
 def test_after_a_reboot_it_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was being checked waits again, and what trained is told as it ended; `wake` starts one worker, not two."""
     workspace = project.workspace

@@ -133,7 +133,7 @@ class Story:
     def _begins(self, event: dict[str, Any]) -> None:
         """The bar of a training stands at its beginning. What ended an earlier one in the same log, as of a run that was
         resumed or tried again with half the batch, speaks no more: the last one counts."""
-        self.errors = [e for e in self.errors if not e[0]]
+        self.errors = [(k, t) for k, t in self.errors if not k and cause_of(t) is None]
         self.killed, self.broken_at, self.model_saved = "", 0, False
         self.told.step = self.told.resumed_at = event["step"]
         self.told.first_loss = self.told.last_loss = None

@@ -238,3 +238,32 @@ def test_each_cause_has_its_words() -> None:
     assert cause_of("nothing special") is None
     for cause in CAUSES:
         assert cause.what and cause.why and cause.fix
+
+
+def test_the_last_of_several_trainings_in_a_log_counts() -> None:
+    """As when it was resumed, tried again with half the batch, or a second run was added to the same file."""
+    good, bad = RECORDED.read("run1_full.combined.raw"), RECORDED.read("ds_missing_dir.stderr.raw")
+    torn = good[: good.rindex(b"model saved.") - 400] + b"\n"
+    short = b"Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory.\n"
+    for log in (torn + short + good, torn + short * 2 + torn + b"Killed\n" + good, bad + good):
+        told = explain_text(log)
+        assert (told.outcome, told.step, told.first_loss, told.findings) == ("finished", 8, 1.03, [])
+    assert explain_text(good + torn + short).findings[0].code == "out-of-memory"
+    again = explain_text(RECORDED.read("r1.stderr.raw") + RECORDED.read("r2_resume.stderr.raw"))
+    assert (again.resumed_at, again.step, again.outcome) == (8, 12, "finished")
+
+
+def test_the_log_of_a_job_is_read_from_its_head_on(tmp_path: Path) -> None:
+    from studio.jobs.log import Log
+    from studio.training.sdscripts.explain import explain_job
+
+    log = Log(tmp_path, limit=6000)
+    log.feed(b"Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory.\n")
+    log.note("Memory ran out at the start: the batch went from 4 to 2, and the run started again.")
+    log.feed(RECORDED.read("run1_full.combined.raw"))
+    log.close()
+    assert (tmp_path / "log.head.txt").is_file()
+    told = explain_job(tmp_path)
+    assert (told.outcome, told.step, told.device) == ("finished", 8, "cpu"), told.sentence
+    with pytest.raises(InputError, match="not a log"):
+        explain_job(tmp_path / "nothing")

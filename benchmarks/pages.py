@@ -29,6 +29,7 @@ from studio.captions.store import CaptionStore
 from studio.dataset.folder import look
 from studio.dataset.origins import Origin, add, all_origins
 from studio.dataset.scan import scan
+from studio.dataset.set_aside import remove_pictures, set_aside_list
 from studio.project import Intent, Project, create_project
 from studio.workspace import Workspace
 
@@ -111,7 +112,7 @@ PAGES: dict[str, dict[str, Action]] = {
     "captions": {"plain": plain, "edit": edit, "approve": approve, "search": search, "tag": tag, "page turn": turn,
                  "mark 100": mark, "another program": elsewhere},
     "dataset": {"plain": plain, "duplicates": tab("Duplicates"), "variety": tab("Variety"), "buckets": tab("Buckets"),
-                "report": tab("Report")},
+                "set aside": tab("Set aside"), "report": tab("Report")},
     "home": {"plain": plain}, "config": {"plain": plain}, "run": {"plain": plain}, "evaluation": {"plain": plain},
 }  # fmt: skip
 """What is done on each page. To add an action, add a function above and name it here."""
@@ -137,7 +138,7 @@ def make(workspace: Workspace, size: int) -> Project:
     slug = name.replace(" ", "-")
     if slug in workspace.project_slugs():
         scan(Project(workspace, slug))  # an index of another version is made anew
-        return _imported(Project(workspace, slug))
+        return _imported(_some_aside(Project(workspace, slug), size))
     project = create_project(
         workspace, Intent(kind="style", name=name, trigger="bluprnt", description="Plans")
     )
@@ -153,7 +154,20 @@ def make(workspace: Workspace, size: int) -> Project:
         (project.dataset_dir / f"{n:05}.txt").write_text(", ".join(["bluprnt", *chosen]), encoding="utf-8")
     scan(project)
     CaptionStore(project).approve(f"{n:05}.jpg" for n in range(0, size, 2))
-    return _imported(project)
+    return _imported(_some_aside(project, size))
+
+
+def _some_aside(project: Project, size: int) -> Project:
+    """Every twentieth picture more was set aside, and a dozen at least, which is what one page of them shows."""
+    if not set_aside_list(project):
+        noise = np.random.default_rng(size + 1)
+        names = [f"aside {n:04}.jpg" for n in range(max(12, size // 20))]
+        for name in names:
+            small = noise.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC).save(project.dataset_dir / name)
+        remove_pictures(project, names, "one of many")
+        scan(project)
+    return project
 
 
 def _imported(project: Project) -> Project:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from functools import lru_cache
 from pathlib import Path
 
 import streamlit as st
@@ -108,6 +110,15 @@ def _changed(project: Project, made: list[Made]) -> None:
 def _small(path: Path) -> None:
     """A picture that may not be readable."""
     try:
-        st.image(preview(path, 256), width=140, alt=path.name)
+        about = path.stat()
+        st.image(_drawn(path, about.st_size, about.st_mtime_ns), width=140, alt=path.name)
     except Exception:  # noqa: BLE001  the decoder's own errors: that is why it was set aside
         st.markdown(":red[:material/broken_image:] cannot be read")
+
+
+@lru_cache(maxsize=200)
+def _drawn(path: Path, _size: int, _time: int) -> bytes:
+    """The picture small, as WebP; decoded once as long as the file is the same."""
+    out = io.BytesIO()
+    preview(path, 256).save(out, "WEBP", quality=80)
+    return out.getvalue()

@@ -17,6 +17,7 @@ from studio import files
 from studio.dataset.derived import copies_size, forget
 from studio.dataset.folder import caption_path, captions_lock, dataset_lock, look, stem_of, wrote
 from studio.dataset.formats import same_stem
+from studio.dataset.unchanged import Unchanged
 from studio.errors import BusyError, EnvironmentalError, NotFoundError
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ class SetAside:
 def set_aside_list(project: Project) -> list[SetAside]:
     """What was set aside, newest first."""
     folder = project.set_aside_dir
-    found = []
-    for note in _notes(project):
-        path = folder / note["file"]
-        if path.is_file():
-            found.append(SetAside(note["name"], note["file"], note["reason"], note["at"], path))
+    there = look(folder).pictures
+    found = [
+        SetAside(n["name"], n["file"], n["reason"], n["at"], folder / n["file"])
+        for n in _notes(project)
+        if n["file"] in there
+    ]
     known = {s.file for s in found}
-    for name in look(folder).pictures:  # put there by hand
+    for name in there:  # put there by hand
         if name not in known:
             found.append(SetAside(name, name, "", "", folder / name))
     return sorted(found, key=lambda s: s.at, reverse=True)
@@ -171,9 +173,10 @@ def room_taken(project: Project) -> int:
 
 
 def settle(project: Project) -> None:
-    """Finish what a killed process left half-moved, unless somebody is moving pictures right now. Costs one small
-    file when there is nothing to do."""
-    if all((project.set_aside_dir / n["file"]).is_file() for n in _notes(project)):
+    """Finish what a killed process left half-moved, unless somebody is moving pictures right now. Costs a look at two
+    files when there is nothing to do and nothing changed."""
+    notes = _known_notes.of(project.set_aside_dir / "list.json")
+    if not notes or look(project.set_aside_dir).pictures.keys() >= {n["file"] for n in notes}:
         return
     with suppress(BusyError), dataset_lock(project, 0.05), captions_lock(project, 0.05):
         _settle(project)
@@ -194,10 +197,17 @@ def _in_folder(folder: Path) -> list[str]:
     return [*listing.pictures, *(f"{s}.txt" for s in listing.captions)]
 
 
-def _notes(project: Project) -> list[dict[str, str]]:
-    raw = files.read_json(project.set_aside_dir / "list.json") or []
+def _read_notes(path: Path) -> list[dict[str, str]]:
     keys = ("name", "file", "reason", "at")
+    raw = files.read_json(path) or []
     return [{k: str(n.get(k, "")) for k in keys} for n in raw if isinstance(n, dict) and n.get("file")]
+
+
+_known_notes: Unchanged[list[dict[str, str]]] = Unchanged(_read_notes, [])
+
+
+def _notes(project: Project) -> list[dict[str, str]]:
+    return list(_known_notes.of(project.set_aside_dir / "list.json"))
 
 
 def _save(project: Project, notes: list[dict[str, str]]) -> None:

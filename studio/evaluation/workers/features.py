@@ -8,6 +8,7 @@ Outline: a histogram of oriented gradients (Dalal and Triggs 2005), which needs 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,19 @@ from studio.dataset.workers.efficientnet import BATCH, EfficientNetLite
 from studio.dataset.workers.efficientnet import NAME as NAME
 from studio.evaluation.metrics import COLOURS, Floats, Pictures
 
+VERSION = 2
+"""Changes whenever the same picture would give other features: what was measured before is then measured anew."""
+
 
 class Extractor:
-    """Loads the network once and turns pictures into features."""
+    """Turns pictures into features; loads the network once, when the first picture needs it."""
 
     def __init__(self, device: torch.device | None = None) -> None:
-        self._net = EfficientNetLite(device or torch.device("cpu"))
+        self._device = device or torch.device("cpu")
+
+    @cached_property
+    def _net(self) -> EfficientNetLite:
+        return EfficientNetLite(self._device)
 
     def __call__(self, pictures: Sequence[Image.Image], tick: Callable[[], None] | None = None) -> Pictures:
         """Features of RGB pictures of one size. tick: called between batches; may raise to leave early."""
@@ -41,7 +49,7 @@ class Extractor:
             content=np.concatenate(contents).astype(np.float64) if contents else np.zeros((0, 1)),
             style=np.concatenate([moments.astype(np.float64), colours], axis=1),
             outline=np.stack([outline(p) for p in pictures]) if pictures else np.zeros((0, 1)),
-            faults=np.stack([fault_levels(a) for a in arrays]) if arrays else np.zeros((0, 5)),
+            faults=np.stack([fault_levels(a) for a in arrays]) if arrays else np.zeros((0, 6)),
         )
 
 
@@ -83,7 +91,9 @@ def colour_histogram(pixels: Floats) -> Floats:
 
 
 def fault_levels(pixels: Floats) -> Floats:
-    """Share of black and of white pixels, share of flat 8 × 8 tiles, contrast and saturation, each 0..1 (FAULT_NAMES)."""
+    """Share of black and of white pixels, share of flat 8 × 8 tiles, contrast, saturation and sharpness, each 0..1
+    (FAULT_NAMES). Sharpness: the mean strength of what a 3 × 3 Laplacian finds, against the contrast; ringing and noise
+    raise it, blur lowers it."""
     light = pixels @ np.asarray([0.299, 0.587, 0.114])
     height, width = (s // 8 * 8 for s in light.shape)
     tiles = light[:height, :width].reshape(height // 8, 8, width // 8, 8).std(axis=(1, 3))
@@ -96,8 +106,19 @@ def fault_levels(pixels: Floats) -> Floats:
             float((tiles < 1.5 / 255).mean()) if tiles.size else 0.0,
             float(min(1.0, light.std() * 2)),
             float(saturation.mean()),
+            sharpness(light),
         ]
     )
+
+
+def sharpness(light: Floats) -> float:
+    """Fine detail against contrast, 0..1. 0 for a plain picture, whose contrast says nothing."""
+    spread = float(light.std())
+    if spread < 0.01 or min(light.shape) < 3:
+        return 0.0
+    inner = light[1:-1, 1:-1]
+    laplace = 4 * inner - light[:-2, 1:-1] - light[2:, 1:-1] - light[1:-1, :-2] - light[1:-1, 2:]
+    return float(min(1.0, np.abs(laplace).mean() / (4 * spread)))
 
 
 def open_fitted(path: Path, size: tuple[int, int]) -> Image.Image:
@@ -111,13 +132,13 @@ def open_fitted(path: Path, size: tuple[int, int]) -> Image.Image:
         return ImageOps.fit(shown.convert("RGB"), size, Image.Resampling.LANCZOS)
 
 
-def open_all(paths: Iterable[Path], size: tuple[int, int]) -> tuple[list[Image.Image], list[str]]:
-    """The readable ones of the pictures, and their names."""
-    found, names = [], []
+def open_all(paths: Iterable[Path], size: tuple[int, int]) -> tuple[list[Image.Image], list[Path]]:
+    """The readable ones of the pictures, and their paths."""
+    found, there = [], []
     for path in paths:
         try:
             found.append(open_fitted(path, size))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
-        names.append(path.name)
-    return found, names
+        there.append(path)
+    return found, there

@@ -216,8 +216,12 @@ class Rendering:
     def _measure(self) -> dict[str, Any] | None:
         from studio.evaluation.workers.measuring import measure_grid
 
-        self.worker.progress(self.done, self.total, "pictures", "Measuring", stage="measure")
-        metrics = measure_grid(self.grid, self.worker.check)
+        self.worker.progress(0, None, "looks", "Measuring", stage="measure")
+
+        def tell(done: int, whole: int, words: str) -> None:
+            self.worker.progress(done, whole, "looks", words, stage="measure")
+
+        metrics = measure_grid(self.grid, self.worker.check, tell)
         verdict = None
         if metrics is not None:
             files.write_json(self.grid.folder / "metrics.json", metrics)
@@ -239,6 +243,7 @@ class Rendering:
         )
         write_report(self.grid)
         record(self.grid)
+        self.worker.progress(self.done, self.total, "pictures", "Drawn and measured", stage="measure")
         return verdict
 
 

@@ -58,7 +58,38 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["latest", "latest"], 2, "not expected here"),
     ],
     "library copy": [
-        ([], 2, "LORA"), (["x"], 2, "FOLDER"), (["x", "@missing"], 2, "Nothing is there"), (["x", "@folder"], 3, "no LoRA called 'x'"),
+        ([], 2, "LORA"), (["nope"], 2, "FOLDER"), (["nope", "@folder"], 3, "no LoRA called"), ([""], 2, "empty"), (["nope", ""], 2, "empty"),
+        (["nope", "@folder", "--link=yes"], 2, "takes no value"), (["nope", "@folder", "--dry"], 2, "Did you mean '--dry-run'?"),
+    ],
+    "library take-back": [
+        ([], 2, "LORA"), (["nope"], 2, "FOLDER"), (["nope", "@folder"], 3, "no LoRA called"), ([""], 2, "empty"), (["nope", "@folder", "--link"], 2, "no option"),
+    ],
+    "library add": [
+        ([], 2, "FILE"), (["@lora"], 2, "--kind"), (["@lora", "--kind", "stile"], 2, "Did you mean 'style'?"), (["@notes", "--kind", "style"], 2, "not a .safetensors"),
+        (["@missing", "--kind", "style"], 2, "Nothing is there"), (["@junk", "--kind", "style"], 2, "junk.safetensors"), (["@lora", "--kind", "style", "--weight", "0"], 2, "between 0.1 and 1.5"),
+        (["@lora", "--kind", "style", "--weight", "5"], 2, "too large"), (["@lora", "--kind", "style", "--base-model", "nope"], 3, "nope"),
+        (["@lora", "--kind", "style", "--on-clash", "keep"], 2, "not one of the choices"), (["@lora", "--kind", "style", "--preview", "@notes"], 2, "opened as a picture"),
+        (["@lora", "--kind", "style", "--leave-out", "names"], 2, "not one of the choices"), (["@lora", "--kind", "style", "--leave-out", "tags,tags"], 2, "there twice"),
+    ],
+    "library compare": [
+        ([], 2, "LORA"), (["a"], 3, "no LoRA called 'a'"), (["a", "b"], 3, "no LoRA called 'a'"), ([""], 2, "empty"), (["a", "b", "--diff"], 2, "Did you mean '--differences'?"),
+    ],
+    "library evaluate": [
+        ([], 2, "LORA"), (["nope"], 3, "no LoRA called"), (["nope", "--weights", "9"], 2, "too large"), (["nope", "--weights", "a"], 2, "not a number"),
+        (["nope", "--renderer", "forge"], 2, "not one of the choices"), (["nope", "x"], 2, "not expected here"), (["nope", "--plan=1"], 2, "takes no value"),
+    ],
+    "library places": [
+        (["@missing"], 2, "Nothing is there"), (["@notes"], 3, "no folder at"), (["--name", "x"], 2, "FOLDER is missing"), (["--link"], 2, "FOLDER is missing"),
+        (["--forget", "nope"], 3, "no place called 'nope'"), (["@folder", "--forget", "x"], 2, "goes alone"), (["@folder", "--name", ""], 2, "empty"), ([""], 2, "empty"),
+    ],
+    "library publish": [
+        ([], 2, "LORA"), (["nope"], 2, "REPO"), (["nope", "blue"], 2, "ACCOUNT/NAME"), (["nope", "ann/blue--x"], 2, "ACCOUNT/NAME"), (["nope", "ann/blue/x"], 2, "ACCOUNT/NAME"),
+        (["nope", "ann/blue"], 3, "no LoRA called"), (["nope", "ann/blue", "--pictures", "7"], 2, "too large"), (["nope", "ann/blue", "--licence", ""], 2, "empty"),
+        (["nope", "ann/blue", "--private"], 2, "no option"), (["nope", "ann/blue", "--leave-out", "all"], 2, "not one of the choices"), (["nope", "ann/blue", "--yes=1"], 2, "takes no value"),
+    ],
+    "lora metadata": [
+        ([], 2, "FILE"), (["@notes"], 2, "not a .safetensors"), (["@junk", "--out", "x.txt"], 2, "no name for a LoRA"), (["@lora", "--out", "@lora"], 2, "there already"),
+        (["@lora", "--leave-out", "tag"], 2, "Did you mean 'tags'?"), (["@lora", "--leave-out", ""], 2, "empty"), (["@missing"], 2, "Nothing is there"), (["@lora", "--remember=1"], 2, "takes no value"),
     ],
     "lora info": [
         ([], 2, "FILE"), (["@missing"], 2, "Nothing is there"), (["@notes"], 2, "not a .safetensors file"), (["@folder"], 2, "not a .safetensors"),
@@ -655,7 +686,7 @@ RIGHT: dict[str, list[str]] = {
     "captions merge-tags": ["car", "bus"], "captions history": ["01_car.png"], "captions restore": ["01_car.png", "1"],
     "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "models download": ["x"], "models remove": ["x"], "models inspect": ["@lora"], "config set": ["rank=4"], "config import": ["@notes"], "library show": ["x"],
     "library remove": ["x"], "library put-back": ["x"], "queue move": ["q-1", "1"], "queue remove": ["q-1"], "delete": ["empty"],
-    "explain": ["train.log"], "library copy": ["x", "@folder"], "report": ["x.html"], "blind": ["a", "b"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
+    "explain": ["train.log"], "library copy": ["x", "@folder"], "library take-back": ["x", "@folder"], "library add": ["@lora", "--kind", "style"], "library compare": ["x", "y"], "library evaluate": ["x"], "library publish": ["x", "ann/blue"], "lora metadata": ["@lora"], "report": ["x.html"], "blind": ["a", "b"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
     "lora convert": ["@lora", "--type", "fp16"],
 }  # fmt: skip
 CASES = [

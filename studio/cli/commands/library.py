@@ -10,11 +10,18 @@ from studio.cli.context import Context
 from studio.cli.jobs import find_grid, find_run
 from studio.cli.parser import problem
 from studio.cli.spec import YES, Command, Option, Reply, Word
-from studio.cli.values import did_you_mean, existing, lora_file, number, one_of, text
+from studio.cli.values import did_you_mean, listed, lora_file, number, one_of, text
 from studio.errors import NotFoundError
 from studio.findings import Finding
+from studio.lora.privacy import GROUPS
 
 GROUP = "Evaluation"
+LEAVE_OUT = Option(
+    "--leave-out",
+    f"What the file's metadata shall not tell: {', '.join(GROUPS)}, or none; as last chosen when left out.",
+    metavar="WHAT",
+    convert=lambda raw: [] if raw.strip().lower() == "none" else listed(one_of(GROUPS), "folders,paths")(raw),
+)
 
 
 def show_entry(ctx: Context, entry: Any) -> None:
@@ -69,6 +76,7 @@ def _register(ctx: Context, args: Namespace) -> Reply:
         args.notes or "",
         name=args.name or "",
         on_clash=args.on_clash,
+        leave_out=args.leave_out,
     )
     ctx.out.good(f"Registered as '{entry.slug}'.")
     show_entry(ctx, entry)
@@ -118,7 +126,8 @@ def _library(ctx: Context, args: Namespace) -> Reply:
     return Reply({"library": [as_data(ctx, e) for e in entries]})
 
 
-def _entry(ctx: Context, name: str) -> Any:
+def find_entry(ctx: Context, name: str) -> Any:
+    """A registered LoRA by its name. Raises NotFoundError with the nearest name."""
     from studio.library.register import get_entry, list_library
 
     try:
@@ -129,7 +138,7 @@ def _entry(ctx: Context, name: str) -> Any:
 
 
 def _show(ctx: Context, args: Namespace) -> Reply:
-    entry = _entry(ctx, args.lora)
+    entry = find_entry(ctx, args.lora)
     show_entry(ctx, entry)
     return Reply({"entry": as_data(ctx, entry)})
 
@@ -137,7 +146,7 @@ def _show(ctx: Context, args: Namespace) -> Reply:
 def _remove(ctx: Context, args: Namespace) -> Reply:
     from studio.library.register import unregister
 
-    entry = _entry(ctx, args.lora)
+    entry = find_entry(ctx, args.lora)
     show_entry(ctx, entry)
     applied = ctx.agreed(f"Take '{entry.slug}' out of the library?")
     trashed = unregister(ctx.workspace, entry.slug) if applied else None
@@ -169,14 +178,6 @@ def _put_back(ctx: Context, args: Namespace) -> Reply:
     entry = restore(ctx.workspace, inner[0])
     ctx.out.good(f"'{entry.slug}' is back in the library.")
     return Reply({"entry": as_data(ctx, entry)})
-
-
-def _copy(ctx: Context, args: Namespace) -> Reply:
-    from studio.library.places import put_into
-
-    placed = put_into(ctx.workspace, _entry(ctx, args.lora), args.folder, link=args.link)
-    ctx.out.good(f"{'Linked' if placed.linked else 'Copied'} to {placed.file}.")
-    return Reply({"file": str(placed.file), "linked": placed.linked})
 
 
 COMMANDS = (
@@ -218,6 +219,7 @@ COMMANDS = (
                 convert=one_of(("ask", "version", "replace")),
                 default="ask",
             ),
+            LEAVE_OUT,
         ),
         examples=("register", "register --weight 0.65 --notes 'faces stay clean'"),
         check=_check_register,
@@ -238,19 +240,6 @@ COMMANDS = (
         _remove,
         words=(Word("LORA", "Its name in the library.", required=True, convert=text(120)),),
         options=(YES,),
-        project=False,
-    ),
-    Command(
-        "library copy",
-        GROUP,
-        "Put a registered LoRA into the folder of ComfyUI, A1111 or Forge, with its preview and weight.",
-        _copy,
-        words=(
-            Word("LORA", "Its name in the library.", required=True, convert=text(120)),
-            Word("FOLDER", "The program's folder, or its folder for LoRAs.", required=True, convert=existing),
-        ),
-        options=(Option("--link", "Share the bytes instead of copying, where the disk allows it."),),
-        examples=("library copy my-style ~/ComfyUI",),
         project=False,
     ),
     Command(

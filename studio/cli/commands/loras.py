@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import files
+from studio.cli.commands.library import LEAVE_OUT
 from studio.cli.context import Context
 from studio.cli.parser import problem
 from studio.cli.spec import Command, Option, Reply, Word
@@ -32,6 +33,16 @@ def _out(raw: str) -> Path:
     if not raw.strip() or "\x00" in raw:
         raise Bad("It is empty.", "Give the path of the file to write, ending in .safetensors.")
     return Path(raw).expanduser()
+
+
+def _new_file(raw: str) -> Path:
+    path = _out(raw)
+    if path.suffix.lower() != ".safetensors":
+        raise Bad(
+            "It is no name for a LoRA.",
+            f"End it in .safetensors, such as {path.stem or 'clean'}.safetensors.",
+        )
+    return path.absolute()
 
 
 FILE = Word("FILE", "A LoRA file (.safetensors).", required=True, convert=lora_file)
@@ -156,6 +167,37 @@ def _convert(ctx: Context, args: Namespace) -> Reply:
     return _reply(ctx, job, lambda r: _made(ctx, r, "Converted."))
 
 
+def _metadata(ctx: Context, args: Namespace) -> Reply:
+    from studio.lora import privacy
+    from studio.lora.file import metadata_of
+
+    told = metadata_of(args.file)
+    groups = privacy.remembered(ctx.workspace) if args.leave_out is None else args.leave_out
+    found = privacy.changes(told, groups)
+    for change in found:
+        ctx.out.say(change.key)
+        ctx.out.dim(f"  - {_short(change.before)}")
+        ctx.out.dim(f"  + {_short(change.after) or 'left out'}")
+    ctx.out.say(
+        f"{len(found)} of {len(told)} text fields would tell something else."
+        if found
+        else "Nothing of it is in the file."
+    )
+    if args.remember:
+        privacy.remember(ctx.workspace, groups)
+    if args.out is not None:
+        privacy.clean_copy(args.file, args.out, groups)
+        ctx.out.good(f"Written: {args.out}. The tensors are the same, byte for byte.")
+    return Reply(
+        {"metadata": told, "leave_out": list(groups), "changes": [{"key": c.key, "before": c.before, "after": c.after} for c in found],
+         "file": str(args.out) if args.out is not None else None}
+    )  # fmt: skip
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 160 else f"{value[:150]}… ({len(value):,} characters)"
+
+
 def _check_resize(args: Namespace) -> list[Finding]:
     if args.rank is None and args.keep is None:
         return [
@@ -184,6 +226,12 @@ COMMANDS = (
     Command("lora info", GROUP, "Look inside a LoRA file: kind, base model, rank, how it was trained.", _info, words=(FILE,),
             examples=("lora info ~/Downloads/style.safetensors",), project=False,
             details="Reads files of any trainer (LoRA, LoCon, LoHa, LoKr, DoRA and others) and runs nothing that is in them."),
+    Command("lora metadata", GROUP, "Show the text fields of a LoRA file, and write a copy that tells less of its maker.", _metadata, words=(FILE,),
+            options=(
+                LEAVE_OUT,
+                Option("--out", "File to write; only shown when left out.", metavar="FILE", convert=_new_file),
+                Option("--remember", "Take this choice as the default from now on."),
+            ), examples=("lora metadata style.safetensors --leave-out folders,paths,dates --out clean.safetensors",), project=False),
     Command("lora check", GROUP, "Look for broken numbers, dead layers and missing halves in a LoRA file.", _check, words=(FILE,),
             project=False),
     Command("lora resize", GROUP, "Make a smaller copy of a LoRA and say how much of it is kept.", _resize, words=(FILE,),

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from pages.parts.cell_pictures import cell_routes  # noqa: E402
 from pages.parts.previews import preview_routes  # noqa: E402
 from pages.parts.thumbs import thumb_routes  # noqa: E402
 
-app = st.App(ROOT / "pages" / "shell.py", routes=[*thumb_routes(), *preview_routes()])
+app = st.App(ROOT / "pages" / "shell.py", routes=[*thumb_routes(), *preview_routes(), *cell_routes()])

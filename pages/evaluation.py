@@ -3,20 +3,21 @@
 import streamlit as st
 
 from pages.parts.blind_view import blind_test
-from pages.parts.cell_view import large
 from pages.parts.context import advanced, require_project
 from pages.parts.diagnosis_view import diagnosis
 from pages.parts.elsewhere import bring_back_door, workflows_door
+from pages.parts.flash import act, unsaid
 from pages.parts.form import synced
+from pages.parts.grid_board import grid_board, take_up
 from pages.parts.grid_failures import failed_cells
-from pages.parts.grid_view import curves, grid_table, look_at, side_by_side, verdict_card
+from pages.parts.grid_view import curves, side_by_side, verdict_card
 from pages.parts.live_job import is_running, live_job
 from pages.parts.nav import PAGES, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page, show_error
 from pages.parts.register_form import registration
 from pages.parts.renderer_choice import renderer_choice
-from studio.errors import InputError, NotFoundError
+from studio.errors import InputError, NotFoundError, StudioError
 from studio.evaluation.grid import (
     DEFAULT_WEIGHTS,
     FAMILY_WORDS,
@@ -49,6 +50,9 @@ VIEWS = {
     "diagnosis": "Diagnosis",
     "register": "Register",
 }
+# Views in which somebody judges: they are drawn again by themselves, without the rest of the page.
+QUICK = ("grid", "blind")
+WHOLE = "_evaluation_whole"
 
 
 def open_grid(grid_id: str, run_id: str = "") -> None:
@@ -155,40 +159,32 @@ def plan(project: Project, run: Run) -> None:
 # --- looking
 
 
-def switches(grid: Grid) -> tuple[str, int]:
-    """Which checkpoint and seed are on the table."""
+def switches(grid: Grid) -> str:
+    """Which checkpoint's curves are shown."""
     spec, verdict = grid.spec, grid.verdict
     labels = [x.label for x in spec.lora_files]
     advised = verdict.checkpoint if verdict and verdict.checkpoint in labels else labels[-1]
-    label, seed = advised, spec.seeds[0]
-    if len(labels) > 1:
-        label = (
-            st.segmented_control(
-                "Checkpoint", labels, default=advised, required=True, key=f"checkpoint_{grid.id}"
-            )
-            or advised
+    if len(labels) == 1:
+        return labels[0]
+    return (
+        st.segmented_control(
+            "Checkpoint", labels, default=advised, required=True, key=f"checkpoint_{grid.id}"
         )
-    if len(spec.seeds) > 1:
-        seed = (
-            st.segmented_control("Seed", list(spec.seeds), default=seed, required=True, key=f"seed_{grid.id}")
-            or seed
-        )
-    return label, seed
+        or advised
+    )
 
 
 def drawing(grid: Grid) -> None:
-    """A grid that is being drawn: how far it is, and what is there already."""
-    labels = [x.label for x in grid.spec.lora_files]
+    """A grid that is being drawn: how far it is, and what is there already; that can be rated meanwhile."""
 
     def table(_job: Job) -> None:
-        cells = grid.cells()
-        there = [c for c in cells if c.path is not None]
-        newest = there[-1].checkpoint if there else labels[0]
-        st.caption(f"Shown: {newest}")
-        grid_table(grid, cells, newest, grid.spec.seeds[0], rate=False, live=True)
+        heard = take_up(grid)
+        grid_board(grid, heard.problem)
+        if heard.new:
+            grid.review.changed()
 
     live_job(grid.job, key="grid", draw=table, every=2.0, stop_label="Stop drawing")
-    what_next("Pictures that are drawn stay. You can close this page meanwhile.")
+    what_next("Pictures that are drawn stay, and can be rated at once. You can close this page meanwhile.")
 
 
 def unfinished(grid: Grid) -> None:
@@ -214,13 +210,24 @@ def unfinished(grid: Grid) -> None:
 def to_registration() -> None:
     """Go on to the form."""
     st.session_state["grid_view"] = "register"
+    whole_page()
 
 
 def draw_too(project: Project, grid: Grid, weight: float) -> None:
     """The same grid with the proposed weight as a column of its own."""
-    spec = with_weight(grid.spec, weight)
-    start_grid(project, spec)
-    open_grid(spec.id, spec.run or "")
+
+    def draw() -> None:
+        spec = with_weight(grid.spec, weight)
+        start_grid(project, spec)
+        open_grid(spec.id, spec.run or "")
+
+    act(draw)
+    whole_page()
+
+
+def whole_page() -> None:
+    """Have the whole page drawn, where only a part would be."""
+    st.session_state[WHOLE] = True
 
 
 def show(project: Project, grid: Grid) -> None:
@@ -228,44 +235,56 @@ def show(project: Project, grid: Grid) -> None:
     if is_running(grid.job):
         drawing(grid)
         return
-    verdict = grid.verdict
     st.session_state.setdefault("grid_view", "grid")
+    st.session_state.pop(WHOLE, None)
     if not grid.done:
         unfinished(grid)
+    if st.session_state["grid_view"] in QUICK:
+        st.fragment(lambda: part(project, grid))()
+    else:
+        part(project, grid)
+    if st.session_state["grid_view"] != "register":
+        what_next("Registering copies the LoRA into your library, with its trigger word and weight.",
+                  "Ratings of at least two columns decide the verdict; until then the measurements do.")  # fmt: skip
+
+
+def part(project: Project, grid: Grid) -> None:
+    """What changes with each rating: the verdict, and the view that was chosen."""
+    if st.session_state.pop(WHOLE, False) or unsaid():
+        st.rerun(scope="app")
+    with caught():
+        heard = take_up(grid)
+        try:
+            views(project, grid, heard.problem)
+        finally:
+            if heard.new:  # after the answer is on its way: the report and the records follow the ratings
+                grid.review.changed()
+
+
+def views(project: Project, grid: Grid, problem: StudioError | None) -> None:
+    """The verdict, and the view that was chosen. problem: why something that was said could not be stored."""
+    verdict = grid.verdict
     if verdict is not None:
         verdict_card(verdict, None if st.session_state["grid_view"] == "register" else to_registration,
                      drawn=grid.spec.weights, draw=lambda w: draw_too(project, grid, w))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control("Show", list(VIEWS), key="grid_view", format_func=VIEWS.__getitem__, required=True,
-                                    persist_state="page")  # fmt: skip
-        label, seed = switches(grid) if view in ("grid", "curves") else ("", 0)
-        rate = st.toggle("Rate on the grid", key="rate_on_grid") if view == "grid" else False
-        cells = grid.cells()
-        first = next(
-            (c for c in cells if c.checkpoint == label and c.seed == seed and c.weight and c.path), None
-        )
-        if view == "grid" and first is not None:
-            st.button("Look through", key="look_through", icon=":material/slideshow:", shortcut="L", on_click=look_at, args=(first,),
-                      help="One by one, large. Arrow keys walk, 1 to 5 rate.")  # fmt: skip
+                                    persist_state="page", on_change=whole_page)  # fmt: skip
+        label = switches(grid) if view == "curves" else ""
         link("guide", "How to read it", icon=":material/menu_book:", topic="evaluation")
     if view == "compare":
-        side_by_side(grid, cells)
+        side_by_side(grid, grid.cells())
     elif view == "curves":
         curves(grid, label)
     elif view == "blind":
-        blind_test(grid, cells)
+        blind_test(grid, grid.cells())
     elif view == "diagnosis":
         diagnosis(project, grid)
     elif view == "register":
         registration(project, grid)
-        return
     else:
-        grid_table(grid, cells, label, seed, rate=rate)
-        if st.session_state.get("look_at"):
-            large(grid)
+        grid_board(grid, problem)
         below(grid)
-    what_next("Registering copies the LoRA into your library, with its trigger word and weight.",
-              "Ratings of at least two columns decide the verdict; until then the measurements do.")  # fmt: skip
 
 
 def below(grid: Grid) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from pages.parts.cell_pictures import cell_url
 from pages.parts.flash import act
 from studio.evaluation.blind import BlindTest, standing_words
 from studio.evaluation.grid import Grid
@@ -64,7 +65,8 @@ def blind_test(grid: Grid, cells: Sequence[Cell]) -> None:
     st.markdown(f"**{pair.left.prompt.text}** :gray[seed {pair.left.seed}]")
     left, right = st.columns(2)
     for column, cell, side in ((left, pair.left, "Left"), (right, pair.right, "Right")):
-        column.image(str(cell.path), width="stretch", alt=f"{side} picture")
+        if cell.path is not None:
+            column.image(cell_url(grid.project, cell.path), width="stretch", alt=f"{side} picture")
     with st.container(horizontal=True, horizontal_alignment="center"):
         # Digits, not arrows: the control that chose this view still has the focus, and takes the arrows for itself.
         for words, key, answer, icon in (

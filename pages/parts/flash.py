@@ -71,6 +71,12 @@ def flash_of(page: str) -> Flash | None:
     return flash
 
 
+def unsaid() -> bool:
+    """Whether there is a message that no page has shown yet: for a part of a page that is drawn by itself."""
+    flash: Flash | None = st.session_state.get(_KEY)
+    return flash is not None and not flash.page
+
+
 def forget_flash() -> None:
     """The message was read."""
     st.session_state.pop(_KEY, None)

@@ -1,19 +1,17 @@
-"""A grid on the page: the verdict, the pictures with their ratings, one cell large, two columns side by side, the curves."""
+"""A grid on the page: the verdict, two columns side by side, the curves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 
 import streamlit as st
 
+from pages.parts.cell_pictures import cell_url
 from pages.parts.charts import CONFIG, weight_figure
-from pages.parts.flash import act
-from pages.parts.page import caught
 from studio.evaluation.grid import FAMILY_WORDS, Grid
-from studio.evaluation.review import CellReview, Review
 from studio.evaluation.spec import Cell
 from studio.evaluation.sweet_spot import CONFIDENCE_WORDS, SweetSpot
-from studio.evaluation.thumbs import cell_thumb
 
 STATES = {
     "found": (":material/check_circle:", "green"),
@@ -21,8 +19,6 @@ STATES = {
     "overdone": (":material/local_fire_department:", "orange"),
     "unknown": (":material/help:", "gray"),
 }
-ROWS = 12
-"""Prompts shown at once: a page of the browser stays quick with 500 cells."""
 
 
 def verdict_card(
@@ -55,114 +51,17 @@ def verdict_card(
             st.markdown(f":gray-badge[works from {verdict.low:g} to {verdict.high:g}]", width="content")
         if known and verdict.weight not in drawn:
             st.markdown(f":gray-badge[{verdict.weight:g} lies between two columns]", width="content")
-            st.button(f"Draw {verdict.weight:g} too", key="draw_too", type="tertiary", icon=":material/add:", on_click=act,
-                      args=(draw, verdict.weight), help="A grid with one more column. Pictures that are there are not drawn again.")  # fmt: skip
+            st.button(f"Draw {verdict.weight:g} too", key="draw_too", type="tertiary", icon=":material/add:", on_click=draw,
+                      args=(verdict.weight,), help="A grid with one more column. Pictures that are there are not drawn again.")  # fmt: skip
     if verdict.follows:
         st.caption(verdict.follows)
     with st.expander("Why", icon=":material/psychology_alt:", key="why"):
         st.markdown("\n".join(f"- {r}" for r in verdict.reasons if r != verdict.follows))
 
 
-def rating_words(review: CellReview) -> str:
-    """What was said about a cell, as short as possible."""
-    stars = "★" * review.rating if review.rating else ""
-    mark = "  :material/flag:" if review.tags else ""
-    note = "  :material/edit_note:" if review.note else ""
-    return f"{stars}{mark}{note}".strip()
-
-
 def by_place(cells: Sequence[Cell], checkpoint: str, seed: int) -> dict[tuple[str, float], Cell]:
     """(prompt id, weight) -> cell, for one checkpoint and seed."""
     return {(c.prompt.id, c.weight): c for c in cells if c.checkpoint == checkpoint and c.seed == seed}
-
-
-def grid_table(
-    grid: Grid, cells: Sequence[Cell], checkpoint: str, seed: int, *, rate: bool, live: bool = False
-) -> None:
-    """Weights across, 0 first; prompts down. Under each picture its rating; a click shows it large.
-
-    rate: stars under each picture. live: while it is being drawn: pictures only.
-    """
-    spec, verdict = grid.spec, None if live else grid.verdict
-    prompts = spec.prompts
-    if len(prompts) > ROWS:
-        place = st.pagination(-(-len(prompts) // ROWS), key=f"rows_{grid.id}") or 1
-        prompts = prompts[(place - 1) * ROWS : place * ROWS]
-    said = {} if live else grid.review.all()
-    placed = by_place(cells, checkpoint, seed)
-    words = (
-        {r["weight"]: r for r in verdict.per_weight} if verdict and verdict.checkpoint == checkpoint else {}
-    )
-    best = next((w for w, r in words.items() if r.get("sweet")), None)
-    advised = verdict.weight if verdict else None
-    # One grid for head and rows, so that on a narrow screen they scroll together.
-    with st.grid(1 + len(spec.weights), wrap=False, min_column_width=92, gap="small", key="cells"):
-        st.markdown(":gray[Prompt]")
-        for weight in spec.weights:
-            mark = f" :green-badge[{'best' if weight == advised else 'nearest'}]" if weight == best else ""
-            st.markdown("**0** :small[:gray[no LoRA]]" if weight == 0 else f"**{weight:g}**{mark}")
-        for prompt in prompts:
-            st.markdown(f"{prompt.text}  \n:small[:gray[{FAMILY_WORDS[prompt.family]}]]")
-            for weight in spec.weights:
-                with st.container(gap="xxsmall"):
-                    cell = placed.get((prompt.id, weight))
-                    if cell is not None:
-                        _cell(grid, cell, said.get(cell.hash, CellReview()), rate=rate, live=live)
-        if words:
-            st.caption("In words")
-            for weight in spec.weights:
-                st.caption(
-                    words[weight]["words"].replace(": sweet spot", "")
-                    if weight in words
-                    else "the base model"
-                )
-
-
-def _cell(grid: Grid, cell: Cell, said: CellReview, *, rate: bool, live: bool) -> None:
-    label = f"{cell.prompt.text} at {cell.weight:g}"
-    if cell.path is None:
-        if cell.error:
-            st.markdown(":orange[:material/broken_image:] :small[not drawn]", help=cell.error)
-        else:
-            st.container(border=True, height=96)  # still: a grid of pulsing boxes would be restless
-        return
-    st.image(str(cell_thumb(grid.project, cell.path)), width="stretch", alt=label)
-    if live:
-        return
-    key = f"{cell.checkpoint}_{cell.hash}"
-    if rate and cell.weight != 0:
-        st.session_state[f"stars_{key}"] = said.rating - 1 if said.rating else None
-        st.feedback(
-            "stars", key=f"stars_{key}", on_change=_rated, args=(grid.review, cell.hash, f"stars_{key}")
-        )
-    else:
-        st.button(rating_words(said) or ":material/zoom_in:", key=f"look_{key}", type="tertiary", help="See it large, rate it",
-                  on_click=look_at, args=(cell,))  # fmt: skip
-
-
-def _rated(review: Review, cell_hash: str, key: str) -> None:
-    stars = st.session_state.get(key)
-    with caught():
-        review.rate(cell_hash, None if stars is None else stars + 1)
-
-
-def look_at(cell: Cell) -> None:
-    """Ask for a cell to be shown large."""
-    st.session_state["look_at"] = (cell.checkpoint, cell.seed, cell.prompt.id, cell.weight)
-
-
-def stop_looking() -> None:
-    """The large view was closed."""
-    st.session_state.pop("look_at", None)
-
-
-def _large(column: st.delta_generator.DeltaGenerator, cell: Cell | None, caption: str) -> None:
-    with column, st.container(gap="xsmall"):
-        if cell is not None and cell.path is not None:
-            st.image(str(cell.path), width="stretch", alt=f"{cell.prompt.text}, {caption.lower()}")
-            st.markdown(f":small[{caption}]")
-        else:
-            st.markdown(f":gray[{caption}: not drawn yet]")
 
 
 def side_by_side(grid: Grid, cells: Sequence[Cell]) -> None:
@@ -180,14 +79,47 @@ def side_by_side(grid: Grid, cells: Sequence[Cell]) -> None:
     with st.container(horizontal=True):
         left = st.selectbox("Left", options, format_func=name, key="compare_left", index=options.index(start))
         right = st.selectbox("Right", options, format_func=name, key="compare_right", index=len(options) - 1)
+    if left is None or right is None:
+        return
     seed = spec.seeds[0]
-    with st.grid(2, min_column_width=340, gap="medium"):
-        for prompt in spec.prompts:
-            with st.container(border=True, gap="xsmall"):
-                st.markdown(f"{prompt.text} :small[:gray[{FAMILY_WORDS[prompt.family]}]]")
-                for column, option in zip(st.columns(2, wrap=False), (left, right), strict=True):
-                    cell = by_place(cells, option[0], seed).get((prompt.id, option[1]))
-                    _large(column, cell, name(option))
+    if len(spec.seeds) > 1:
+        seed = (
+            st.segmented_control("Seed", list(spec.seeds), default=seed, required=True, key="compare_seed")
+            or seed
+        )
+    one, other = (by_place(cells, option[0], seed) for option in (left, right))
+    parts = []
+    for prompt in spec.prompts:
+        parts.append(
+            f"<section><h3>{escape(prompt.text)} <small>{escape(FAMILY_WORDS[prompt.family])}</small></h3><div>"
+        )
+        for found, option in ((one, left), (other, right)):
+            parts.append(_figure(grid, found.get((prompt.id, option[1])), name(option)))
+        parts.append("</div></section>")
+    st.html(f"<style>{_PAIRS}</style><div class='pairs'>{''.join(parts)}</div>")
+
+
+_PAIRS = """
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); gap: 16px; }
+.pairs section { border: 1px solid light-dark(#dbe3e1, #2c3836); border-radius: 8px; padding: 12px; content-visibility: auto;
+  contain-intrinsic-size: auto 300px; }
+.pairs section > div { display: grid; grid-template-columns: 1fr 1fr; gap: 10px; }
+.pairs h3 { font-size: 15px; font-weight: 500; margin: 0 0 8px; padding: 0; overflow-wrap: anywhere; }
+.pairs small, .pairs figcaption { color: light-dark(#4b5a57, #a5b4b1); font-size: 13px; font-weight: 400; }
+.pairs figure { margin: 0; } .pairs img { width: 100%; height: auto; border-radius: 6px; display: block; }
+"""
+
+
+def _figure(grid: Grid, cell: Cell | None, caption: str) -> str:
+    """One picture of a pair; the browser fetches it when it comes into view."""
+    if cell is None or cell.path is None:
+        why = cell.error if cell is not None and cell.error else "not drawn yet"
+        return f"<figure><figcaption>{escape(caption)}: {escape(why)}</figcaption></figure>"
+    size = f'width="{grid.spec.width}" height="{grid.spec.height}"'
+    return (
+        f'<figure><img loading="lazy" decoding="async" {size} src="{escape(cell_url(grid.project, cell.path))}" '
+        f'alt="{escape(cell.prompt.text)}, {escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    )
 
 
 def curves(grid: Grid, checkpoint: str) -> None:

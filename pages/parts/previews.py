@@ -40,10 +40,13 @@ _at_once = threading.BoundedSemaphore(cpu_threads())  # a decoded picture may ta
 
 def preview_url(project: Project, picture: Picture) -> str:
     """The address of a picture, to be given to `st.image`; "" for one that cannot be read."""
-    if picture.error:
-        return ""
-    name = quote(os.fsencode(picture.name), safe="")
-    return f"{base_path()}{PLACE}/{quote(project.slug)}/{picture.sha256}.jpg?of={name}"
+    return "" if picture.error else preview_at(project, picture.name, picture.sha256)
+
+
+def preview_at(project: Project, name: str, sha256: str) -> str:
+    """The same for a picture of which only its name and the hash of its content are at hand."""
+    of = quote(os.fsencode(name), safe="")
+    return f"{base_path()}{PLACE}/{quote(project.slug)}/{sha256}.jpg?of={of}"
 
 
 def preview_routes() -> list[BaseRoute]:

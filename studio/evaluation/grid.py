@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +76,23 @@ class Grid:
     def id(self) -> str:
         return self.folder.name
 
-    @cached_property
+    @property
     def spec(self) -> GridSpec:
         """The frozen spec. Raises NotFoundError when the folder holds no grid."""
-        spec = read_spec(self.folder / "grid.json")
-        if spec is None:
+        return self._planned[0]
+
+    @cached_property
+    def _planned(self) -> tuple[GridSpec, tuple[Cell, ...]]:
+        path = self.folder / "grid.json"
+        try:
+            stat = path.stat()
+        except OSError as e:
             raise NotFoundError(
                 f"There is no grid called '{self.id}'.",
                 "Its folder holds no grid.json.",
                 "Choose another grid, or draw a new one.",
-            )
-        return spec
+            ) from e
+        return _planned(path, stat.st_size, stat.st_mtime_ns)
 
     @cached_property
     def project(self) -> Project:
@@ -120,7 +126,7 @@ class Grid:
                 path=store.path(c.hash) if c.hash in known else None,
                 error=None if c.hash in known else failed.get(c.hash),
             )
-            for c in plan_cells(self.spec)
+            for c in self._planned[1]
         ]
 
     @property
@@ -131,9 +137,13 @@ class Grid:
 
     @property
     def metrics(self) -> dict[str, Any] | None:
-        """The measurements, as `studio.evaluation.metrics.measure` made them; None until they are there."""
-        found = files.read_json(self.folder / "metrics.json")
-        return found if isinstance(found, dict) else None
+        """The measurements, as `studio.evaluation.metrics.measure` made them; None until they are there. To be read only."""
+        path = self.folder / "metrics.json"
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        return _metrics(path, stat.st_size, stat.st_mtime_ns)
 
     @property
     def verdict(self) -> SweetSpot | None:
@@ -154,7 +164,27 @@ class Grid:
     @property
     def done(self) -> bool:
         """Whether every cell has its picture and the measurements are there."""
-        return self.metrics is not None and all(c.path is not None for c in self.cells())
+        drawn = CellStore(self.project).known()
+        return (self.folder / "metrics.json").is_file() and all(c.hash in drawn for c in self._planned[1])
+
+
+@lru_cache(maxsize=32)
+def _planned(path: Path, _size: int, _mtime: int) -> tuple[GridSpec, tuple[Cell, ...]]:
+    """A frozen spec and its cells, whose names take a hash each: worked out once, not at each look at the page."""
+    spec = read_spec(path)
+    if spec is None:  # taken away since it was found
+        raise NotFoundError(
+            f"There is no grid called '{path.parent.name}'.",
+            "Its folder holds no grid.json.",
+            "Choose another grid, or draw a new one.",
+        )
+    return spec, tuple(plan_cells(spec))
+
+
+@lru_cache(maxsize=8)
+def _metrics(path: Path, _size: int, _mtime: int) -> dict[str, Any] | None:
+    found = files.read_json(path)
+    return found if isinstance(found, dict) else None
 
 
 def start_grid(project: Project, spec: GridSpec) -> Job:

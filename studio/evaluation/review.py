@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ FAULTS: dict[str, str] = {
 """Fault tags and how they are shown."""
 
 
+_WINDOWS = 40
+"""Windows whose numbering is remembered: those that spoke last."""
+
+
 @dataclass(frozen=True)
 class CellReview:
     """What was said about one cell.
@@ -42,6 +46,21 @@ class CellReview:
     @property
     def empty(self) -> bool:
         return self.rating is None and not self.tags and not self.note
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing said about a cell, in a window that numbers what it says.
+
+    seq:   number of the change in its window, from 1.
+    what:  rating, note, or a tag's name from FAULTS.
+    value: 1 to 5 or None; text; on or off.
+    """
+
+    seq: int
+    cell: str
+    what: str
+    value: int | str | bool | None
 
 
 @dataclass
@@ -68,29 +87,17 @@ class Review:
 
     def rate(self, cell_hash: str, rating: int | None) -> CellReview:
         """Give a cell 1 to 5, or take the rating back with None. Raises InputError for other numbers."""
-        if rating is not None and (not isinstance(rating, int) or not 1 <= rating <= 5):
-            raise InputError(
-                f"{rating} is not a rating.", "Ratings go from 1 (unusable) to 5 (just right).", "Use 1 to 5."
-            )
-        return self._change(cell_hash, rating=rating)
+        return self._change(Change(0, cell_hash, "rating", rating))
 
     def tag(self, cell_hash: str, tag: str, on: bool = True) -> CellReview:
         """Add or take away a fault tag. Raises InputError for an unknown one."""
-        if tag not in FAULTS:
-            raise InputError(
-                f"'{tag}' is not a fault tag.",
-                "Diagnosis reads fixed tags.",
-                f"Use one of: {', '.join(FAULTS)}.",
-            )
-        with self._held():
-            tags = [t for t in self.get(cell_hash).tags if t != tag]
-            said = self._store(cell_hash, tags=(*tags, tag) if on else tuple(tags))
-        self.changed()
-        return said
+        if tag in ("rating", "note"):
+            raise _no_tag(tag)
+        return self._change(Change(0, cell_hash, tag, on))
 
     def note(self, cell_hash: str, text: str) -> CellReview:
         """Write a note on a cell; empty text removes it."""
-        return self._change(cell_hash, note=" ".join(text.split())[:2000])
+        return self._change(Change(0, cell_hash, "note", text))
 
     @property
     def verdict_note(self) -> str:
@@ -102,6 +109,37 @@ class Review:
         with self._held():
             files.write_json(self.path, {**self._read(), "note": text.strip()[:5000]})
         self.changed()
+
+    def apply(self, window: str, changes: Iterable[Change]) -> int:
+        """Store what a window said since it was last heard, each change once however often it is told; the number of its
+        last change that is on the disk. Changes to other cells and by other windows stay. Does not call `changed`.
+
+        Raises InputError for a rating or tag that there is none of; everything before it is stored.
+        """
+        todo = sorted(changes, key=lambda c: c.seq)
+        if not todo or todo[-1].seq <= self.stored(window):
+            return self.stored(window)
+        refused: InputError | None = None
+        with self._held():
+            content = self._read()
+            done = int(content["windows"].pop(window, 0))
+            for change in (c for c in todo if c.seq > done):
+                done = change.seq
+                try:
+                    _take_up(content["cells"], change)
+                except InputError as e:
+                    refused = refused or e
+            content["windows"][window] = done
+            while len(content["windows"]) > _WINDOWS:
+                content["windows"].pop(next(iter(content["windows"])))
+            files.write_json(self.path, content)
+        if refused is not None:
+            raise refused
+        return done
+
+    def stored(self, window: str) -> int:
+        """The number of the last change of a window that is on the disk; 0 for one that is not known."""
+        return int(self._read()["windows"].get(window, 0))
 
     def ratings_by_weight(self, cells: Iterable[Cell]) -> dict[tuple[str, float], list[int]]:
         """(checkpoint, weight) -> the ratings given to its cells."""
@@ -127,33 +165,58 @@ class Review:
 
     def _read(self) -> dict[str, Any]:
         raw = files.read_json(self.path) or {}
-        cells = raw.get("cells") if isinstance(raw, dict) else None
+        raw = raw if isinstance(raw, dict) else {}
+        cells, windows = raw.get("cells"), raw.get("windows")
         return {
             "cells": cells if isinstance(cells, dict) else {},
-            "note": str(raw.get("note", "")) if isinstance(raw, dict) else "",
+            "note": str(raw.get("note", "")),
+            "windows": windows if isinstance(windows, dict) else {},
         }
 
-    def _change(self, cell_hash: str, **values: Any) -> CellReview:
-        said = self._store(cell_hash, **values)
+    def _change(self, change: Change) -> CellReview:
+        with self._held():
+            content = self._read()
+            said = _take_up(content["cells"], change)
+            files.write_json(self.path, content)
         self.changed()
         return said
 
-    def _store(self, cell_hash: str, **values: Any) -> CellReview:
-        with self._held():
-            content = self._read()
-            old = _parse(content["cells"].get(cell_hash, {}))
-            new = CellReview(**{**vars(old), **values, "at": files.now()})
-            if new.empty:
-                content["cells"].pop(cell_hash, None)
-            else:
-                content["cells"][cell_hash] = {
-                    "rating": new.rating,
-                    "tags": list(new.tags),
-                    "note": new.note,
-                    "at": new.at,
-                }
-            files.write_json(self.path, content)
-            return new
+
+def _take_up(cells: dict[str, Any], change: Change) -> CellReview:
+    """Change what is said about one cell. Raises InputError for a rating or tag that there is none of."""
+    old = _parse(cells.get(change.cell, {}))
+    value = change.value
+    if change.what == "rating":
+        if value is not None and (type(value) is not int or not 1 <= value <= 5):
+            raise InputError(
+                f"{value} is not a rating.", "Ratings go from 1 (unusable) to 5 (just right).", "Use 1 to 5."
+            )
+        new = replace(old, rating=value)
+    elif change.what == "note":
+        new = replace(old, note=" ".join(str(value or "").split())[:2000])
+    elif change.what in FAULTS:
+        kept = tuple(t for t in old.tags if t != change.what)
+        new = replace(old, tags=(*kept, change.what) if value else kept)
+    else:
+        raise _no_tag(change.what)
+    if new.empty:
+        cells.pop(change.cell, None)
+    else:
+        cells[change.cell] = {
+            "rating": new.rating,
+            "tags": list(new.tags),
+            "note": new.note,
+            "at": files.now(),
+        }
+    return new
+
+
+def _no_tag(name: str) -> InputError:
+    return InputError(
+        f"'{name[:80]}' is not a fault tag.",
+        "Diagnosis reads fixed tags.",
+        f"Use one of: {', '.join(FAULTS)}.",
+    )
 
 
 def _parse(raw: Mapping[str, Any]) -> CellReview:

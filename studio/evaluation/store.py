@@ -8,7 +8,9 @@ All grids share it, so nothing is drawn twice.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio import files
 from studio.evaluation.spec import Cell, GridSpec
+from studio.evaluation.thumbs import keep_small
 from studio.project import Project
 
 
@@ -23,7 +26,7 @@ class CellStore:
     """The pictures of a project's grids, by cell hash."""
 
     def __init__(self, project: Project) -> None:
-        self.folder = project.grids_dir / "cells"
+        self.project, self.folder = project, project.grids_dir / "cells"
 
     def path(self, cell_hash: str) -> Path:
         """Where the cell's picture is, or will be."""
@@ -39,8 +42,22 @@ class CellStore:
             return set()
         return {p.name.removesuffix(".png") for p in self.folder.iterdir() if p.name.endswith(".png")}
 
+    def versions(self) -> dict[str, int]:
+        """Cell hash -> when its picture was written (ms since 1970), for all that have been drawn: an address that names both
+        never means another picture. One folder listing however many there are."""
+        versions: dict[str, int] = {}
+        if not self.folder.is_dir():
+            return versions
+        with os.scandir(self.folder) as found:
+            for entry in found:
+                if entry.name.endswith(".png"):
+                    with suppress(FileNotFoundError):  # taken away since the listing
+                        versions[entry.name.removesuffix(".png")] = entry.stat().st_mtime_ns // 1_000_000
+        return versions
+
     def put(self, cell_hash: str, picture: Image.Image, text: Mapping[str, str]) -> Path:
-        """Store a picture atomically, with what made it as PNG text. Raises EnvironmentalError when the disk is full."""
+        """Store a picture atomically, with what made it as PNG text, and its small copy: whoever draws has the pixels at hand,
+        and a page of hundreds need not make them. Raises EnvironmentalError when the disk is full."""
         note = PngInfo()
         for key, value in text.items():
             note.add_itxt(key, value)
@@ -48,6 +65,7 @@ class CellStore:
         picture.save(buffer, "PNG", pnginfo=note)
         path = self.path(cell_hash)
         files.write_bytes(path, buffer.getvalue())
+        keep_small(self.project, path, picture)
         return path
 
 

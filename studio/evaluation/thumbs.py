@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,33 +12,51 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from studio import files
-from studio.errors import InputError
+from studio.errors import InputError, StudioError
 from studio.project import Project
 
 SIDE = 320  # px of the longer side: twice the width of a grid's column, for sharp screens
 
 
 def cell_thumb(project: Project, picture: Path) -> Path:
-    """The small copy of a drawn cell, made when it is first asked for; the picture itself when it is small already.
+    """The small copy of a drawn cell, made anew when the picture is newer; the picture itself when it is small already.
 
     Copies lie in the project's cache and may be deleted at any time. A picture that cannot be opened is given back as it
     is: showing it says what is wrong with it.
     """
-    small = project.cache_dir / "cells" / f"{picture.stem}.webp"
-    if small.is_file():
-        return small
+    small = _small_path(project, picture)
+    with suppress(OSError):
+        if small.stat().st_mtime_ns >= picture.stat().st_mtime_ns:
+            return small
     try:
         with Image.open(picture) as full:
             if max(full.size) <= SIDE:
                 return picture
-            copy = full.convert("RGB")
-    except OSError:
+            full.draft("RGB", (SIDE, SIDE))
+            return keep_small(project, picture, full) or picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return picture
-    copy.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def keep_small(project: Project, picture: Path, full: Image.Image) -> Path | None:
+    """Write the small copy of a picture that lies at `picture` and is open as `full`; its path, or None when the picture is
+    small already. A cache that cannot be written costs no picture."""
+    if max(full.size) <= SIDE:
+        return None
+    copy = full.convert("RGB")
+    copy.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
-    copy.save(buffer, "WEBP", quality=88)
-    files.write_bytes(small, buffer.getvalue())
+    copy.save(buffer, "WEBP", quality=86, method=2)
+    small = _small_path(project, picture)
+    try:
+        files.write_bytes(small, buffer.getvalue())
+    except (OSError, StudioError):
+        return None
     return small
+
+
+def _small_path(project: Project, picture: Path) -> Path:
+    return project.cache_dir / "cells" / f"{picture.stem}.webp"
 
 
 LARGE = 1536

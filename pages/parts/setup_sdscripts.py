@@ -9,7 +9,7 @@ from pages.parts.context import workspace
 from pages.parts.flash import act, say
 from pages.parts.live_job import live_job
 from studio.errors import StudioError
-from studio.files import human_size
+from studio.files import human_size, human_time
 from studio.machine import detect
 from studio.training.sdscripts import builds, install, setup, versions
 from studio.training.sdscripts.versions import Status
@@ -67,8 +67,10 @@ def _buttons(now: Status) -> None:
     with st.container(horizontal=True):
         if now.state in ("absent", "interrupted", "broken"):
             words = {"absent": "Install", "interrupted": "Go on", "broken": "Install again"}[now.state]
-            st.button(f"{words} · up to {_room()}", key="sdscripts_install", type="primary" if now.state != "broken" else "secondary",
-                      icon=":material/download:", on_click=act, args=(_install,))  # fmt: skip
+            room, time = _takes()
+            st.button(f"{words} · up to {room}, about {time}", key="sdscripts_install",
+                      type="primary" if now.state != "broken" else "secondary", icon=":material/download:", on_click=act,
+                      args=(_install,), help="The time is that of a fast connection; it is corrected while it goes on.")  # fmt: skip
         if now.update:
             st.button(f"Update to {now.update[:8]}", key="sdscripts_update", icon=":material/update:", on_click=act,
                       args=(_install,), help="The version that this studio knows. The one in use stays, to go back to.")  # fmt: skip
@@ -80,11 +82,14 @@ def _buttons(now: Status) -> None:
                       args=(_roll_back,), help="Use the version that was used before this one. Both stay.")  # fmt: skip
 
 
-def _room() -> str:
+def _takes() -> tuple[str, str]:
+    """Room on the disk, and the usual time, of the installation that fits this computer, in words."""
+    known = builds.recipe()
     try:
-        return human_size(builds.choose(detect()).room)
+        build = builds.choose(detect())
     except StudioError:
-        return human_size(builds.recipe().builds[-1].room)
+        build = known.builds[-1]
+    return human_size(build.room), human_time(sum(known.usual_seconds(build).values()))
 
 
 def _install(**chosen: Any) -> None:
@@ -116,6 +121,12 @@ def _choices(now: Status) -> None:
         right.text_input("Commit", key="sdscripts_commit", placeholder=builds.recipe().commit[:12])
         names = {"": "as the graphics card needs", **{b.id: b.words for b in builds.recipe().builds}}
         st.selectbox("PyTorch", list(names), key="sdscripts_torch", format_func=lambda n: names[n])
+        left, right = st.columns([3, 2])
+        left.text_input("Packages from the folder", key="sdscripts_wheels", placeholder="only from the internet",
+                        help="A folder of .whl files that pip looks into as well: for a slow or a missing connection.")  # fmt: skip
+        right.text_input("PyTorch from the index", key="sdscripts_torch_index", placeholder="as the build needs",
+                         help="An https address, or `pypi` for pip's own index.")  # fmt: skip
+        st.checkbox("Without the internet: packages from that folder only", key="sdscripts_offline")
         st.button("Install this", key="sdscripts_install_other", on_click=act, args=(_install_other,))
         known = versions.versions(workspace())
         if known:
@@ -146,9 +157,15 @@ def _adopt(found: str) -> None:
 
 def _install_other() -> None:
     told = {
-        n: str(st.session_state.get(f"sdscripts_{n}") or "").strip() for n in ("source", "commit", "torch")
+        n: str(st.session_state.get(f"sdscripts_{n}") or "").strip().strip("'\"")
+        for n in ("source", "commit", "torch", "torch_index", "wheels")
     }
-    _install(**told)
+    wheels = told.pop("wheels")
+    _install(
+        **told,
+        wheels=Path(wheels) if wheels else None,
+        offline=bool(st.session_state.get("sdscripts_offline")),
+    )
 
 
 def _remove(name: str) -> None:

@@ -59,6 +59,13 @@ class Recipe:
     commit: str
     pythons: tuple[str, ...]
     builds: tuple[Build, ...]
+    usual: dict[str, float]
+
+    def usual_seconds(self, build: Build) -> dict[str, float]:
+        """Seconds that each step of an installation of `build` usually takes, by step: a measurement without a card, PyTorch's
+        share grown with the room that the build takes."""
+        measured = next(b for b in self.builds if b.id == "cpu")
+        return {**self.usual, "torch": self.usual["torch"] * max(1.0, build.room / measured.room)}
 
 
 @lru_cache(maxsize=1)
@@ -70,6 +77,7 @@ def recipe() -> Recipe:
         raw["commit"],
         tuple(raw["pythons"]),
         tuple(Build.model_validate(b) for b in raw["builds"]),
+        {step: float(seconds) for step, seconds in raw["usual"].items()},
     )
 
 

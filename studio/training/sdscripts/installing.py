@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from studio import files
 from studio.errors import EnvironmentalError, StudioError
 from studio.machine import detect
-from studio.training.sdscripts import install, options
+from studio.training.sdscripts import builds, install, options
 from studio.training.sdscripts.commands import Order, pip_line, source_lines, torch_line, venv_line
 from studio.training.sdscripts.install import Install, python_in
 from studio.training.sdscripts.running import Failed, run, tool_environment
@@ -36,6 +37,9 @@ _WORDS = {
     "requirements": "Installing what it needs",
     "check": "Trying its scripts",
 }
+# Seconds' worth of the usual pace that stand against what this computer has shown so far: the forecast begins as the usual
+# one, and after a minute mostly follows the computer and its connection.
+_TRUST_S = 15.0
 _PACKAGES = 75  # about as many lines "Collecting ..." as the requirements of the pinned commit bring
 
 
@@ -49,8 +53,15 @@ def check_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """Try the scripts of the one in use once more, and note what was seen."""
     workspace = Workspace(Path(payload["workspace"]))
     used = install.needed(workspace)
-    worker.progress(0, 1, "", _WORDS["check"], eta_seconds=math.nan)
-    seen = ask(worker, used)
+    usual, began = builds.recipe().usual["check"], time.monotonic()
+
+    def tell() -> None:
+        # No steps are to be counted. What it usually takes is left, less what went by; after that nobody knows.
+        left = usual - (time.monotonic() - began)
+        worker.progress(0, 1, "", _WORDS["check"], eta_seconds=left if left > 5 else math.nan)
+
+    tell()
+    seen = ask(worker, used, tell)
     found = install.judged(used, seen)
     install.checked(workspace, used, found, seen)
     if found:
@@ -58,14 +69,14 @@ def check_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     return {"facts": seen}
 
 
-def ask(worker: Worker, used: Install) -> dict[str, Any]:
+def ask(worker: Worker, used: Install, on_tick: Callable[[], object] | None = None) -> dict[str, Any]:
     """Import all training scripts in their own environment; what was seen (see install.probe)."""
     first, *others = options.SCRIPTS.values()
     lines: list[str] = []
     try:
         run(
             worker, install.probe_line(used, first, tuple(others)), cwd=used.source, env=install.probe_environment(),
-            on_line=lines.append, quiet=True,
+            on_line=lines.append, on_tick=on_tick, quiet=True,
         )  # fmt: skip
     except Failed as e:
         last = (e.lines or ["no message"])[-1]
@@ -80,6 +91,10 @@ class _Installation:
         self._worker, self._workspace, self._order = worker, workspace, order
         self._folder = order.folder
         self._note = self._known()
+        self._usual = builds.recipe().usual_seconds(order.build)
+        self._began = self._step_began = time.monotonic()
+        self._skipped: set[str] = set()
+        self._now = ("source", 0.0, "")
 
     def go(self) -> dict[str, Any]:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +106,7 @@ class _Installation:
         for name in STEPS:
             self._worker.check()
             if name in self._note["done"] and name != "check":
+                self._skipped.add(name)
                 continue
             self._at(name, 0.0, _WORDS[name])
             try:
@@ -103,7 +119,7 @@ class _Installation:
         self._save(size_bytes=files.folder_size(self._folder))
         used = self._installed()
         install.use(self._workspace, used, self._note["facts"])
-        self._at("check", 1.0, "Ready")
+        self._worker.progress(len(STEPS), len(STEPS), "steps", "Ready", stage="check", eta_seconds=0.0)
         return {"version": self._folder.name, **used.as_dict(), "facts": self._note["facts"]}
 
     # --- What is known and told
@@ -150,9 +166,33 @@ class _Installation:
         files.write_json(self._folder / "install.json", self._note)
 
     def _at(self, step: str, share: float, message: str) -> None:
-        """Progress in steps; the share within one is shown, a time is not forecast: one step is no measure of the next."""
-        done = STEPS.index(step) + min(1.0, share)
-        self._worker.progress(round(done, 2), len(STEPS), "steps", message, stage=step, eta_seconds=math.nan)
+        """Say where it is: steps done, and the share of the one at work (0 to 1)."""
+        if step != self._now[0]:
+            self._step_began = time.monotonic()
+        self._now = (step, min(1.0, share), message)
+        self._tell()
+
+    def _tell(self) -> None:
+        step, share, message = self._now
+        done = STEPS.index(step) + share
+        self._worker.progress(
+            round(done, 2), len(STEPS), "steps", message, stage=step, eta_seconds=self._left(step, share)
+        )
+
+    def _left(self, step: str, counted: float) -> float:
+        """Seconds that the rest will take: what it usually takes, at the pace of this computer so far.
+
+        counted: the share of the step as its tool's lines tell it, which is rough (one large package, then many small ones),
+        so the time that went by in the step counts as much. When a step takes longer than it should, the forecast grows.
+        """
+        now = time.monotonic()
+        at, usual = STEPS.index(step), self._usual[step]
+        before = sum(self._usual[s] for s in STEPS[:at] if s not in self._skipped)
+        pace = (self._step_began - self._began + _TRUST_S) / (before + _TRUST_S)
+        timed = min(0.9, (now - self._step_began) / (usual * pace))
+        share = (counted + timed) / 2 if counted else timed
+        rest = usual * (1 - share) + sum(self._usual[s] for s in STEPS[at + 1 :] if s not in self._skipped)
+        return rest * (now - self._began + _TRUST_S) / (before + usual * share + _TRUST_S)
 
     # --- The steps
 
@@ -171,7 +211,14 @@ class _Installation:
         else:
             for line in source_lines(self._order, part):
                 try:
-                    run(self._worker, line, cwd=self._folder, env=self._environment(), on_line=self._cloning)
+                    run(
+                        self._worker,
+                        line,
+                        cwd=self._folder,
+                        env=self._environment(),
+                        on_line=self._cloning,
+                        on_tick=self._tell,
+                    )
                 except Failed as e:
                     shutil.rmtree(part, ignore_errors=True)
                     raise of_git(e, self._order) from e
@@ -194,7 +241,13 @@ class _Installation:
     def _venv(self) -> None:
         shutil.rmtree(self._folder / "venv", ignore_errors=True)
         try:
-            run(self._worker, venv_line(self._order), cwd=self._folder, env=self._environment())
+            run(
+                self._worker,
+                venv_line(self._order),
+                cwd=self._folder,
+                env=self._environment(),
+                on_tick=self._tell,
+            )
         except Failed as e:
             raise of_venv(e, self._order) from e
         if python_in(self._folder) is None:
@@ -236,13 +289,20 @@ class _Installation:
                 self._at(step, 0.85 * seen / max(usual, seen + 2), f"{_WORDS[step]}: {told}")
 
         try:
-            run(self._worker, line, cwd=self._folder / "source", env=self._environment(), on_line=said)
+            run(
+                self._worker,
+                line,
+                cwd=self._folder / "source",
+                env=self._environment(),
+                on_line=said,
+                on_tick=self._tell,
+            )
         except Failed as e:
             raise of_pip(e, line, step) from e
 
     def _check(self) -> None:
         used = self._installed()
-        seen = ask(self._worker, used)
+        seen = ask(self._worker, used, self._tell)
         self._worker.check()
         facts = {**{k: v for k, v in seen.items() if k != "failed"}, "at": files.now()}
         self._save(facts=facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _LAST_LINES = 60
 _TERM_PATIENCE_S = 10.0
+_TICK_S = 1.0
 # What would lead git or pip somewhere else than they are told.
 _DROPPED = ("PYTHON", "VIRTUAL_ENV", "STUDIO_", "GIT_", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT")
 
@@ -55,11 +57,12 @@ def run(
     cwd: Path,
     env: dict[str, str],
     on_line: Callable[[str], object] | None = None,
+    on_tick: Callable[[], object] | None = None,
     quiet: bool = False,
 ) -> None:
     """Run a tool to its end; each of its lines goes to the log and to `on_line`.
 
-    quiet: the command itself is not logged. Raises Failed, EnvironmentalError when the tool is not here, JobStopped.
+    on_tick: called about once a second, also while the tool says nothing. quiet: the command itself is not logged. Raises Failed, EnvironmentalError when the tool is not here, JobStopped.
     """
     if not quiet:
         print("$", " ".join(line), flush=True)
@@ -97,10 +100,14 @@ def run(
 
     reader = threading.Thread(target=read, name="tool-output", daemon=True)
     reader.start()
+    ticked = time.monotonic()
     try:
         while process.poll() is None:
             if worker.sleep(0.1):
                 break
+            if on_tick is not None and time.monotonic() - ticked >= _TICK_S:
+                ticked = time.monotonic()
+                on_tick()
     finally:
         _end(process)
         reader.join(timeout=5.0)

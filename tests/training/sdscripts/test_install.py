@@ -7,6 +7,7 @@ CONTRIBUTING).
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from studio.errors import BusyError, EnvironmentalError, InputError, NotFoundErr
 from studio.jobs.job import JobSpec
 from studio.jobs.launch import launch
 from studio.machine import Gpu, Machine
-from studio.training.sdscripts import builds, commands, install, options, setup, versions
+from studio.training.sdscripts import builds, commands, install, installing, options, setup, versions
 from studio.training.sdscripts.running import Failed
 from studio.training.sdscripts.troubles import of_git, of_pip
 from studio.workspace import Workspace
@@ -88,6 +89,20 @@ class World:
     def order(self, workspace: Workspace, **more: Any) -> commands.Order:
         more = {"source": str(self.clone), "commit": self.new, "python": self.python, **more}
         return setup.prepare(workspace, torch="cpu", **more)
+
+
+class Clock:
+    """Time as a test says it; and a worker that keeps the forecast told last."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.left = math.nan
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def progress(self, *_told: Any, eta_seconds: float, **_more: Any) -> None:
+        self.left = eta_seconds
 
 
 @pytest.fixture
@@ -369,6 +384,39 @@ def test_own_folder_and_back(world: World, workspace: Workspace) -> None:
 def test_what_git_says(world: World, workspace: Workspace, said: list[str], words: str) -> None:
     told = of_git(Failed(128, said), world.order(workspace))
     assert words in f"{told.why} {told.fix}"
+
+
+@pytest.mark.parametrize("pace", [0.5, 1.0, 3.0])
+def test_the_time_that_is_left_follows_the_computer(
+    world: World, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, pace: float
+) -> None:
+    """Each step takes `pace` times as long as usual. The forecast begins as usual, and is right within two fifths once
+    PyTorch is there; while a step hangs it grows."""
+    clock = Clock()
+    monkeypatch.setattr(installing, "time", clock)
+    usual = builds.recipe().usual_seconds(builds.named("cpu"))
+    work = installing._Installation(clock, workspace, world.order(workspace))  # type: ignore[arg-type]
+    whole, seen = pace * sum(usual.values()), []
+    for step in versions.STEPS:
+        for tenth in range(10):
+            work._at(step, tenth / 10, "")
+            seen.append((clock.left, whole - (clock.now - 1000.0)))
+            clock.now += pace * usual[step] / 10
+    assert seen[0][0] == pytest.approx(sum(usual.values()))
+    for told, true in seen[30:-5]:
+        assert told == pytest.approx(true, rel=0.4, abs=15)
+    work._tell()
+    before = clock.left
+    clock.now += 600
+    work._tell()
+    assert clock.left > 1.5 * before
+
+
+def test_a_larger_build_is_said_to_take_longer() -> None:
+    known = builds.recipe()
+    cpu, cuda = (known.usual_seconds(builds.named(name)) for name in ("cpu", "cu124"))
+    assert set(cpu) == set(versions.STEPS)
+    assert cuda["torch"] > 2 * cpu["torch"] and cuda["check"] == cpu["check"]
 
 
 def test_what_pip_says() -> None:

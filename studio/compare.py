@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from studio import files
 from studio.dataset.folder import look
 from studio.dataset.gate import dataset_fingerprint
 from studio.errors import StudioError
-from studio.machine import detect
+from studio.machine import VERSIONED, detect
 from studio.models import get_model, model_fingerprint
 from studio.project import Project
 from studio.settings import knobs
+from studio.training.base import PLAN_FILE
 from studio.training.outcome import Outcome, metrics_of, outcome
+from studio.training.prepare import taught
 from studio.training.registry import get_backend
 from studio.training.runs import Run, list_runs
-
-_PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def since(run: Run, project: Project) -> list[Difference]:
         "engine": _engine(project, str(told["settings"]["backend"])),
     }
     found = _between({"engine": {}, **told}, now)
+    if told["dataset"]["fingerprint"] != now["dataset"]["fingerprint"]:
+        found += _pictures(run, project)
     intent = project.intent.model_dump(mode="json")
     for key, words in (("base_model", "Chosen base model"), ("trigger", "Trigger word")):
         if intent.get(key) != told["intent"].get(key):
@@ -70,6 +74,36 @@ def bring_back(run: Run, project: Project) -> None:
     """Make the settings of a run those of the next one. Pictures and captions stay as they are now; see `since`."""
     project.save_settings(run.settings, str(run.manifest.get("preset") or ""), repeats_follow=False)
     project.decided("run again", run=run.id, differences=[d.what for d in since(run, project)])
+
+
+def _pictures(run: Run, project: Project) -> list[Difference]:
+    """Which pictures and captions are others than those that the run froze; [] when it froze none."""
+    plan = files.read_json(run.folder / PLAN_FILE) or {}
+    then = {Path(str(p["path"])).name: p for p in plan.get("pictures", ())}
+    if not then:
+        return []
+    now = {p.path.name: p.model_dump(mode="json") for p in taught(project)}
+    both = [n for n in then if n in now]
+
+    def others(*keys: str) -> list[str]:
+        return [n for n in both if any(then[n].get(k) != now[n][k] for k in keys)]
+
+    found = []
+    for what, before, names in (
+        ("Pictures added", "not there", [n for n in now if n not in then]),
+        ("Pictures removed", "there", [n for n in then if n not in now]),
+        ("Pictures with another content", "as they were", others("sha256")),
+        ("Captions", "as they were", others("caption")),
+        ("Repeats and marks for regularisation", "as they were", others("repeats", "regularisation")),
+    ):
+        if names:
+            found.append(Difference(what, before, _some(names)))
+    return found
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _engine(project: Project, backend_id: str) -> dict[str, str]:
@@ -99,14 +133,22 @@ def _between(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
         old, new = a["settings"].get(name, knob.default), b["settings"].get(name, knob.default)
         if old != new:
             found.append(Difference(knob.title, _words(old), _words(new)))
-    for package in _PACKAGES:
+    for package in (p for p in VERSIONED if p != "streamlit"):  # which computes nothing
         versions = [m.get("machine", {}).get("packages", {}).get(package, "absent") for m in (a, b)]
         if versions[0] != versions[1]:
             found.append(Difference(f"Version of {package}", *versions))
+    for what, told in (("Python", lambda m: m.get("python")), ("Graphics card", _cards)):
+        sides = [str(told(m.get("machine", {})) or "none") for m in (a, b)]
+        if all(m.get("machine") for m in (a, b)) and sides[0] != sides[1]:
+            found.append(Difference(what, *sides))
     engines = [str((m.get("engine") or {}).get("commit") or "") for m in (a, b)]
     if engines[0] != engines[1]:
         found.append(Difference("Version of the engine", *(e[:12] or "none" for e in engines)))
     return found
+
+
+def _cards(machine: dict[str, Any]) -> str:
+    return ", ".join(str(g.get("name")) for g in machine.get("gpus") or ())
 
 
 def _words(value: Any) -> str:

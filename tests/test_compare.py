@@ -109,3 +109,43 @@ def test_the_progress_page_tells_reductions_and_memory(project: Project) -> None
     assert "reduced for lack of memory**: once" in text
     assert "Memory ran out at step 8: the batch went from 4 to 2" in text
     assert "Most memory in use" in text
+
+
+def test_a_changed_model_and_a_changed_dataset_are_named_picture_by_picture(
+    project: Project, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frozen run against what lies on the disk now: nothing is made up in the manifest."""
+    from PIL import Image
+
+    from studio.captions.store import CaptionStore
+    from studio.dataset.gate import dataset_fingerprint
+    from studio.models import model_fingerprint
+    from studio.workspace import shipped
+
+    run = worlds.run(project, run_id="run-1")
+    manifest = files.read_json(run.folder / MANIFEST)
+    model = workspace.root / "model.safetensors"
+    model.write_bytes(next((shipped("data", "pocket") / "vae").glob("*.safetensors")).read_bytes())
+    manifest["dataset"]["fingerprint"] = dataset_fingerprint(project)
+    manifest["base_model"]["fingerprint"] = model_fingerprint(model)
+    files.write_json(run.folder / MANIFEST, manifest)
+    again = list_runs(project)[0]
+    entry = choices.entry_of(project)
+    monkeypatch.setattr(compare, "get_model", lambda *_: entry)
+    monkeypatch.setattr(type(entry), "location", lambda *_: model)
+    assert compare.since(again, project) == []
+    names = sorted(p.name for p in project.dataset_dir.glob("*.png"))
+    Image.new("RGB", (96, 96), "red").save(project.dataset_dir / names[0])
+    Image.new("RGB", (96, 96), "green").save(project.dataset_dir / "new.png")
+    (project.dataset_dir / names[1]).unlink()
+    store = CaptionStore(project)
+    (project.dataset_dir / names[2]).with_suffix(".txt").write_text("bluprnt, other words", encoding="utf-8")
+    store.all()
+    with model.open("r+b") as f:  # one weight at its end, the size as it was
+        f.seek(-4, 2)
+        f.write(b"\x01\x02\x03\x04")
+    found = {d.what: (d.before, d.after) for d in compare.since(again, project)}
+    assert found["Base model"] == ("as it was", "its files changed")
+    assert found["Pictures with another content"][1] == names[0]
+    assert (found["Pictures added"][1], found["Pictures removed"][1]) == ("new.png", names[1])
+    assert found["Captions"][1] == names[2]

@@ -41,36 +41,24 @@ def freeze(
     wrong = blocking(file_findings(project.workspace, entry))
     if wrong:
         raise InputError(wrong[0].what, wrong[0].why, wrong[0].fix, wrong if len(wrong) > 1 else None)
-    pictures = [p for p in scan(project).pictures if not p.error]
+    pictures = taught(project)
     if not pictures:
         raise InputError(
             "There are no pictures to train on.", "The dataset is empty.", "Add pictures on the dataset page."
         )
-    captions = CaptionStore(project).all()
-    repeats, extra = picture_repeats(project), regularisation_pictures(project)
-    if all(p.name in extra for p in pictures):
+    if all(p.regularisation for p in pictures):
         raise InputError(
             "There are no pictures to train on.",
             "All of them are marked as regularisation pictures, which teach nothing.",
             "Take the mark off the pictures that show what you teach.",
         )
-    trigger = project.intent.trigger
     frozen = folder / PICTURES
     frozen.mkdir(parents=True, exist_ok=True)
     planned = []
     for p in pictures:
-        target = frozen / p.name
-        _link(project.dataset_dir / p.name, target)
-        caption = captions[p.name].text if p.name in captions else ""
-        planned.append(
-            PlannedPicture(
-                path=target,
-                caption=taught_caption(caption, trigger, p.name in extra),
-                sha256=p.sha256,
-                repeats=repeats.get(p.name, 1),
-                regularisation=p.name in extra,
-            )
-        )
+        target = frozen / p.path.name
+        _link(p.path, target)
+        planned.append(p.model_copy(update={"path": target}))
     intent = project.intent
     plan = TrainingPlan(
         run_folder=folder,
@@ -91,6 +79,28 @@ def freeze(
     )
     plan.save()
     return plan
+
+
+def taught(project: Project) -> list[PlannedPicture]:
+    """The pictures of a project as a run would be taught them now, where they lie in the dataset; those that do not open are
+    left out."""
+    captions = CaptionStore(project).all()
+    repeats, extra = picture_repeats(project), regularisation_pictures(project)
+    found = []
+    for p in scan(project).pictures:
+        if p.error:
+            continue
+        caption = captions[p.name].text if p.name in captions else ""
+        found.append(
+            PlannedPicture(
+                path=project.dataset_dir / p.name,
+                caption=taught_caption(caption, project.intent.trigger, p.name in extra),
+                sha256=p.sha256,
+                repeats=repeats.get(p.name, 1),
+                regularisation=p.name in extra,
+            )
+        )
+    return found
 
 
 def _engine(project: Project) -> dict[str, str]:

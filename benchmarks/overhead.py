@@ -58,7 +58,7 @@ def make_plan(folder: Path, steps: int, model: Path, source: Path) -> TrainingPl
     pictures = sorted(shipped("data", "sample").glob("*.png"))[:8]
     settings = TrainingSettings(
         backend="kohya" if REAL else "diffusers", batch_size=1 if REAL else 8, resolution=256 if REAL else 64,
-        bucket_step=64 if REAL else 8, epochs=100_000, max_steps=steps, rank=4, save_every_epochs=100_000,
+        bucket_step=64 if REAL else 8, epochs=10_000, max_steps=steps, rank=4, save_every_epochs=10_000,
         sample_every_epochs=0,
     )  # fmt: skip
     plan = TrainingPlan(
@@ -182,12 +182,12 @@ class Watched:
         return sum(map(processor, self.studio)), sum(map(processor, self.training))
 
     def look(self) -> bool:
-        """Note what was used so far; whether it still runs. What has ended counts nothing, so the last look alive stays."""
+        """Note what was used so far; whether it still runs."""
         now = self._spent()
-        if not self.job.is_alive:
-            return False
-        self.last = now
-        return True
+        # What has ended counts nothing any more, so the last look counts at which all of it was there.
+        if all(map(processor, [*self.studio, *self.training])):
+            self.last = now
+        return self.job.is_alive
 
     def hold(self, held: bool) -> None:
         """Hold the studio's processes, or let them go on."""
@@ -195,11 +195,16 @@ class Watched:
             os.kill(pid, signal.SIGSTOP if held else signal.SIGCONT)
 
     def end(self) -> float:
-        """Wait for the end; the studio's processor time as a share of the training's."""
+        """Wait for the end; the studio's share."""
         while self.look():
             time.sleep(0.25)
         if self.job.wait() not in ("finished", "stopped"):
             raise SystemExit(f"The run did not finish: {self.job.error}")
+        return self.share
+
+    @property
+    def share(self) -> float:
+        """The studio's processor time as a share of the training's, from the first step to the last look."""
         return (self.last[0] - self.first[0]) / (self.last[1] - self.first[1])
 
 
@@ -237,7 +242,12 @@ def in_windows(watched: Watched, blocks: int) -> Ratio:
 def main() -> None:
     """Measure, and say what it came to."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--blocks", type=int, default=2, help="of four whole runs each; 0: none")
+    asked.add_argument(
+        "--blocks",
+        type=int,
+        default=2,
+        help="of four whole runs each; 0: none (and no windows either: one run, for the processor time alone)",
+    )
     asked.add_argument("--steps", type=int, default=40, help="of a whole run")
     asked.add_argument("--windows", type=int, default=16, help="blocks of four windows; 0: none")
     asked.add_argument("--model", type=Path)
@@ -252,9 +262,10 @@ def main() -> None:
         if REAL and args.model is None:
             source, model = small_engine(home)
         if args.windows:
-            watched = Watched(make_plan(home / "long", 1_000_000, model, source))
+            watched = Watched(make_plan(home / "long", 100_000, model, source))
             told = in_windows(watched, args.windows)
             result["windows"] = told.as_dict()
+            shares.append(watched.share)
             said.append(
                 f"A step takes longer by {told.words} while the studio's processes work than while they are held."
             )
@@ -267,6 +278,8 @@ def main() -> None:
                 shares.append(Watched(plan).end())
             paces[side].append(pace(plan.run_folder))
             shutil.rmtree(plan.run_folder)
+        if not (args.blocks or args.windows):
+            shares.append(Watched(make_plan(home / "run", args.steps, model, source)).end())
         if args.blocks:
             told = ratio(list(zip(paces["studio"], paces["bare"], strict=True)))
             result["runs"] = {
@@ -276,9 +289,9 @@ def main() -> None:
             said.append(
                 f"A step takes {statistics.median(paces['bare']):.4f} s bare; under the studio {told.words}."
             )
-            result["processor"] = round(statistics.median(shares), 5)
-            said.append(f"The studio's own processes take {statistics.median(shares):.2%} of the training's processor time "
-                        f"({min(shares):.2%} to {max(shares):.2%}).")  # fmt: skip
+        result["processor"] = round(statistics.median(shares), 5)
+        said.append(f"The studio's own processes take {statistics.median(shares):.2%} of the training's processor time "
+                    f"({len(shares)} runs, {min(shares):.2%} to {max(shares):.2%}).")  # fmt: skip
     finally:
         shutil.rmtree(home, ignore_errors=True)
     print(json.dumps(result) if args.json else "\n".join(said))

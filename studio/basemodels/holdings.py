@@ -50,7 +50,8 @@ def place_of(workspace: Workspace, file: ModelFile) -> Path:
 def arrived(workspace: Workspace, file: ModelFile) -> int:
     """Bytes of a download that was cut off."""
     try:
-        return min(file.bytes, place_of(workspace, file).with_name(f"{file.name}.part").stat().st_size)
+        place = place_of(workspace, file)  # a file may lie in a folder of its own
+        return min(file.bytes, place.with_name(f"{place.name}.part").stat().st_size)
     except OSError:
         return 0
 

@@ -16,6 +16,7 @@ from studio.findings import Finding
 from studio.project import Project
 from studio.records import finding_lines
 from studio.settings import TrainingSettings, changed, knobs
+from studio.training import record
 
 PAGE: dict[str, tuple[int, str, str]] = {
     "dataset": (1, "Dataset report", "dataset-report.md"),
@@ -24,12 +25,16 @@ PAGE: dict[str, tuple[int, str, str]] = {
     "dry_run": (4, "Dry run", "dry-run.md"),
 }
 
+_AFTER = ("Check the config, gate 2.", "Check the environment, gate 3.", "Try a few real steps, gate 4.")
+
 
 def write_page(
     project: Project, gate: str, passed: bool, findings: Iterable[Finding], facts: Mapping[str, Any], at: str
 ) -> None:
     """The page of a gate. The dataset's is longer, and made by `studio.dataset.report`."""
     number, title, name = PAGE[gate]
+    following = (*_AFTER, "Start the training.")[number - 1] if passed else f"Mend what gate {number} found."
+    record.write_status(project, f"GATE {number} {'GO' if passed else 'NO-GO'}", following)
     if gate == "dataset":
         from studio.dataset.report import dataset_report  # here, because it reads every caption
 

@@ -19,6 +19,7 @@ from studio.library.page import write_page
 from studio.lora import privacy
 from studio.lora.file import metadata_of
 from studio.project import Project
+from studio.training.record import write_status
 from studio.workspace import Workspace
 
 __all__ = [
@@ -115,6 +116,9 @@ def register(
         record(grid)  # with the ratings as they were when it was approved
     project.decided(
         "registered", library=slug, checkpoint=label, weight=entry.weight, grid=entry.grid, run=entry.run
+    )
+    write_status(
+        project, f"COMPLETE ({slug})", "Use the LoRA: its weight and its trigger word stand in the library."
     )
     return entry
 

@@ -113,6 +113,7 @@ def test_a_grid_s_verdict_goes_into_the_library(project: Project, grid: Grid, lo
     assert entry.trained.startswith("2026-11-21")
     assert entry.verdict == verdict.headline
     assert entry.grid == grid.id
+    assert f"COMPLETE ({entry.slug})" in (project.records_dir / "status.md").read_text()
 
     copy = entry.file(ws)
     assert copy.name == "blue-print.safetensors"

@@ -123,3 +123,10 @@ def test_a_run_that_was_killed_is_told_by_whoever_looks(project: Project) -> Non
     os.utime(run.folder / "exit.json", (later, later))
     record.catch_up(run)
     assert "**Status**: FAILED" in page(project)
+
+
+def test_the_status_page_follows_the_gates(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    worlds.pass_gates(project, monkeypatch)
+    assert "GATE 4 GO" in page(project, record.STATUS) and "Start the training." in page(
+        project, record.STATUS
+    )

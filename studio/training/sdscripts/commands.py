@@ -154,6 +154,12 @@ def source_lines(order: Order, target: Path) -> list[list[str]]:
     ]
 
 
+def lacking_line(target: Path) -> list[str]:
+    """The git command that names files which a checkout should have brought and did not: git goes on without an object that a
+    damaged clone lacks, and ends as if all went well."""
+    return ["git", "-c", "core.quotePath=false", "-C", str(target), "ls-files", "--deleted"]
+
+
 def venv_line(order: Order) -> list[str]:
     """The command that makes the environment."""
     return [str(order.python), "-I", "-m", "venv", str(order.folder / "venv")]

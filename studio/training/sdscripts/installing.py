@@ -20,7 +20,14 @@ from studio import files
 from studio.errors import EnvironmentalError, StudioError
 from studio.machine import detect
 from studio.training.sdscripts import builds, install, options
-from studio.training.sdscripts.commands import Order, pip_line, source_lines, torch_line, venv_line
+from studio.training.sdscripts.commands import (
+    Order,
+    lacking_line,
+    pip_line,
+    source_lines,
+    torch_line,
+    venv_line,
+)
 from studio.training.sdscripts.install import Install, python_in
 from studio.training.sdscripts.running import Failed, run, tool_environment
 from studio.training.sdscripts.troubles import of_git, of_pip, of_venv
@@ -222,6 +229,7 @@ class _Installation:
                 except Failed as e:
                     shutil.rmtree(part, ignore_errors=True)
                     raise of_git(e, self._order) from e
+            self._refuse_damaged(part)
             self._save(commit=install.commit_of(part) or self._order.commit)
         missing = [f"{s}.py" for s in options.SCRIPTS.values() if not (part / f"{s}.py").is_file()]
         if missing:
@@ -232,6 +240,31 @@ class _Installation:
                 "Give the address or the folder of kohya's sd-scripts, and a commit that has these scripts.",
             )
         part.rename(target)
+
+    def _refuse_damaged(self, part: Path) -> None:
+        """Programs that the clone should have and lacks are refused; other files (pictures, libraries of Windows) are told in
+        the log."""
+        lacking: list[str] = []
+        try:
+            run(
+                self._worker,
+                lacking_line(part),
+                cwd=self._folder,
+                env=self._environment(),
+                on_line=lacking.append,
+            )
+        except Failed as e:
+            raise of_git(e, self._order) from e
+        if any(name.endswith(".py") or name == "requirements.txt" for name in lacking):
+            shutil.rmtree(part, ignore_errors=True)
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            raise EnvironmentalError(
+                f"{self._order.origin} is damaged: git could not read all of its files.",
+                f"Missing are {', '.join(sorted(lacking, key=lambda n: not n.endswith('.py'))[:3])}{more}.",
+                "Clone it anew, or leave the source empty to fetch kohya's own repository.",
+            )
+        if lacking:
+            print(f"The clone lacks {len(lacking)} files that no training script needs.", flush=True)
 
     def _cloning(self, line: str) -> None:
         found = re.search(r"(Receiving objects|Resolving deltas|Updating files):\s+(\d+)%", line)

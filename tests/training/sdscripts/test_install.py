@@ -386,6 +386,26 @@ def test_what_git_says(world: World, workspace: Workspace, said: list[str], word
     assert words in f"{told.why} {told.fix}"
 
 
+def test_a_damaged_clone_is_refused(
+    world: World, workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """git goes on without an object that it cannot read, and ends with 0."""
+
+    def lose(name: str) -> str:
+        (world.clone / name).write_text(name)
+        commit, blob = world.commit(name), git(world.clone, "hash-object", name)
+        (world.clone / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+        return commit
+
+    harmless = lose("picture.png")
+    run_here(world.order(workspace, commit=harmless), workspace)
+    assert "lacks 1 files that no training script needs" in capfd.readouterr().out
+    with pytest.raises(EnvironmentalError, match="is damaged") as told:
+        run_here(world.order(workspace, commit=lose("networks.py")), workspace)
+    assert "networks.py" in told.value.why
+    assert install.needed(workspace).commit == harmless, "the one in use stays"
+
+
 @pytest.mark.parametrize("pace", [0.5, 1.0, 3.0])
 def test_the_time_that_is_left_follows_the_computer(
     world: World, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, pace: float

@@ -51,7 +51,7 @@ def rewrite(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
 def rewritten_size(source: Path, metadata: Mapping[str, str]) -> int:
     """Bytes that `rewrite` would write. Raises InputError when the source is no whole safetensors file."""
     with source.open("rb") as s:
-        before = struct.unpack("<Q", s.read(8))[0]
+        before = int(struct.unpack("<Q", s.read(8))[0])
     return source.stat().st_size - before + len(_header(source, metadata))
 
 

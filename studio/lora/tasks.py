@@ -35,6 +35,15 @@ def tool_jobs(workspace: Workspace) -> list[Job]:
     return [j for j in list_jobs(workspace.root / "jobs") if j.spec.kind == KIND]
 
 
+def request_of(job: Job) -> dict[str, Any]:
+    """What a job of these tools was asked for: `tool`, `file` or `sources`, and its choices; {} when that is not known any more."""
+    try:
+        told = files.read_json(job.folder / "payload.json")
+    except InputError:
+        return {}
+    return dict(told) if isinstance(told, dict) else {}
+
+
 def start_check(workspace: Workspace, file: Path) -> Job:
     """Read every number of a file; the result is `CheckReport.as_dict()`. Raises InputError when it is no LoRA."""
     file = _source(file)
@@ -84,7 +93,7 @@ def start_resize(
         )
     _refuse("This LoRA cannot be resized.", problems)
     suffix = f"rank{rank}" if keep is None else f"keep{keep * 100:.0f}"
-    target = _target(workspace, out, f"{file.stem}-{suffix}", [file])
+    target = free_target(workspace, out, f"{file.stem}-{suffix}", [file])
     payload = {
         "file": str(file),
         "rank": rank,
@@ -135,7 +144,7 @@ def start_merge(
         )
     _refuse("These LoRAs cannot be merged.", problems)
     stem = "-".join(p.stem[:40] for p, _ in found[:3]) + ("-and-more" if len(found) > 3 else "")
-    target = _target(workspace, out, f"{stem}-merged", [p for p, _ in found])
+    target = free_target(workspace, out, f"{stem}-merged", [p for p, _ in found])
     payload = {"sources": [[str(p), w] for p, w in found], "rank": rank, "type": type, "out": str(target)}
     return _start(workspace, "merge", f"Merge of {len(found)} LoRAs", payload)
 
@@ -167,7 +176,7 @@ def start_convert(
     if names is None and type is not None and set(told.types) == {type}:
         problems.append(_problem("type", f"{file.name} is {type} already.", "Choose another format."))
     _refuse("This LoRA cannot be converted.", problems)
-    target = _target(workspace, out, "-".join([file.stem, *(w for w in (names, type) if w)]), [file])
+    target = free_target(workspace, out, "-".join([file.stem, *(w for w in (names, type) if w)]), [file])
     return _start(
         workspace,
         "convert",
@@ -191,7 +200,7 @@ def _source(path: Path) -> Path:
     return path
 
 
-def _target(workspace: Workspace, out: Path | None, stem: str, sources: Sequence[Path]) -> Path:
+def free_target(workspace: Workspace, out: Path | None, stem: str, sources: Sequence[Path]) -> Path:
     """Where the result goes; a free name in `made_dir` when none is given. Raises InputError when the place is taken."""
     if out is None:
         folder, stem, n = made_dir(workspace), stem[:120], 1

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from studio.errors import InputError
 from studio.lora import tasks
+from studio.lora.blocks import block_of
 from studio.lora.info import describe
 from studio.lora.workers import tools
 from studio.workspace import Workspace
@@ -252,3 +253,32 @@ def test_sd_scripts_merges_alike(make: Make, worker: Any, tmp_path: Path) -> Non
     exact = tmp_path / "exact.safetensors"
     tools.merge_job(worker, {"sources": [[str(one), 0.7], [str(two), 0.5]], "out": str(exact)})
     close(deltas(exact), deltas(joined), 1e-5)
+
+
+def test_what_is_kept_is_told_per_block(make: Make, worker: Any, tmp_path: Path) -> None:
+    source, out = make(), tmp_path / "out.safetensors"
+    result = tools.resize_job(worker, {"file": str(source), "rank": 2, "out": str(out)})
+    assert [b["block"] for b in result["blocks"]] == ["down 0", "down 1", "down 2"]
+    assert [b["layers"] for b in result["blocks"]] == [2, 1, 1]
+    before, after = deltas(source), deltas(out)
+    for told in result["blocks"]:
+        mine = [n for n in before if block_of(n) == told["block"]]
+        whole = np.sqrt(sum(np.square(before[n]).sum() for n in mine))
+        lost = np.sqrt(sum(np.square(before[n] - after[n]).sum() for n in mine))
+        assert told["kept"] == pytest.approx(np.sqrt(1 - (lost / whole) ** 2), abs=1e-4)
+        assert told["rank_low"] == told["rank_high"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("lora_te_text_model_encoder_layers_3_mlp_fc1", "text 1"), ("lora_te2_text_model_encoder_layers_3_mlp_fc1", "text 2"),
+        ("text_encoder_2.text_model.encoder.layers.3.mlp.fc1", "text 2"), ("unet.up_blocks.2.attentions.0.proj_in", "up 2"),
+        ("lora_unet_middle_block_1_proj_in", "middle"), ("lora_unet_output_blocks_10_1_proj_in", "out 10"),
+        ("lora_unet_double_blocks_7_img_attn_qkv", "double 7"), ("transformer.single_transformer_blocks.12.attn.to_q", "single 12"),
+        ("transformer.transformer_blocks.3.attn.to_q", "block 3"), ("lora_unet_joint_blocks_23_context_block_attn_qkv", "joint 23"),
+        ("base_model.model.down_blocks.1.attentions.0.proj_in", "down 1"), ("something.else", "other"),
+    ],
+)  # fmt: skip
+def test_layers_belong_to_blocks(name: str, block: str) -> None:
+    assert block_of(name) == block

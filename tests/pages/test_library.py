@@ -57,7 +57,7 @@ def test_removing_can_be_undone(entry: LibraryEntry, workspace: Workspace) -> No
     sound(at.button(key=f"sure_{entry.slug}").click().run())
     assert list_library(workspace) == []
     assert "was taken out of the library" in texts(at)
-    sound(at.button(key="undo").click().run())
+    sound(at.button(key="flash_undo").click().run())
     assert [e.slug for e in list_library(workspace)] == [entry.slug]
     assert "was taken out" not in texts(at)
 
@@ -67,7 +67,7 @@ def test_a_removed_lora_comes_back_after_a_reload(entry: LibraryEntry, workspace
     at.button(key=f"remove_{entry.slug}").click().run()
     sound(at.button(key=f"sure_{entry.slug}").click().run())
     later = open_page("library")  # a new session: the line with Undo is gone
-    assert "undo" not in [b.key for b in later.button]
+    assert "flash_undo" not in [b.key for b in later.button]
     assert "Trash (1 LoRA)" in [e.label for e in later.expander]
     sound(next(b for b in later.button if b.label == "Put it back").click().run())
     assert [e.slug for e in list_library(workspace)] == [entry.slug]

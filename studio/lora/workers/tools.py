@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from studio.errors import InputError
+from studio.lora.blocks import block_of, block_order
 from studio.lora.check import check_lora
 from studio.lora.info import family_of
 from studio.lora.reader import opened
@@ -41,6 +42,7 @@ def resize_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     ranks: list[int] = []
     kept = total = 0.0
     rows: list[dict[str, Any]] = []
+    blocks: dict[str, list[tuple[float, float, int]]] = {}
     for done, layer in enumerate(source.layers.values()):
         worker.check()
         worker.progress(done, len(source.layers), "layers", "Computing the best smaller factors")
@@ -66,6 +68,8 @@ def resize_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
         kept += reduced.kept * scale**2
         total += reduced.total * scale**2
         share = math.sqrt(reduced.kept / reduced.total) if reduced.total else 1.0
+        weighed = (reduced.kept * scale**2, reduced.total * scale**2, reduced.rank)
+        blocks.setdefault(block_of(layer.name), []).append(weighed)
         rows.append({"layer": layer.name, "rank": reduced.rank, "was": layer.rank, "kept": round(share, 5)})
     if not ranks:
         raise InputError(f"{source.path.name} has no layer that can be resized.", "Only LoRA, LoCon, LoHa and LoKr layers have a rank.",
@@ -84,7 +88,22 @@ def resize_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": str(target), "size_bytes": target.stat().st_size, "was_bytes": source.path.stat().st_size, "layers": len(ranks),
         "rank_low": low, "rank_high": high, "kept": round(share, 5), "worst": sorted(rows, key=lambda r: float(r["kept"]))[:10],
+        "blocks": [_block(name, blocks[name]) for name in sorted(blocks, key=block_order)],
     }  # fmt: skip
+
+
+def _block(name: str, layers: list[tuple[float, float, int]]) -> dict[str, Any]:
+    """What a block keeps: the share of the norm of its whole change, and the ranks of its layers."""
+    kept, total = sum(k for k, _t, _r in layers), sum(t for _k, t, _r in layers)
+    ranks = [r for _k, _t, r in layers]
+    share = math.sqrt(kept / total) if total else 1.0
+    return {
+        "block": name,
+        "layers": len(layers),
+        "kept": round(share, 5),
+        "rank_low": min(ranks),
+        "rank_high": max(ranks),
+    }
 
 
 def shrunk(layer: lt.Layer, rank: int, keep: float | None) -> tuple[lt.Reduced, dict[str, torch.Tensor]]:

@@ -146,10 +146,8 @@ class Hub:
             header["parentCommit"] = parent
         lines: list[dict[str, Any]] = [{"key": "header", "value": header}]
         for up in small:
-            content = base64.b64encode(up.file.read_bytes()).decode()
-            lines.append(
-                {"key": "file", "value": {"content": content, "path": up.path, "encoding": "base64"}}
-            )
+            inline = base64.b64encode(up.file.read_bytes()).decode()
+            lines.append({"key": "file", "value": {"content": inline, "path": up.path, "encoding": "base64"}})
         for up in large:
             lines.append(
                 {

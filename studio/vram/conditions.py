@@ -68,6 +68,14 @@ class Conditions:
         return self.width * self.height / 1024**2
 
 
+def _switched_on(settings: TrainingSettings) -> frozenset[str]:
+    """Names of the further options that are switches and on; only kohya's scripts read them."""
+    if settings.backend != "kohya":
+        return frozenset()
+    told = (line.partition("=") for line in settings.extra_options)
+    return frozenset(name.strip() for name, _, value in told if value.strip().lower() in ("", "true"))
+
+
 def conditions(
     family: str,
     settings: TrainingSettings,
@@ -83,7 +91,8 @@ def conditions(
 
     computed = 4 if settings.precision == "no" else 2
     stored = "fp8" if told("fp8_base", False) else "fp32" if computed == 4 else "16"
-    full_half = bool(told("full_half", False) or told("full_bf16", False) or told("full_fp16", False))
+    extra = _switched_on(settings)
+    full_half = bool({"full_bf16", "full_fp16"} & extra)
     cached_text = (
         settings.cache_text_embeddings and not settings.train_text_encoder and not settings.shuffle_captions
     )
@@ -100,7 +109,7 @@ def conditions(
         adapters=2 if full_half and computed == 2 else 4,
         optimizer=settings.optimizer,
         checkpointing=settings.gradient_checkpointing,
-        offloaded=bool(told("cpu_offload_checkpointing", False)),
+        offloaded="cpu_offload_checkpointing" in extra,
         swapped=int(str(told("blocks_to_swap", 0) or 0)),
         text_small=stored == "fp8",
         text_kept=not cached_text,

@@ -169,6 +169,11 @@ def compare(cache: Path, order: Sequence[str], apart: Apart) -> int:
     asleep = np.zeros(len(rows), np.bool_)
     sets = np.array([apart.largest(s) for s in order], np.int64)
     for i, others, cosines in _alike(rows, asleep):
+        if sets[i] >= 0:
+            ask = sets[others] != sets[i]
+            if len(ask) - int(ask.sum()) >= FAMILY:  # a crowd that was called different is not even looked at
+                at |= {LEFT_OUT: ""}
+                others, cosines = others[ask], cosines[ask]
         at_i = np.full(len(others), i)
         same = colours.same_colours(at_i, others) | colours.same_colours(at_i, others, mirrored=True)
         others, cosines = others[same], cosines[same]

@@ -55,7 +55,7 @@ def _shown(found: Comparison) -> None:
     rows = [r for r in found.rows if r.differs or not only]
     if rows:
         body = [[f"**{r.label}**" if r.differs else r.label, *(plain(v) for v in r.values)] for r in rows]
-        names = _unique([e.title for e in found.entries])
+        names = _unique([plain(e.title) for e in found.entries])
         st.table(
             {name: [line[n] for line in body] for n, name in enumerate(["\u200b", *names])},
             border="horizontal",

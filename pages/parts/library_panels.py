@@ -203,10 +203,10 @@ def add_panel(path: str = "") -> None:
     info = told.info
     st.markdown(f"{plain(file.name)}: **{info.kind}** for {FAMILY_WORDS.get(info.family, info.family)}, rank {info.rank_words}, "
                 f"{human_size(info.size_bytes)}")  # fmt: skip
-    _add_form(file, told)
+    _add_form(file, told, privacy_choice("add", info.metadata))
 
 
-def _add_form(file: Path, told: Proposal) -> None:
+def _add_form(file: Path, told: Proposal, out: list[str]) -> None:
     known = {m.id: m.title for m in (told.models or models.list_models(workspace()))}
     with st.form("add_form", border=False):
         left, right = st.columns(2)
@@ -223,7 +223,6 @@ def _add_form(file: Path, told: Proposal) -> None:
             "Picture to show", "", key="add_picture", placeholder="Path of a picture; may stay empty"
         )
         notes = right.text_input("Notes", "", key="add_notes")
-        out = privacy_choice("add", told.info.metadata)
         again = st.checkbox("Add as a new version where the name is taken", key="add_version")
         sent = st.form_submit_button("Bring it in", type="primary", icon=":material/bookmark_added:")
     if not sent:
@@ -262,17 +261,23 @@ def chosen_file(key: str, path: str = "") -> Path | None:
 
 
 def privacy_choice(key: str, metadata: dict[str, str] | None = None) -> list[str]:
-    """What the file's metadata shall not tell; as last chosen at first."""
+    """What the file's metadata shall not tell, with what each field says now and then; as last chosen at first."""
     out = st.pills(
         "Leave out of the file's metadata", list(privacy.GROUPS), selection_mode="multi",
         default=list(privacy.remembered(workspace())), format_func=lambda g: privacy.GROUPS[g], key=f"{key}_leave_out", wrap=True,
         help="Programs do not need these to draw. The tensors stay as they are; your choice is remembered.",
     )  # fmt: skip
-    if metadata is not None:
-        count = len(privacy.changes(metadata, out))
+    if metadata is None:
+        return list(out)
+    found = privacy.changes(metadata, out)
+    if not found:
         st.caption(
-            f"{count_words(count, 'text field')} of {len(metadata)} would tell less."
-            if count
-            else "No text field of this file tells any of it."
+            "No text field of this file tells any of it." if metadata else "The file has no text fields."
         )
+        return list(out)
+    with st.expander(
+        f"{count_words(len(found), 'text field')} of {len(metadata)} would tell less", key=f"{key}_changes"
+    ):
+        st.table({"Field": [plain(c.key) for c in found], "Now": [plain(c.before, 160) for c in found],
+                  "In the copy": [plain(c.after, 160) or ":gray[left out]" for c in found]}, border="horizontal", hide_index=True)  # fmt: skip
     return list(out)

@@ -197,9 +197,6 @@ def _metadata(file: Path, _told: LoraInfo) -> None:
     told = metadata_of(file)
     groups = privacy_choice("tool", told)
     found = privacy.changes(told, groups)
-    if found:
-        st.table({"Field": [plain(c.key) for c in found], "Now": [plain(c.before, 160) for c in found],
-                  "In the copy": [plain(c.after, 160) or ":gray[left out]" for c in found]}, border="horizontal", hide_index=True)  # fmt: skip
     out = _out()
     if primary(
         "Write a copy",

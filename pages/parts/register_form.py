@@ -2,12 +2,15 @@
 
 import streamlit as st
 
+from pages.parts.library_panels import privacy_choice
 from pages.parts.nav import go
 from pages.parts.page import show_error
 from studio.errors import StudioError
 from studio.evaluation.grid import Grid
 from studio.library.entry import list_library
 from studio.library.register import OnClash, propose_good_for, register
+from studio.lora import privacy
+from studio.lora.file import metadata_of
 from studio.project import Project
 from studio.training.runs import list_runs
 
@@ -21,6 +24,10 @@ def registration(project: Project, grid: Grid) -> None:
     """Put the LoRA into the library."""
     verdict, labels = grid.verdict, [x.label for x in grid.spec.lora_files]
     advised = verdict.checkpoint if verdict and verdict.checkpoint in labels else labels[-1]
+    # The form tells its choice only when it is sent; until then the proposed checkpoint stands for it.
+    shown = st.session_state.get("register_checkpoint") or advised
+    file = next(x.path for x in grid.spec.lora_files if x.label == shown)
+    out = privacy_choice("register", metadata_of(file) if file.is_file() else {})
     with st.form("register", width=720):
         st.markdown("**Register in the library**")
         name = st.text_input("Name", project.intent.name, max_chars=80, required=True)
@@ -57,7 +64,9 @@ def registration(project: Project, grid: Grid) -> None:
             notes or "",
             name=name or "",
             on_clash=clash,
+            leave_out=out,
         )
+        privacy.remember(project.workspace, out)
     except StudioError as e:
         show_error(e)
         return

@@ -173,15 +173,18 @@ class _Whole:
         """An import knows what it will take in. What lies in the dataset unseen is looked at first, so that it is read
         once and the forecast speaks of it."""
         unseen = waiting_sizes(self._project)
-        known = len(look(self._project.dataset_dir).pictures)
+        there = [stamp[0] for stamp in look(self._project.dataset_dir).pictures.values()]
+        there_too = look(self._project.set_aside_dir).pictures.values()
+        known = {*there, *(stamp[0] for stamp in there_too)}
+        each = forecast.weights(sizes, known)
         self._expect_look(unseen)
-        self.forecast.expect("take in", forecast.TAKE_IN_S * forecast.weights(sizes))
-        taking = self.forecast.teller("take in", sizes)
-        reached = 0
+        self.forecast.expect("take in", forecast.TAKE_IN_S * sum(each))
+        taking = self.forecast.teller("take in", each)
+        reached, likely = 0, sum(s not in known for s in sizes) / max(1, len(sizes))
 
         def compared() -> float:
-            added = len(report.added) / reached if reached else 1.0
-            return forecast.comparing(len(unseen) + added * len(sizes), known)
+            added = len(report.added) / reached if reached else likely
+            return forecast.comparing(len(unseen) + added * len(sizes), len(there) - len(unseen))
 
         def take(done: int, total: int, message: str) -> None:
             nonlocal reached
@@ -206,7 +209,7 @@ class _Whole:
         self.forecast.expect("compare", forecast.comparing(new, known - len(unseen)))
 
     def _expect_look(self, unseen: Sequence[int], changed: int = 0) -> None:
-        self.forecast.expect("look", forecast.LOOK_S * (forecast.weights(unseen) + changed))
+        self.forecast.expect("look", forecast.LOOK_S * (sum(forecast.weights(unseen)) + changed))
 
     def look(self, *, compared: bool = True) -> Scan:
         """Look at every new or changed picture, and compare it with the others, so that no page has to."""
@@ -244,7 +247,7 @@ def writing_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     project = _project(payload)
     whole = _Whole(project, worker)
     unseen = waiting_sizes(project)
-    whole.forecast.expect("look", forecast.LOOK_S * forecast.weights(unseen))
+    whole.forecast.expect("look", forecast.LOOK_S * sum(forecast.weights(unseen)))
     known = lettering(project.cache_dir).lines
     unread = len(unseen) + sum(seen.sha256 not in known for _, seen in known_looks(project).values())
     whole.forecast.expect("read", forecast.READ_S * unread)

@@ -68,9 +68,14 @@ def test_large_files_at_the_end_are_seen_coming() -> None:
     """By number alone a quarter of the time would be told; files of 12 MB take eleven times as long as small ones."""
     sizes = [0] * 800 + [12_000_000] * 200
     m = Machine()
-    m.forecast.expect("take in", forecast.TAKE_IN_S * forecast.weights(sizes))
-    m.run("take in", [forecast.TAKE_IN_S * forecast.weight(s) for s in sizes], sizes=sizes)
+    each = forecast.weights(sizes)
+    m.forecast.expect("take in", forecast.TAKE_IN_S * sum(each))
+    m.run("take in", [forecast.TAKE_IN_S * w for w in each], weights=each)
     assert max(m.errors()) < 0.1
+
+
+def test_pictures_that_are_there_already_are_known_by_their_size() -> None:
+    assert forecast.weights([1_200_000, 2_400_000], {2_400_000}) == [2.0, pytest.approx(3 * 0.15)]
 
 
 def test_a_step_may_come_twice_and_cost_what_is_known_by_then() -> None:

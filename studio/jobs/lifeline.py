@@ -40,7 +40,7 @@ from studio.errors import StudioError
 from studio.jobs import causes, disk, locks, reserve
 from studio.jobs.environment import Blotter
 
-PROGRESS_EVERY_S = 0.25
+PROGRESS_EVERY_S = 0.5  # pages look once a second
 WORKER_WAIT_S = 10.0  # an earlier worker of the job may be on its way out
 
 
@@ -238,7 +238,7 @@ class Worker:
     def progress(
         self, done: float, total: float | None = None, unit: str = "", message: str = "", **more: Any
     ) -> None:
-        """Say how far it is. May be called at every step: at most four a second reach the disk, the newest always.
+        """Say how far it is. May be called at every step: at most two a second reach the disk, the newest always.
 
         more: `stage`, `step`, `epoch`, `epochs`, `loss`, or anything else, which readers find in `extra`.
         `eta_seconds` overrides the forecast.

@@ -28,6 +28,9 @@ from studio.vram.conditions import STATE
 
 LOGS = "logs"
 LOOK_EVERY_STEPS = 25
+TREE_EVERY_S = 20.0
+# A card's memory is at its peak within the first steps; later it is asked for more seldom.
+SETTLED_S, CARD_EVERY_S = 60.0, 12.0
 _SEEN_IN_MEANS = ("loss-nan", "loss-divergence")
 _SAMPLE = re.compile(r"_(?:e(?P<epoch>\d{6})|(?P<step>\d{6}))_(?P<index>\d{2})_\d{14}(?:_\d+)?$")
 
@@ -54,6 +57,9 @@ class Follower:
         self.started_steps: float | None = None
         self.epoch = resumed_epoch
         self.peak = 0
+        self._tree: list[psutil.Process] = []
+        self._tree_at = self._card_at = float("-inf")
+        self._card = 0
         self.saving: Path | None = None
         self.told: set[str] = set()
         self.noticed: set[str] = set()
@@ -206,13 +212,24 @@ class Follower:
 
     def measure(self, process: psutil.Process) -> None:
         """Keep the most memory seen in use: of the graphics card where there is one, else of the script's processes."""
+        now = time.monotonic()
         try:
-            tree = [process, *process.children(recursive=True)]
-            pids = {p.pid for p in tree}
-            used = _gpu_bytes(pids) or sum(p.memory_info().rss for p in tree)
+            # Looking through all processes of the computer costs more than all else here, and the script starts its own early.
+            if now - self._tree_at > TREE_EVERY_S or not all(p.is_running() for p in self._tree):
+                self._tree, self._tree_at = [process, *process.children(recursive=True)], now
+            used = self._on_card(now) or sum(p.memory_info().rss for p in self._tree)
         except psutil.Error:
+            self._tree = []
             return
         self.peak = max(self.peak, used)
+
+    def _on_card(self, now: float) -> int:
+        """Memory of the graphics card in use; 0 without one, and between two questions, of which each starts a program."""
+        settled = self.started_steps is not None and now - self.started_steps > SETTLED_S
+        if now - self._card_at < (CARD_EVERY_S if settled else 0):
+            return self._card
+        self._card, self._card_at = _gpu_bytes({p.pid for p in self._tree}), now
+        return self._card
 
     # --- The end
 

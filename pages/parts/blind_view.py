@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.parts.cell_pictures import cell_url
 from pages.parts.flash import act
+from pages.parts.words import plain
 from studio.evaluation.blind import BlindTest, standing_words
 from studio.evaluation.grid import Grid
 from studio.evaluation.spec import Cell
@@ -48,7 +49,7 @@ def blind_test(grid: Grid, cells: Sequence[Cell]) -> None:
     st.progress(standing.judged / total, text=f"{standing.judged} of {total} judged")
     pair = test.next(cells)
     if pair is None or st.session_state.get("blind_show"):
-        st.markdown(f"### {standing_words(standing, name(a), name(b))}")
+        st.markdown(f"### {standing_words(standing, plain(name(a)), plain(name(b)))}")
         st.caption(f"{standing.first} to {standing.second}, {standing.alike} alike. If both were alike, a result like this or clearer would "
                    f"come up {standing.chance:.0%} of the time.")  # fmt: skip
         with st.container(horizontal=True):
@@ -62,7 +63,7 @@ def blind_test(grid: Grid, cells: Sequence[Cell]) -> None:
             if pair is not None:
                 st.button("Go on judging", key="blind_on", on_click=_show, args=(False,))
         return
-    st.markdown(f"**{pair.left.prompt.text}** :gray[seed {pair.left.seed}]")
+    st.markdown(f"**{plain(pair.left.prompt.text)}** :gray[seed {pair.left.seed}]")
     left, right = st.columns(2)
     for column, cell, side in ((left, pair.left, "Left"), (right, pair.right, "Right")):
         if cell.path is not None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.parts.cell_pictures import cell_url
 from pages.parts.charts import CONFIG, weight_figure
+from pages.parts.words import plain
 from studio.evaluation.grid import FAMILY_WORDS, Grid
 from studio.evaluation.spec import Cell
 from studio.evaluation.sweet_spot import CONFIDENCE_WORDS, SweetSpot
@@ -37,8 +38,14 @@ def verdict_card(
     if verdict.state == "found" and verdict.confidence == "low":
         icon, colour = STATES["unknown"]  # no tick under what the studio itself doubts
     known = verdict.weight is not None
+    label = verdict.checkpoint or ""
+
+    def safe(words: str) -> str:
+        """A checkpoint may be called as its file is, and a file may be called anything."""
+        return words.replace(label, plain(label)) if label else words
+
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"### :{colour}[{icon}] {verdict.headline}", width="stretch")
+        st.markdown(f"### :{colour}[{icon}] {safe(verdict.headline)}", width="stretch")
         if register is not None:
             st.button(f"Register at {verdict.weight:g}" if known else "Register", key="to_register", on_click=register,
                       type="primary" if verdict.state == "found" else "secondary", icon=":material/bookmark_add:")  # fmt: skip
@@ -53,10 +60,10 @@ def verdict_card(
             st.markdown(f":gray-badge[{verdict.weight:g} lies between two columns]", width="content")
             st.button(f"Draw {verdict.weight:g} too", key="draw_too", type="tertiary", icon=":material/add:", on_click=draw,
                       args=(verdict.weight,), help="A grid with one more column. Pictures that are there are not drawn again.")  # fmt: skip
+        with st.popover("Why", icon=":material/psychology_alt:", key="why", type="tertiary"):
+            st.markdown("\n".join(f"- {safe(r)}" for r in verdict.reasons if r != verdict.follows))
     if verdict.follows:
-        st.caption(verdict.follows)
-    with st.expander("Why", icon=":material/psychology_alt:", key="why"):
-        st.markdown("\n".join(f"- {r}" for r in verdict.reasons if r != verdict.follows))
+        st.caption(safe(verdict.follows))
 
 
 def by_place(cells: Sequence[Cell], checkpoint: str, seed: int) -> dict[tuple[str, float], Cell]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,12 @@ _DRAWING: dict[str, dict[str, Any]] = {
     "sd35": {"steps": 20, "guidance": 4.0, "sampler": "euler"},
     "flux": {"steps": 20, "guidance": 3.5, "sampler": "euler"},
 }
+
+MOST_CELLS = 4000
+"""Pictures of one grid at most: a contact sheet of 16,000 px a side gives each of 4,000 some 250 px, and no person rates more."""
+MOST_SEEDS = 32
+LEAST_WEIGHT, MOST_WEIGHT = -2.0, 4.0
+"""As in `studio.evaluation.spec`: beyond, no LoRA was ever meant to work."""
 
 _SECONDS_PER_STEP = {"pocket": 0.02}
 """Seconds one cell takes for one step on two processor cores, before this computer has drawn a grid of its own."""
@@ -186,21 +193,15 @@ def plan_grid(
             "Neither a run nor a LoRA file was named.",
             "Choose a finished run, or give the path of a .safetensors file.",
         )
-    if prompts is None and not families:
-        rows = prompt_sets.default_prompts(project, entry.family, entry.caption_style)
-    else:
-        given = prompts or ()
-        texts = [p for p in given if isinstance(p, str)]
-        rows = [
-            *(
-                prompt_sets.family_prompts(project, entry.family, entry.caption_style, families)
-                if families
-                else ()
-            ),
-            *(p for p in given if isinstance(p, GridPrompt)),
-            *prompt_sets.own_prompts(texts, intent.trigger),
-        ]
-    drawing = _DRAWING.get(entry.family, _DRAWING["sd15"])
+    given = prompts or ()
+    rows = [
+        *(grid_prompts(project, families) if families or prompts is None else ()),
+        *(p for p in given if isinstance(p, GridPrompt)),
+        *prompt_sets.own_prompts([p for p in given if isinstance(p, str)], intent.trigger),
+    ]
+    rows = list({p.text: p for p in reversed(rows)}.values())[::-1]  # what is written twice is drawn once
+    check_size(len(loras), len(set(weights) | {0.0}), len(rows), len(set(seeds)))
+    drawing = _drawing(entry.family)
     if negative is None:
         negative = prompt_sets.prompt_set(intent.kind, entry.family).negative
     try:
@@ -242,6 +243,93 @@ def plan_grid(
             "; ".join(problems) + ".",
             "Change those values and try again.",
         ) from e
+
+
+def _drawing(family: str) -> dict[str, Any]:
+    return _DRAWING.get(family, _DRAWING["sd15"])
+
+
+def grid_prompts(project: Project, families: Sequence[str] | None = None) -> list[GridPrompt]:
+    """The prompts that a grid of the project draws: about seven, or all of some kinds. Raises InputError for kinds that there
+    are none of."""
+    entry = models.get_model(project.workspace, project.intent.base_model)
+    if families:
+        return prompt_sets.family_prompts(project, entry.family, entry.caption_style, families)
+    return prompt_sets.default_prompts(project, entry.family, entry.caption_style)
+
+
+def drawing_defaults(project: Project) -> tuple[int, float]:
+    """Steps and guidance with which the project's base model is drawn unless told otherwise."""
+    drawing = _drawing(models.get_model(project.workspace, project.intent.base_model).family)
+    return int(drawing["steps"]), float(drawing["guidance"])
+
+
+def check_size(checkpoints: int, weights: int, prompts: int, seeds: int) -> None:
+    """Raises InputError for a grid of more than MOST_CELLS pictures."""
+    count = checkpoints * weights * prompts * seeds
+    if count > MOST_CELLS:
+        raise InputError(
+            f"This grid would have {count:,} pictures.",
+            f"{checkpoints} checkpoints × {weights} weights × {prompts} prompts × {seeds} seeds. Nobody looks at more than "
+            f"{MOST_CELLS:,}, and a contact sheet of them shows nothing any more.",
+            "Leave out checkpoints, weights, prompts or seeds. Several grids share what they have in common.",
+        )
+
+
+def parse_weights(text: str) -> tuple[float, ...]:
+    """Weights as people write them: "0.45, 1.3", separated by commas or blanks. Raises InputError that names every word
+    that is none."""
+    found, bad = [], []
+    for word in text.replace(";", " ").replace(",", " ").split():
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value) and LEAST_WEIGHT <= value <= MOST_WEIGHT:
+            found.append(round(value, 3))
+        else:
+            bad.append(word[:30])
+    if bad:
+        raise InputError(
+            f"{_named(bad)} {'is no weight' if len(bad) == 1 else 'are no weights'}.",
+            f"Weights are numbers from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}.",
+            "Write them with a point, separated by commas: 0.45, 1.3.",
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds as people write them: "1, 2, 42" or "1-4". Raises InputError that names every word that is none, and for more
+    than MOST_SEEDS."""
+    found: list[int] = []
+    bad = []
+    for word in text.replace(";", " ").replace(",", " ").split():
+        low, dash, high = word.partition("-")
+        if not all(part.isascii() and part.isdigit() for part in ((low, high) if dash else (low,))):
+            bad.append(word[:30])
+            continue
+        first, last = int(low), int(high or low)
+        if last < first or last >= 2**32:
+            bad.append(word[:30])
+            continue
+        found += range(first, min(last, first + MOST_SEEDS) + 1)
+    if bad:
+        raise InputError(
+            f"{_named(bad)} {'is no seed' if len(bad) == 1 else 'are no seeds'}.",
+            f"Seeds are whole numbers from 0 to {2**32 - 1:,}.",
+            "Write them separated by commas, or as a range: 1, 2, 42 or 1-4.",
+        )
+    seeds = tuple(dict.fromkeys(found))
+    if len(seeds) > MOST_SEEDS:
+        raise InputError(
+            "These are too many seeds.", f"A grid takes at most {MOST_SEEDS}.", "Two to four say enough."
+        )
+    return seeds
+
+
+def _named(words: Sequence[str]) -> str:
+    shown = ", ".join(f"'{w}'" for w in words[:5])
+    return f"{shown} and {len(words) - 5} more" if len(words) > 5 else shown
 
 
 def with_weight(spec: GridSpec, weight: float) -> GridSpec:

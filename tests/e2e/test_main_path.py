@@ -199,7 +199,7 @@ def _draw_the_grid(user: User) -> None:
     user.settled()
     for weight in ("0", "0.3", "0.5", "0.7", "0.9", "1"):
         expect(
-            user.page.get_by_role("img", name=re.compile(rf" at {re.escape(weight)}$")).first
+            user.page.get_by_role("gridcell", name=re.compile(rf", weight {re.escape(weight)},")).first
         ).to_be_visible()
     user.shot("evaluation-grid")
     user.page.get_by_text("Why", exact=True).click()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import InputError
-from studio.evaluation.review import Review
+from studio.evaluation.review import Change, Review
 from studio.evaluation.spec import Cell, GridPrompt
 
 
@@ -53,6 +53,31 @@ def test_two_windows_lose_nothing(tmp_path: Path) -> None:
     found = Review(path).all()
     assert len(found) == 30
     assert all(r.rating == 3 and r.tags == ("copies",) for r in found.values())
+
+
+def test_a_change_that_is_told_twice_is_stored_once(tmp_path: Path) -> None:
+    path = tmp_path / "review.json"
+    said = [Change(1, "a", "rating", 4), Change(2, "a", "blurry", True), Change(3, "b", "note", "soft")]
+    assert Review(path).apply("one", said[:2]) == 2
+    Review(path).rate("a", 1)  # another window
+    assert Review(path).apply("one", said) == 3, "as a page does that was not answered"
+    found = Review(path).all()
+    assert (found["a"].rating, found["a"].tags, found["b"].note) == (1, ("blurry",), "soft")
+    assert (Review(path).stored("one"), Review(path).stored("two")) == (3, 0)
+
+
+def test_what_is_wrong_among_changes_costs_none_of_the_others(tmp_path: Path) -> None:
+    review = Review(tmp_path / "review.json")
+    with pytest.raises(InputError, match="'ugly' is not a fault tag"):
+        review.apply("w", [Change(1, "a", "ugly", True), Change(2, "a", "rating", 3)])
+    assert review.get("a").rating == 3 and review.stored("w") == 2
+
+
+def test_windows_that_spoke_long_ago_are_forgotten(tmp_path: Path) -> None:
+    review = Review(tmp_path / "review.json")
+    for n in range(50):
+        review.apply(f"w{n}", [Change(1, "a", "rating", 1 + n % 5)])
+    assert review.stored("w49") == 1 and review.stored("w0") == 0
 
 
 def test_ratings_by_weight(tmp_path: Path) -> None:

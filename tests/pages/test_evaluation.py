@@ -57,6 +57,64 @@ def test_prompts_can_be_left_out_and_added(project: Project, trained: Run) -> No
     assert f"{count + 1} prompts" in texts(at)
 
 
+@pytest.mark.parametrize(
+    ("field", "typed", "told"),
+    [
+        ("plan_more_weights", "strong", "'strong' is no weight"),
+        ("plan_more_weights", "nan, 0.4", "'nan' is no weight"),
+        ("plan_more_weights", "99, -9, inf", "'99', '-9', 'inf' are no weights"),
+        ("plan_seeds", "one, -4, 4-2, 4294967296", "are no seeds"),
+        ("plan_seeds", "1-500", "too many seeds"),
+        ("plan_seeds", " ", "at least one seed"),
+        ("plan_own", "x" * 3000, "has 3,000 characters"),
+        ("plan_own", "\n".join(f"a house, {n}" for n in range(1200)), "This grid would have"),
+        ("plan_files", "lora.safetensors", "Give whole paths"),
+        ("plan_files", "/nowhere/lora.safetensors", "There is no LoRA file at"),
+    ],
+)
+def test_wrong_axes_are_refused_in_words_and_stay_as_typed(
+    project: Project, trained: Run, workspace: Workspace, field: str, typed: str, told: str
+) -> None:
+    workspace.remember(mode="advanced")
+    at = open_page("evaluation", project.slug)
+    box = at.get_by_key(field)
+    sound(box.set_value(typed).run())
+    shown_words = texts(at).replace("\\", "")
+    assert told in shown_words, shown_words
+    assert at.button(key="draw").disabled and at.get_by_key(field).value == typed
+
+
+def test_axes_are_free(project: Project, trained: Run, workspace: Workspace, tmp_path: Path) -> None:
+    workspace.remember(mode="advanced")
+    other = tmp_path / "Friend's.safetensors"
+    worlds.lora_file(other, epoch=9, step=9)
+    at = open_page("evaluation", project.slug)
+    at.text_input(key="plan_more_weights").set_value("0.45, -0.5")
+    at.text_input(key="plan_seeds").set_value("7, 40-42")
+    sound(at.text_area(key="plan_files").set_value(str(other)).run())
+    assert "4 checkpoints × 8 weights" in texts(at) and "× 4 seeds" in texts(at)
+
+
+def test_a_lora_from_elsewhere_can_be_looked_at_before_anything_was_trained(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "from a friend.safetensors"
+    worlds.lora_file(other, epoch=9, step=9)
+    monkeypatch.setattr(
+        grids, "launch", lambda folder, _spec: worlds._job(folder, "grid", "Grid", "stopped") or Job(folder)
+    )
+    at = open_page("evaluation", project.slug)
+    sound(at.button(key="from_elsewhere").click().run())
+    assert "Give the path of a LoRA file." in texts(at)
+    sound(at.text_area(key="plan_files").set_value(f'"{other}"').run())
+    sound(at.button(key="draw").click().run())
+    (grid,) = list_grids(project)
+    assert [x.label for x in grid.spec.lora_files] == ["from a friend"] and grid.spec.run is None
+    other.unlink()
+    at = open_page("evaluation", project.slug)
+    assert "pictures of this grid are missing" in texts(at), "the grid is there without a run"
+
+
 def test_without_a_weight_it_cannot_start_and_says_why(project: Project, trained: Run) -> None:
     at = open_page("evaluation", project.slug)
     sound(at.get_by_key("plan_weights").set_value([]).run())

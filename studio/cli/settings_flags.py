@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from typing import Any
 
@@ -105,7 +106,7 @@ def from_pairs(pairs: list[str]) -> tuple[dict[str, Any], list[Finding]]:
             )
             continue
         if name in known and known[name].kind == "lines":
-            found[name] = tuple(p.strip() for p in value.split("|") if p.strip())
+            found[name] = tuple(p.strip() for p in re.split(r"[|\n]", value) if p.strip())
         else:
             found[name] = value.strip()
     return found, wrong

@@ -334,3 +334,19 @@ def test_the_app_is_served_from_the_same_workspace(cli: Cli, home: Path) -> None
     line = answer.json["command"]
     assert line[-4:] == ["--server.port", "8600", "--server.headless", "true"] and Path(line[4]).is_file()
     assert cli("run", "--dry").code == 0
+
+
+def test_further_options_are_judged_when_they_are_set(cli: Cli, home: Path) -> None:
+    """Several lines in one value are several options; what the script would pass over is said at once, not at the gate."""
+    assert cli("new", "Big", "--kind", "style", "--trigger", "inkstyle01", "--base-model", "sdxl").code == 0
+    told = cli(
+        "config",
+        "set",
+        "backend=kohya",
+        "extra_options=clip_skip = 2\nfoo = 1\nscale_weight_norms = 1.0",
+        "--json",
+    ).json
+    assert told["settings"]["extra_options"] == ["clip_skip = 2", "foo = 1", "scale_weight_norms = 1.0"]
+    assert {w for f in told["findings"] for w in f["where"]} >= {"clip_skip", "foo"}
+    assert "scale_weight_norms" not in json.dumps(told["findings"])
+    assert cli("config", "set", "extra_options=scale_weight_norms = 1.0", "--json").json["findings"] == []

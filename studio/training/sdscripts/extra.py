@@ -118,7 +118,8 @@ def read(lines: Iterable[str], family: str) -> tuple[dict[str, Any], list[Findin
             continue
         option = known.get(name)
         told[name] = _typed(raw, option) if option else raw
-    found += options.check(script, {n: v for n, v in told.items() if not _why_not(n)})
+    unfit = options.check(script, {n: v for n, v in told.items() if not _why_not(n)})
+    found += [f.model_copy(update={"where": ("extra_options", *f.where)}) for f in unfit]
     for name in told:
         why = _why_not(name)
         if why:

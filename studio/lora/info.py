@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -237,6 +238,12 @@ def family_of(tensors: Tensors) -> str:
         for n in names
     ):
         return "sd3"
+    for name in names:
+        # diffusers' names of both are alike where only attention is trained; its width tells (FLUX 3072, SD3 and SD3.5 1536 or 2432).
+        stem, role = split(name)
+        if role == "down" and re.search(r"(?<!\w)transformer_blocks\.\d+\.attn\.to_[qkv]$", stem):
+            shape = tensors.shape(name)
+            return {3072: "flux", 1536: "sd3", 2432: "sd3"}.get(shape[1] if len(shape) > 1 else 0, "")
     for name in names:
         stem, role = split(name)
         if role == "down" and stem.replace(".", "_").endswith("attn2_to_k"):

@@ -1,4 +1,4 @@
-"""kohya's key names <-> those of diffusers with peft, for SD1.5, SDXL and the built-in model.
+"""kohya's key names <-> those of diffusers with peft, for SD1.5, SDXL and the built-in model (FLUX and SD3: `transformer_keys`).
 
 Every layer's names come from the model itself, built without weights from its geometry: nothing is guessed from underscores.
 peft's files of diffusers hold no alpha, so the scale alpha / rank moves into `lora_B`; the other way, alpha is the rank, or what
@@ -16,6 +16,7 @@ import torch
 from studio import files
 from studio.errors import InputError
 from studio.lora.names import NAMING_WORDS
+from studio.lora.workers import transformer_keys
 from studio.lora.workers.tensors import LoraFile
 from studio.training.lora_keys import prefix
 from studio.training.workers.layers import layer_names
@@ -54,10 +55,10 @@ def converted(
     Raises InputError for a family whose layers are not known here, for kinds that the other side cannot hold, and for layers
     that the base model does not have.
     """
-    if family not in _PLACES:
+    if family not in _PLACES and family not in transformer_keys.FAMILIES:
         raise InputError(
             f"The names of {source.path.name} cannot be converted.",
-            f"The studio knows the layers of SD1.5, SDXL and the built-in model; this file is for {family or 'a model it cannot tell'}.",
+            f"The studio knows the layers of SD1.5, SDXL, SD3, FLUX and the built-in model; this file is for {family or 'a model it cannot tell'}.",
             "Use the converter of the trainer that made it; the number format can be changed here all the same.",
         )
     if source.naming == names:
@@ -69,6 +70,11 @@ def converted(
             f"{odd[0] if odd else 'It'} is not a plain LoRA layer; only those mean the same on both sides.",
             "Resize it first, which makes plain LoRA layers of LoHa and LoKr.",
         )
+    metadata = {k: v for k, v in source.metadata.items() if k not in ("format", "lora_adapter_metadata")}
+    if family in transformer_keys.FAMILIES:
+        if names == "diffusers":
+            return transformer_keys.to_diffusers(source, family, dtype), {**metadata, "format": "pt"}
+        return transformer_keys.to_kohya(source, family, dtype, _peft_alphas(source)), metadata
     known = layer_names(_models(family), family)
     # Of several names the last one is the one that sd-scripts writes (for SDXL that of the original checkpoint).
     mine = {place[1]: name for name, place in known.items() if name.startswith("lora_unet_")}
@@ -102,9 +108,8 @@ def converted(
         raise InputError(
             f"The names of {source.path.name} cannot be converted.",
             f"{len(unknown)} of its layers are not in this base model, such as {unknown[0]}.",
-            "Check that it is a LoRA for SD1.5 or SDXL.",
+            "Check that it is a LoRA for this family.",
         )
-    metadata = {k: v for k, v in source.metadata.items() if k not in ("format", "lora_adapter_metadata")}
     return out, {**metadata, "format": "pt"} if names == "diffusers" else metadata
 
 

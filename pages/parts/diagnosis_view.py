@@ -40,21 +40,27 @@ def diagnosis(project: Project, grid: Grid) -> None:
     )
     if asked:
         known = next((one for one in found if one.row.id == asked), None)
-        _card(project, grid, run, known or engine.explain(project, asked, run))
+        _card(project, grid, run, known or engine.explain(project, asked, run, grid))
     st.space("small")
     tree(project)
 
 
 def _prepare(project: Project, grid: Grid, run: Run | None, symptom: str) -> None:
-    changes = engine.prepare_next(project, [symptom], run, grid)
-    words = "; ".join(f"{title} {before} → {after}" for title, before, after in engine.in_words(changes))
-    say(f"The next run is prepared: {words}.", undo=lambda: engine.undo_next(project))
+    told = engine.prepare_next(project, [symptom], run, grid)
+    words = "; ".join(
+        f"{title} {before} → {after}" for title, before, after, _why in engine.in_words(told.changes)
+    )
+    say(
+        f"The next run is prepared: {words}. {engine.back_words(told.back)}".strip(),
+        undo=lambda: engine.undo_next(project),
+    )
 
 
 def _card(project: Project, grid: Grid, run: Run | None, one: engine.Diagnosis) -> None:
     row = one.row
     with st.container(border=True, gap="small", key=f"diagnosis_{row.id}"):
-        st.markdown(f"**{row.see}**" + ("  :gray-badge[order of causes is practice]" if row.folklore else ""))
+        badge = f"  :gray-badge[{one.basis}]" if row.basis != "literature" else ""
+        st.markdown(f"**{row.see}**{badge}")
         if one.evidence:
             st.markdown("\n".join(f"- {sentence}" for sentence in one.evidence))
         left, right = st.columns(2, gap="large")
@@ -63,15 +69,19 @@ def _card(project: Project, grid: Grid, run: Run | None, one: engine.Diagnosis) 
             st.markdown(f":small[:gray[Be sure]]  \n{row.confirm}")
         with right:
             st.markdown(f":small[:gray[Change]]  \n{row.fix}")
-            if one.changes:
-                st.table(
-                    [
-                        {"Setting": t, "This run": a, "Next run": b}
-                        for t, a, b in engine.in_words(one.changes)
-                    ],
-                    border="horizontal",
-                    hide_index=True,
-                )
+            if one.at_once:
+                st.markdown(f":small[:gray[Now]]  \n{one.at_once}")
+        if one.changes:
+            st.table(
+                [
+                    {"Setting": t, "This run": a, "Next run": b, "Why": why}
+                    for t, a, b, why in engine.in_words(one.changes)
+                ],
+                border="horizontal",
+                hide_index=True,
+            )
+            if one.back:
+                st.caption(engine.back_words(one.back))
         with st.container(horizontal=True, vertical_alignment="center"):
             if one.changes:
                 st.button("Prepare the next run", key=f"prepare_{row.id}", icon=":material/build:", on_click=act,
@@ -83,7 +93,8 @@ def _card(project: Project, grid: Grid, run: Run | None, one: engine.Diagnosis) 
                     f"Mend it on the {PLACES[row.place].lower()} page",
                     icon=":material/arrow_forward:",
                 )
-            st.caption("Sources: " + "; ".join(row.sources))
+        seen = f"Seen here: {row.measured} " if row.measured else ""
+        st.caption(f"{seen}Sources: {'; '.join(row.sources)}.")
 
 
 def _joined(words: tuple[str, ...]) -> str:

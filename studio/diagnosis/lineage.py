@@ -7,7 +7,7 @@ from typing import Any
 
 from studio import files
 from studio.compare import Difference, differences
-from studio.diagnosis.engine import CAME_FROM
+from studio.diagnosis.engine import CAME_FROM, TAKEN_BACK
 from studio.diagnosis.rows import all_rows
 from studio.errors import StudioError
 from studio.evaluation.grid import Grid, list_grids
@@ -45,7 +45,7 @@ class Node:
 def lineage(project: Project) -> list[Node]:
     """Every run, oldest first, parents before children."""
     runs = sorted(list_runs(project), key=lambda r: (str(r.manifest.get("created", "")), r.id))
-    prepared = [e for e in project.history() if e.get("what") in (CAME_FROM, "next run taken back")]
+    prepared = [e for e in project.history() if e.get("what") in (CAME_FROM, TAKEN_BACK)]
     grids: dict[str, Grid] = {}
     for grid in list_grids(project):
         if grid.spec.run:

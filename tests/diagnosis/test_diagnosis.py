@@ -55,9 +55,11 @@ def test_changes_give_settings_that_can_be_trained(row: object) -> None:
         TrainingSettings(),
         parse_settings({"rank": 1, "alpha": 1, "epochs": 1, "learning_rate": 1e-6, "precision": "fp16"}),
     ):
-        values = changed_values([row], base)  # type: ignore[list-item]
-        after = parse_settings({**base.model_dump(), **values})
-        assert all(getattr(after, k) != getattr(base, k) for k in values)
+        for family in ("pocket", "sdxl", "flux"):
+            found = changed_values([row], base, family, {"weak"})  # type: ignore[list-item]
+            after = parse_settings({**base.model_dump(), **{k: c.after for k, c in found.items()}})
+            assert all(getattr(after, k) == c.after != c.before == getattr(base, k) for k, c in found.items())
+            assert all(c.why.endswith(".") for c in found.values())
 
 
 def test_marks_lead_to_their_row_with_evidence(project: Project, grid: Grid) -> None:
@@ -85,15 +87,17 @@ def test_settings_make_a_cause_likelier(project: Project, grid: Grid, run: Run) 
     grid.review.tag(next(c for c in grid.cells() if c.weight > 0).hash, "distorted")
     found = engine.diagnose(project, grid)
     burnt = next(d for d in found if d.row.id == "burnt")
-    assert burnt.score >= 3 and any("three times the usual" in e for e in burnt.evidence)
-    assert burnt.changes["learning_rate"] == (0.5, 0.25) and burnt.changes["alpha"] == (64.0, 4.0)
+    assert burnt.score >= 3 and any("3 times the usual" in e for e in burnt.evidence)
+    changes = {k: (c.before, c.after) for k, c in burnt.changes.items()}
+    assert changes["learning_rate"] == (0.5, 0.25) and changes["alpha"] == (64.0, 4.0)
 
 
 def test_one_click_prepares_the_next_run_and_can_be_undone(project: Project, grid: Grid, run: Run) -> None:
     before = project.settings
-    changes = engine.prepare_next(project, ["burnt"], run, grid)
+    told = engine.prepare_next(project, ["burnt"], run, grid)
     after = project.settings
-    assert changes["learning_rate"] == (before.learning_rate, after.learning_rate)
+    rate = told.changes["learning_rate"]
+    assert (rate.before, rate.after) == (before.learning_rate, after.learning_rate) and not told.back
     assert after.learning_rate == pytest.approx(before.learning_rate / 2)
     assert project.history()[-1]["what"] == engine.CAME_FROM and project.history()[-1]["run"] == "run-1"
     engine.undo_next(project)
@@ -102,6 +106,34 @@ def test_one_click_prepares_the_next_run_and_can_be_undone(project: Project, gri
         engine.prepare_next(project, ["watermark"], run)
     with pytest.raises(InputError, match="no symptom called 'ugly'"):
         get_row("ugly")
+
+
+def test_only_what_is_shown_is_changed(project: Project, grid: Grid, run: Run) -> None:
+    """Settings that were changed since the run go back to what it had, and that is said; repeats go on following."""
+    then, follows = project.settings, project.repeats_follow
+    project.save_settings(then.model_copy(update={"resolution": 128, "learning_rate": 0.02}))
+    one = engine.explain(project, "copies", run, grid)
+    assert one.back == {"resolution": (128, then.resolution), "learning_rate": (0.02, then.learning_rate)}
+    told = engine.prepare_next(project, ["copies"], run, grid)
+    assert told.back == one.back and "Resolution 128 →" in engine.back_words(told.back)
+    differing = {k for k, v in project.settings if v != getattr(then, k)}
+    assert differing == set(told.changes) == {"epochs", "rank", "alpha", "caption_dropout"}
+    assert project.repeats_follow == follows
+    event = project.history()[-1]
+    assert set(event["reasons"]) == set(told.changes)
+    engine.undo_next(project)
+    assert project.settings.resolution == 128 and project.settings.learning_rate == 0.02
+    assert project.repeats_follow == follows
+    with pytest.raises(NotFoundError, match="No run was prepared"):
+        engine.undo_next(project)
+
+
+def test_an_earlier_checkpoint_is_named_before_training_again(project: Project, grid: Grid, run: Run) -> None:
+    one = engine.explain(project, "burnt", run, grid)
+    assert one.at_once.startswith("Without training again: epoch 1 at 0.8"), one.at_once
+    alone = worlds.grid(project, run, checkpoints="final")
+    assert "The run kept 5 checkpoints" in engine.explain(project, "burnt", run, alone).at_once
+    assert engine.explain(project, "sides", run, grid).at_once == ""
 
 
 def test_nothing_to_take_back_is_said(project: Project) -> None:

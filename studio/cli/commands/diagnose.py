@@ -26,30 +26,33 @@ def _diagnose(ctx: Context, args: Namespace) -> Reply:
     grid = find_grid(project, args.grid) if args.grid else engine.newest_grid(project, run)
     run = run or engine.run_of(project, grid)
     if args.fix:
-        changes = engine.prepare_next(project, [str(s) for s in args.fix], run, grid)
-        ctx.out.good("The next run is prepared. These settings change:")
-        ctx.out.table(["Setting", "Run", "Next"], [list(x) for x in engine.in_words(changes)])
+        told = engine.prepare_next(project, [str(s) for s in args.fix], run, grid)
+        ctx.out.good("The next run is prepared. These settings change, and nothing else:")
+        ctx.out.table(["Setting", "Run", "Next", "Why"], [list(x) for x in engine.in_words(told.changes)])
+        if told.back:
+            ctx.out.say(engine.back_words(told.back))
         ctx.out.next("lora-studio gates, then lora-studio train; `lora-studio diagnose --undo` takes it back")
         return Reply(
             {
                 "project": project.slug,
                 "run": run.id if run else None,
-                "changes": {k: list(v) for k, v in changes.items()},
+                "changes": {k: [c.before, c.after] for k, c in told.changes.items()},
+                "reasons": {k: c.why for k, c in told.changes.items()},
+                "back": {k: list(v) for k, v in told.back.items()},
             }
         )
     if args.symptom:
-        found = [engine.explain(project, args.symptom, run)]
+        found = [engine.explain(project, args.symptom, run, grid)]
     else:
         found = engine.diagnose(project, grid, run)
     for one in found:
-        ctx.out.heading(
-            f"{one.row.see}  ({one.row.id}{', order of causes is practice' if one.row.folklore else ''})"
-        )
+        ctx.out.heading(f"{one.row.see}  ({one.row.id}, {one.basis})")
         for sentence in one.evidence:
             ctx.out.say(f"  {sentence}")
         ctx.out.facts(
             [("Causes", "; ".join(one.row.causes)), ("Be sure", one.row.confirm), ("Change", one.row.fix),
-             ("Settings", "; ".join(f"{t}: {a} -> {b}" for t, a, b in engine.in_words(one.changes))),
+             ("Now", one.at_once), ("Seen here", one.row.measured),
+             *((("Next run" if n == 0 else ""), f"{t}: {a} -> {b}. {why}") for n, (t, a, b, why) in enumerate(engine.in_words(one.changes))),
              ("Where", f"the {one.row.place} page" if one.row.place else ""), ("Sources", "; ".join(one.row.sources))]
         )  # fmt: skip
     if not found:

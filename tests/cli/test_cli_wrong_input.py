@@ -442,7 +442,7 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
     ],
     "setup sd-scripts": [
         ([], 6, "is not set up"),
-        (["@missing"], 2, "is not a folder of sd-scripts"),
+        (["@missing"], 2, "There is no folder"),
         (["@folder"], 2, "train_network.py"),
         (["@notes"], 2, "is not a folder of sd-scripts"),
         ([""], 2, "It is empty"),
@@ -457,7 +457,7 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["install", "--torch", "2.6.0"], 2, "torchvision is missing"),
         (["install", "--torch-index", "http://x"], 2, "not an index"),
         (["install", "--wheels", "@missing"], 2, "There is no folder"),
-        (["install", "--offline"], 2, "goes with --wheels"),
+        (["install", "--offline"], 2, "a folder of packages is needed"),
         (["install", "--python", "@missing"], 2, "cannot be used for sd-scripts"),
         (["rollback"], 3, "no version to roll back"),
         (["check"], 6, "is not set up"),

@@ -104,11 +104,17 @@ def _origin(source: str) -> tuple[str, Literal["git", "folder"]]:
             "Use the https address of the repository, or a local clone.",
         )
     if "://" in source:
-        host, port = refuse_unsafe(source, ())
-        with suppress(
-            EnvironmentalError
-        ):  # behind a proxy the name may not be known here; git will say so itself
-            public_addresses(host, port)
+        try:
+            host, port = refuse_unsafe(source, ())
+            # Behind a proxy the name may not be known here; git will say so itself.
+            with suppress(EnvironmentalError):
+                public_addresses(host, port)
+        except InputError as e:
+            raise InputError(
+                "sd-scripts cannot be fetched from that address.",
+                e.what,  # never the address itself: a password may stand in it
+                "Use the https address of a git repository that is open to everyone, a local clone, or a folder of sd-scripts.",
+            ) from e
         return source, "git"
     place = Path(source).expanduser().absolute()
     if not place.is_dir():

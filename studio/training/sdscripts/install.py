@@ -119,7 +119,17 @@ def adopt(workspace: Workspace, source: Path, python: Path | None = None) -> Ins
     source = source.expanduser().absolute()
     found = []
     missing = [f"{s}.py" for s in options.SCRIPTS.values() if not (source / f"{s}.py").is_file()]
-    if missing:
+    if not source.exists():
+        found.append(
+            Finding(
+                severity="block",
+                code="sdscripts-folder",
+                what=f"There is no folder {source}.",
+                why="The path may be misspelt, or the disk not connected.",
+                fix="Name the folder that git cloned: it holds train_network.py.",
+            )
+        )
+    elif missing:
         found.append(
             Finding(
                 severity="block",
@@ -130,7 +140,7 @@ def adopt(workspace: Workspace, source: Path, python: Path | None = None) -> Ins
             )
         )
     chosen = python.expanduser().absolute() if python else python_in(source)
-    if chosen is None or not chosen.is_file():
+    if source.exists() and (chosen is None or not chosen.is_file()):
         found.append(
             Finding(
                 severity="block",
@@ -139,7 +149,7 @@ def adopt(workspace: Workspace, source: Path, python: Path | None = None) -> Ins
                 why=f"Nothing lies at {chosen}."
                 if chosen
                 else "There is neither venv nor .venv in its folder.",
-                fix="Name the interpreter with --python: in its environment, bin/python (Windows: Scripts\\python.exe).",
+                fix="Name its interpreter too (--python): bin/python in its environment, on Windows Scripts\\python.exe.",
             )
         )
     if found:

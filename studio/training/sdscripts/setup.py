@@ -59,9 +59,9 @@ def prepare(
             build = builds.with_index(build, index)
     if offline and wheels is None:
         raise InputError(
-            "--offline goes with --wheels.",
-            "Without the internet the packages have to lie in a folder.",
-            "Add --wheels FOLDER; `pip download` fills one on another computer.",
+            "Without the internet, a folder of packages is needed.",
+            "pip has to take them from somewhere.",
+            "Name the folder that holds the .whl files (--wheels); `pip download` fills one on another computer.",
         )
     # What was typed is checked before any interpreter is asked.
     wanted = order(workspace, build, Path(), source=source, commit=commit, wheels=wheels, offline=offline)

@@ -287,7 +287,7 @@ def test_sources(world: World, workspace: Workspace) -> None:
         ({"torch_index": "http://x/y"}, "not an index"),
         ({"torch_index": "https://me:pw@host/whl"}, "not an index"),
         ({"wheels": Path("/nowhere")}, "no folder"),
-        ({"offline": True}, "goes with --wheels"),
+        ({"offline": True}, "a folder of packages is needed"),
         ({"python": Path("/nowhere/python")}, "cannot be used"),
     ],
 )

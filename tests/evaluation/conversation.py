@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -47,6 +49,10 @@ class Speaker:
         self.events: dict[str, list[str]] = {}
         self._http = httpx.Client(base_url=address, timeout=120)
         self._id = str(uuid.uuid4())
+
+    def close(self) -> None:
+        """Hang up."""
+        self._http.close()
 
     def ask(self, name: str, method: str, path: str, **more: Any) -> Any:
         """Keep an answer under a name; its body."""
@@ -130,10 +136,48 @@ def converse(address: str, checkpoint: str, broken_lora: str) -> Speaker:
     half = json.loads(json.dumps(graph(checkpoint, seed=time.time_ns() % 2**32)))
     half["90"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}
     s.ask("half", "POST", "/prompt", json={"prompt": half})
+    s.close()
     return s
 
 
-def differences(stand_in: Speaker, real: Speaker) -> list[str]:
+@dataclass
+class Heard:
+    """What a server said, as it was kept."""
+
+    talk: Talk
+    events: dict[str, list[str]]
+
+
+def kept(speaker: Speaker) -> dict[str, Any]:
+    """What a server said as plain data, without what only holds for that computer: numbers, names and long lists."""
+    return {
+        "talk": {n: [status, _bare(body)] for n, (status, body) in speaker.talk.items()},
+        "events": speaker.events,
+    }
+
+
+def recorded(path: Path) -> Heard:
+    """What `kept` made, out of a file."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return Heard({n: (status, body) for n, (status, body) in told["talk"].items()}, told["events"])
+
+
+def _bare(value: Any, key: str = "") -> Any:
+    if key in OPEN:
+        return None
+    if isinstance(value, dict):
+        return {k: _bare(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        errors = key == "errors"
+        return [_bare(v) for v in (value if errors else value[:1])]
+    if isinstance(value, str):
+        return (
+            value if key in ("type", "status_str", "comfyui_version", "exception_type", "node_type") else ""
+        )
+    return value if isinstance(value, bool) or value is None else 0
+
+
+def differences(stand_in: Speaker, real: Speaker | Heard) -> list[str]:
     """Where the stand-in says something that the real server would not: another status, a field that is not there, a value of
     another type, errors of other kinds, events in another order. It may say less."""
     found: list[str] = []

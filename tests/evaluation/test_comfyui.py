@@ -15,6 +15,7 @@ from studio.evaluation.comfyui.servers import Server
 from studio.evaluation.spec import GridSpec, plan_cells
 from studio.findings import blocking
 from tests.evaluation.comfy_world import Drawing, make_spec, until
+from tests.evaluation.conversation import converse, differences, recorded
 from tests.fakes.comfyui_server import ComfyServer
 
 
@@ -29,6 +30,16 @@ def comfy(tmp_path: Path) -> Iterator[ComfyServer]:
 @pytest.fixture
 def spec(tmp_path: Path) -> GridSpec:
     return make_spec(tmp_path)
+
+
+# --- The stand-in itself
+
+
+def test_the_stand_in_answers_as_a_real_server_did(comfy: ComfyServer) -> None:
+    """`comfyui_talk.json` is what ComfyUI 0.27 answered to the same questions; test_comfyui_real.py keeps it anew."""
+    (comfy.lora_folder / "broken.safetensors").write_bytes(b"no LoRA")
+    said = converse(comfy.address, comfy.checkpoints[0], "broken.safetensors")
+    assert differences(said, recorded(Path(__file__).with_name("comfyui_talk.json"))) == []
 
 
 # --- Checking

@@ -19,6 +19,8 @@ from studio.evaluation.comfyui.client import Client
 from studio.evaluation.comfyui.servers import Server, tidy
 from studio.evaluation.spec import GridLora, GridSpec, lora_content, plan_cells
 from tests.evaluation.comfy_world import Drawing, make_spec
+from tests.evaluation.conversation import converse, differences, kept
+from tests.fakes.comfyui_server import ComfyServer
 
 ADDRESS = os.environ.get("STUDIO_COMFYUI", "")
 pytestmark = [
@@ -46,6 +48,8 @@ class _There:
 def test_a_real_server_draws_a_grid(real: GridSpec) -> None:
     state = checking.look_at(Server(address=tidy(ADDRESS)))
     assert state.is_ready and checking.for_grid(real, state) == []
+    with Client(Server(address=tidy(ADDRESS))) as client:
+        before = set(client.models("loras"))
     drawing = Drawing(real, _There(), patience=60)  # type: ignore[arg-type]
     for thread in drawing.threads:
         thread.join(1000)
@@ -54,7 +58,7 @@ def test_a_real_server_draws_a_grid(real: GridSpec) -> None:
     base, full = (next(c for c in plan_cells(real) if c.weight == w) for w in (0.0, 1.0))
     assert pictures[base.hash].tobytes() != pictures[full.hash].tobytes()
     with Client(Server(address=tidy(ADDRESS))) as client:
-        assert not [n for n in client.models("loras") if graphs.PREFIX in n]
+        assert set(client.models("loras")) == before, "what was put there is taken away"
 
 
 def test_a_real_server_explains_what_it_refuses(real: GridSpec) -> None:
@@ -79,6 +83,28 @@ def test_the_tables_of_the_editor_are_those_of_the_server(real: GridSpec) -> Non
             assert [n for n in names if n not in linked] == widgets, kind
             assert [n for n in names if n in linked] == list(linked), kind
             assert list(told["output"]) == list(editor._OUTPUTS[kind]), kind
+
+
+def test_the_stand_in_answers_as_the_server_does(tmp_path: Path) -> None:
+    """The same questions, right and wrong, to both; kept in a file when STUDIO_COMFYUI_KEEP names one."""
+    state = checking.look_at(Server(address=tidy(ADDRESS)))
+    assert state.lora_folder is not None
+    broken = state.lora_folder / "lora-studio-broken.safetensors"
+    broken.write_bytes(b"no LoRA")
+    try:
+        real = converse(tidy(ADDRESS), os.environ["STUDIO_COMFYUI_CHECKPOINT"], broken.name)
+    finally:
+        broken.unlink()
+    if os.environ.get("STUDIO_COMFYUI_KEEP"):
+        Path(os.environ["STUDIO_COMFYUI_KEEP"]).write_text(json.dumps(kept(real), indent=1) + "\n")
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "broken.safetensors").write_bytes(b"no LoRA")
+    stand_in = ComfyServer(tmp_path / "loras")
+    try:
+        said = converse(stand_in.address, "tiny_sd15.safetensors", "broken.safetensors")
+    finally:
+        stand_in.close()
+    assert differences(said, real) == []
 
 
 def test_stopping_leaves_the_server_idle(real: GridSpec) -> None:

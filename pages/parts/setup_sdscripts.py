@@ -10,6 +10,7 @@ from pages.parts.flash import act, say
 from pages.parts.live_job import live_job
 from studio.errors import StudioError
 from studio.files import human_size, human_time
+from studio.jobs.job import Job
 from studio.machine import detect
 from studio.training.sdscripts import builds, install, setup, versions
 from studio.training.sdscripts.versions import Status
@@ -42,6 +43,8 @@ def sdscripts_card(title: str, families: str) -> None:
                 icon=":material/build:",
                 title="It cannot be used",
             )
+        elif now.used is not None and now.job is not None:
+            _last_try(now.job)
         _buttons(now)
         if now.command:
             st.code(now.command, language="bash", wrap_lines=True)
@@ -61,6 +64,22 @@ def _facts(now: Status) -> None:
     if detect().gpus and now.facts.get("torch") and not now.facts.get("cuda"):
         st.warning("Its PyTorch cannot use the graphics card of this computer. Install it again below; the build that fits is chosen.",
                    icon=":material/memory_alt:", title="It would train on the CPU")  # fmt: skip
+
+
+def _last_try(job: Job) -> None:
+    """Why the newest installation did not end well, while another version is in use and stays so."""
+    if job.state == "failed":
+        error = job.error or {}
+        st.error(
+            f"{error.get('why', '')}\n\n**What to do:** {error.get('fix', '')}",
+            title=str(error.get("what") or "The last installation failed"),
+            icon=":material/error:",
+        )
+        st.caption("The version above stays in use.")
+    elif job.state in ("stopped", "interrupted") and job.spec.title.startswith("Installing"):
+        st.caption(
+            "The last installation was stopped; what it did is kept. Start it again to go on, or remove it, under Other ways."
+        )
 
 
 def _buttons(now: Status) -> None:

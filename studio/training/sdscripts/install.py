@@ -17,6 +17,7 @@ from typing import Any
 from studio import files
 from studio.errors import EnvironmentalError, InputError
 from studio.findings import Finding
+from studio.machine import detect
 from studio.training.sdscripts import options
 from studio.workspace import Workspace
 
@@ -300,9 +301,28 @@ def _mended(install: Install, name: str, error: str, extra: bool) -> str:
     pip = f'"{install.python}" -m pip install'
     if "torchvision::" in error or "undefined symbol" in error:
         return f"PyTorch and torchvision do not belong together. Run: {pip} --force-reinstall torch torchvision, both from one index; see `lora-studio setup sd-scripts install --show`."
+    if "No module named 'torch'" in error:
+        return f"Run: {pip} {_torch_words()}"
+    if "libGL.so" in error or "libgthread" in error:
+        return (
+            "Run: sudo apt install libgl1 libglib2.0-0 (OpenCV draws on them; other systems name them alike)."
+        )
+    if "DLL load failed" in error:
+        return "Install Microsoft's Visual C++ Redistributable (x64), start the computer again; if it stays, install sd-scripts again."
     if extra and name not in options.SCRIPTS.values():
-        return f"Run: {pip} {name}"
+        return f"Run: {pip} {name.replace('_', '-')}"
     return f"Run in its folder: {pip} -r requirements.txt"
+
+
+def _torch_words() -> str:
+    """What pip is told to install as PyTorch on this computer; requirements.txt leaves it to the user."""
+    from studio.training.sdscripts import builds
+
+    try:
+        build = builds.choose(detect())
+    except EnvironmentalError:
+        build = builds.named("cpu")
+    return " ".join([*build.requirements, *(["--index-url", build.index] if build.index else [])])
 
 
 def other_version(install: Install) -> list[Finding]:

@@ -386,6 +386,32 @@ def test_what_git_says(world: World, workspace: Workspace, said: list[str], word
     assert words in f"{told.why} {told.fix}"
 
 
+@pytest.mark.parametrize(("failed", "extra", "fix"), [
+    # What Python said, recorded; and the command that mends it.
+    ({"train_network": "ModuleNotFoundError: No module named 'einops'"}, (), "pip install -r requirements.txt"),
+    ({"torch": "ModuleNotFoundError: No module named 'torch'"}, (), "pip install torch==2.13.0 torchvision==0.28.0 --index-url "),
+    ({"train_network": "RuntimeError: operator torchvision::nms does not exist"}, (), "--force-reinstall torch torchvision"),
+    ({"train_network": "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"}, (), "apt install libgl1"),
+    ({"bitsandbytes": "ModuleNotFoundError: No module named 'bitsandbytes'"}, ("bitsandbytes",), "pip install bitsandbytes"),
+    ({"lion_pytorch": "ModuleNotFoundError: No module named 'lion_pytorch'"}, ("lion_pytorch",), "pip install lion-pytorch"),
+    ({"xformers": "ModuleNotFoundError: No module named 'xformers'"}, ("xformers",), "pip install xformers"),
+    ({"torch": "ImportError: DLL load failed while importing _C: The specified module could not be found."}, (), "Redistributable"),
+    ({"torch": "ImportError: /x/libtorch_cpu.so: undefined symbol: iJIT_NotifyEvent"}, (), "--force-reinstall torch"),
+])  # fmt: skip
+def test_each_missing_package_names_the_command_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: dict[str, str], extra: tuple[str, ...], fix: str
+) -> None:
+    monkeypatch.setattr(builds, "choose", lambda _m: builds.named("cpu"))
+    mine = install.Install(tmp_path, tmp_path / "venv" / "bin" / "python")
+    # The same cause is met again by everything that imports it, and told once.
+    seen = {"failed": {**failed, "sdxl_train_network": next(iter(failed.values()))}}
+    [found] = install.judged(mine, seen, extra)
+    assert found.severity == "block" and fix in found.fix and found.why in failed.values()
+    assert "pip" not in found.fix or str(mine.python) in found.fix, (
+        "of its own environment, not of the studio's"
+    )
+
+
 def test_a_damaged_clone_is_refused(
     world: World, workspace: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ def board(grid: Grid) -> dict[str, Any]:
     said:     hash -> [rating or 0, tags, note].
     measured: hash -> [nearness, subject kept, faults (percent or null), number of the nearest training picture or null, copy].
     columns:  checkpoint -> what its weights do, in words. best: checkpoint -> [weight, word].
+    advised:  the checkpoint of the verdict, or the one that was drawn last.
     """
     spec = grid.spec
     versions = CellStore(grid.project).versions()
@@ -58,10 +59,15 @@ def board(grid: Grid) -> dict[str, Any]:
         "measured": measured,
         "columns": words,
         "best": best,
-        "advised": verdict.checkpoint if verdict else None,
+        "advised": verdict.checkpoint if verdict else _newest(cells),
         "faults": [[k, v] for k, v in FAULTS.items()],
         "rated": list(RATED),
     }
+
+
+def _newest(cells: list[Cell]) -> str | None:
+    there = [c.checkpoint for c in cells if c.weight and c.path is not None]
+    return there[-1] if there else cells[0].checkpoint if cells else None
 
 
 def _named(cell: Cell, versions: dict[str, int]) -> str:

@@ -173,7 +173,7 @@ class Board {
     return [rated, seen.size];
   }
 
-  counted() { const [rated, all] = this.counts(); return rated + " of " + all + " rated"; }
+  counted() { const [rated, all] = this.counts(); return all ? rated + " of " + all + " rated" : ""; }
 
   // --- what a key or button does
 
@@ -283,9 +283,7 @@ class Board {
   }
 
   tally() {
-    const [rated, all] = this.counts();
-    this.get("tally").textContent = rated + " of " + all + " rated";
-    this.get("large").querySelector(".count").textContent = rated + " of " + all + " rated";
+    this.get("tally").textContent = this.get("large").querySelector(".count").textContent = this.counted();
     this.root.querySelectorAll('[data-do="undo"]').forEach((b) => { b.disabled = !this.keeper.done.length; });
     this.root.querySelectorAll('[data-do="onward"]').forEach((b) => b.setAttribute("aria-pressed", String(this.onward)));
   }

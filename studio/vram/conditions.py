@@ -34,6 +34,7 @@ class Conditions:
     efficient:   attention that keeps no score matrices (sdpa, xformers, flash).
     sampling:    whether samples are drawn on the way.
     device:      "cuda", "mps" or "cpu"; on the last the memory is the computer's own.
+    resident:    text encoders and VAE stay in memory in any case: on a CPU, sd-scripts moves them nowhere else.
     inner, blocks: what the base model's own file was counted to have (see `families.sized`); 0 and () for the original.
     """
 
@@ -60,6 +61,7 @@ class Conditions:
     efficient: bool = True
     sampling: bool = False
     device: str = "cuda"
+    resident: bool = False
     inner: int = 0
     blocks: tuple[int, ...] = ()
 
@@ -117,6 +119,7 @@ def conditions(
         efficient=told("attention", "sdpa") != "none",
         sampling=bool(settings.sample_every_epochs) and family != "pocket",
         device=device,
+        resident=device == "cpu" and settings.backend == "kohya",
         inner=inner,
         blocks=blocks,
     )

@@ -49,11 +49,9 @@ def event_words(event: dict[str, Any], dry: bool = False) -> tuple[str, str]:
     """What an event says to someone who reads along, and its style; ("", "") for the many that only move the line."""
     kind = event.get("type")
     if kind == "plan" and "total_steps" in event and not dry:
-        return (
-            f"{event.get('total_steps')} steps in {event.get('epochs')} epochs, "
-            f"{int(event.get('trainable', 0)):,} numbers to learn",
-            "",
-        )
+        learned = int(event.get("trainable") or 0)  # not every engine says it
+        more = f", {learned:,} numbers to learn" if learned else ""
+        return f"{event.get('total_steps')} steps in {event.get('epochs')} epochs{more}", ""
     if kind == "epoch" and event.get("loss_avg") is not None:
         return f"epoch {event.get('epoch')}: loss {float(event['loss_avg']):.4f}", ""
     if kind == "anomaly":

@@ -104,6 +104,7 @@ def test_addresses_are_tidied(typed: str, meant: str) -> None:
     [
         "", "   ", "ftp://127.0.0.1", "http://", "http://8.8.8.8:8188", "http://comfy.example.com", "http://u:p@127.0.0.1:8188",
         "http://127.0.0.1:99999", "http://127.0.0.1:8188/prompt", "http://exa mple", "http://0.0.0.0:8188", "http://127.0.0.1:8188?x=1",
+        "http://169.254.169.254", "metadata.google.internal", "http://[fd00:ec2::254]:8188",
     ],
 )  # fmt: skip
 def test_addresses_that_cannot_be_used(typed: str) -> None:

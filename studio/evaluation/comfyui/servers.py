@@ -23,6 +23,7 @@ DEFAULT_PORT = 8188
 """The port that ComfyUI listens on unless told otherwise."""
 
 _FILE = "comfyui.yaml"
+_METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "metadata.google.internal"})
 _LOCAL_ENDINGS = (".local", ".lan", ".home", ".internal", ".home.arpa")
 
 
@@ -160,6 +161,12 @@ def tidy(typed: str) -> str:
             f"{parsed.host} is not on this computer or in its network.",
             "Prompts and pictures would cross the internet in the open, and anybody could answer in its place.",
             "Use its https:// address, or a tunnel such as `ssh -L 8188:localhost:8188 USER@HOST`, then 127.0.0.1:8188.",
+        )
+    if parsed.host in _METADATA:
+        raise InputError(
+            f"{parsed.host} is where cloud computers ask about themselves.",
+            "ComfyUI never listens there.",
+            f"Type the address that ComfyUI shows when it starts, such as http://127.0.0.1:{DEFAULT_PORT}.",
         )
     if bare and parsed.port is None:
         url = f"{url}:{DEFAULT_PORT}"

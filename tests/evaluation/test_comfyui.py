@@ -205,6 +205,20 @@ def test_memory_that_is_short_twice_is_said(comfy: ComfyServer, spec: GridSpec) 
     assert all("not enough memory" in e.what for e in desk.failures.values())
 
 
+def test_a_lora_that_is_taken_away_before_it_is_read_is_put_there_again(
+    comfy: ComfyServer, spec: GridSpec
+) -> None:
+    """Another grid with the same LoRA ends, while graphs that name the file wait in the queue."""
+    comfy.hold = 2
+    drawing = Drawing(spec, comfy)
+    until(lambda: len(drawing.desk.pictures) == 2 and len(comfy.queue()["queue_pending"]) == 2)
+    for name in comfy.loras():
+        (comfy.lora_folder / name).unlink()
+    comfy.allow(100)
+    desk = drawing.wait()
+    assert len(desk.pictures) == 6 and not desk.failures and comfy.loras() == []
+
+
 def test_a_lora_that_nobody_can_place_fails_its_cells_only(comfy: ComfyServer, spec: GridSpec) -> None:
     comfy.tells_folders = False
     desk = Drawing(spec, comfy).wait()

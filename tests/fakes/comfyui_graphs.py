@@ -136,12 +136,21 @@ def unreadable_lora(graph: Mapping[str, Any], folder: Path) -> dict[str, Any] | 
     for node, body in graph.items():
         if body["class_type"] != "LoraLoader":
             continue
-        start = (folder / body["inputs"]["lora_name"]).read_bytes()[:9]
+        name = body["inputs"]["lora_name"]
+        kind, told = (
+            "safetensors._safetensors_rust.SafetensorError",
+            "Error while deserializing header: header too large\n",
+        )
+        try:
+            start = (folder / name).read_bytes()[:9]
+        except FileNotFoundError:
+            start, kind = b"", "FileNotFoundError"
+            told = f"Model in folder 'loras' with filename '{name}' not found."
         if len(start) < 9 or start[8:] != b"{":
             return {
                 "node_id": node, "node_type": "LoraLoader", "executed": [],
-                "exception_type": "safetensors._safetensors_rust.SafetensorError",
-                "exception_message": "Error while deserializing header: header too large\n",
+                "exception_type": kind,
+                "exception_message": told,
                 "traceback": [], "current_inputs": {}, "current_outputs": [],
             }  # fmt: skip
     return None

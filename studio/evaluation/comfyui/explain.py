@@ -42,6 +42,10 @@ class Rejected(InputError):
     missing_lora = False
 
 
+class LoraGone(EnvironmentalError):
+    """The LoRA file was there when the graph was queued and is not any more: the end of another grid took it away."""
+
+
 class ServerMemory(EnvironmentalError):
     """The server has not enough memory for the cell."""
 
@@ -127,6 +131,12 @@ def failed(data: Mapping[str, Any], server: str) -> StudioError:
             "SD3.5 and FLUX are often handed around without; their text encoders are then files of their own.",
             "Say which files belong to it where the grid is planned, or: lora-studio setup comfyui --model "
             "ID=checkpoint:FILE,clip_l:FILE,clip_g:FILE,t5xxl:FILE.",
+        )
+    if node == "LoraLoader" and kind == "FileNotFoundError":
+        return LoraGone(
+            f"ComfyUI at {server} does not have the LoRA file any more.",
+            "It was taken away before the picture was drawn.",
+            "Try again.",
         )
     if node == "LoraLoader" or "Safetensor" in kind:
         return InputError(

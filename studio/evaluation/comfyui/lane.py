@@ -7,6 +7,7 @@ The server's queue and history are the truth; the socket only makes it quick. Wh
 - it goes away for longer than `patience`: its cells go back for the other servers, and the lane ends;
 - somebody interrupts a picture or clears the queue: queued again, a few times;
 - memory runs out: the server puts its models away, then the cell is tried once more on its own;
+- the end of another grid takes the LoRA file away: it is put there again;
 - a LoRA that was overwritten: cannot happen, since names hold the content's hash (see `placing`).
 """
 
@@ -224,6 +225,9 @@ class Lane:
                 )
                 self._patient(self.client.free)
                 self.board.try_again(cell, error, most=2)
+            elif isinstance(error, explain.LoraGone):
+                self._names.pop(cell.checkpoint, None)
+                self.board.try_again(cell, error)
             else:
                 self.board.failed(cell, error)
         else:

@@ -38,7 +38,7 @@ def draw(project: Project, seen: Scan) -> None:
         ("Steps per epoch", str(plan.steps_per_epoch)),
         ("Batches not full", f"{short_batches} of {sum(b.batches for b in buckets)}"),
     )
-    with st.grid(len(told), min_column_width=118):
+    with st.grid(len(told), min_column_width=150):
         for label, value in told:
             st.metric(label, value, border=True)
     left, right = st.columns([2, 3], gap="large")

@@ -23,7 +23,7 @@ def tag_list(overview: Overview) -> tuple[frozenset[str], frozenset[str]]:
         key="tag_query",
         type="search",
         label_visibility="collapsed",
-        placeholder="Find a tag",
+        placeholder="Find",
         live=True,
         persist_state="session",
     )
@@ -53,7 +53,7 @@ def filters(overview: Overview, limit: int | None, some: frozenset[str], none: f
         query = st.text_input(
             "Find", key="caption_query", type="search", placeholder="Name or words", live=True, width=150
         )
-        show = st.segmented_control("Show", list(SHOW), key="caption_show", default="all", required=True,
+        show = st.segmented_control("Show", list(SHOW), key="caption_show", default="all", required=True, wrap=True,
                                     format_func=lambda s: f"{SHOW[s]} {overview.show[s]}")  # fmt: skip
         more = _more(overview, limit)
     return Filter(query=query or "", tags=some, without=none, show=show, limit=limit, **more)

@@ -191,6 +191,7 @@ class _Whole:
             reached = done
             taking(done, total, message)
 
+        self.forecast.expect("list", forecast.KNOWN_S * (len(there) + likely * len(sizes)))
         self.forecast.expect("compare", compared)
         self._taking = take
         if unseen:

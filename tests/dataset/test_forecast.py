@@ -75,7 +75,7 @@ def test_large_files_at_the_end_are_seen_coming() -> None:
 
 
 def test_pictures_that_are_there_already_are_known_by_their_size() -> None:
-    assert forecast.weights([1_200_000, 2_400_000], {2_400_000}) == [2.0, pytest.approx(3 * 0.15)]
+    assert forecast.weights([1_200_000, 2_400_000], {2_400_000}) == [2.0, pytest.approx(3 * 0.08)]
 
 
 def test_a_step_may_come_twice_and_cost_what_is_known_by_then() -> None:
@@ -92,3 +92,19 @@ def test_a_step_may_come_twice_and_cost_what_is_known_by_then() -> None:
     assert m.worker.eta < 10
     m.run("compare", [0.3] * 10)
     assert m.worker.eta == 0
+
+
+def test_a_step_that_had_nothing_to_do_is_over_when_the_next_begins() -> None:
+    m = Machine()
+    for step in ("look", "list", "compare"):
+        m.forecast.expect(step, 40)
+    m.run("compare", [0.4] * 100)
+    assert max(m.errors()) < 0.1 and m.worker.eta == 0
+
+
+def test_a_moment_in_which_nothing_went_on_does_not_set_the_pace() -> None:
+    """Half a minute of silence in the middle of two."""
+    m = Machine()
+    m.forecast.expect("look", 100)
+    m.run("look", [0.05] * 1200 + [30.0] + [0.05] * 1199)
+    assert max(m.errors((0.5, 0.6, 0.75))) < 0.8

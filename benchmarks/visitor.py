@@ -52,7 +52,7 @@ class Server:
             line, cwd=ROOT, env={**os.environ, "STUDIO_HOME": str(self.home)}, stdin=subprocess.DEVNULL,
             stdout=self._log, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        until = time.monotonic() + 90
+        until = time.monotonic() + 300
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/_stcore/health", timeout=5).close()
@@ -88,6 +88,9 @@ class Visitor:
         self.ids: dict[str, str] = {}
         self.texts: list[str] = []
         self.options: dict[str, list[str]] = {}
+        self.refreshing: dict[
+            str, float
+        ] = {}  # parts that ask to be drawn again by themselves -> after how many seconds
         self._states: dict[str, WidgetState] = {}
         self._hash = ""
         self._wire = connect(
@@ -109,10 +112,12 @@ class Visitor:
                 setattr(state, kind, told)
         self._states[key] = state
 
-    def rerun(self) -> Cost:
-        """Draw the page with the widgets as they are. Buttons are let go afterwards."""
+    def rerun(self, fragment: str = "") -> Cost:
+        """Draw the page with the widgets as they are, or only one of the parts in `refreshing`, as its clock would. Buttons are
+        let go afterwards."""
         message = BackMsg()
         client = message.rerun_script
+        client.fragment_id, client.is_auto_rerun = fragment, bool(fragment)
         client.query_string, client.page_name = self.query, "" if self._hash else self.page
         client.page_script_hash = self._hash
         client.context_info.timezone, client.context_info.locale = "UTC", "en"
@@ -135,7 +140,9 @@ class Visitor:
 
     def _take(self, message: ForwardMsg) -> bool:
         kind = message.WhichOneof("type")
-        if kind == "navigation":
+        if kind == "auto_rerun":
+            self.refreshing[message.auto_rerun.fragment_id] = message.auto_rerun.interval
+        elif kind == "navigation":
             self._hash = message.navigation.page_script_hash
         elif kind == "delta" and message.delta.HasField("new_element"):
             element = message.delta.new_element

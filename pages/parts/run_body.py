@@ -13,6 +13,7 @@ from studio.training.progress import Metrics
 from studio.training.runs import Run
 
 _READINGS, _KEPT = "_run_readings", 3
+_FIGURE = "_run_figure"
 
 
 def told_so_far(run: Run) -> Metrics:
@@ -66,7 +67,10 @@ def figures(run: Run, metrics: Metrics) -> None:
             return
         where = "Graphics memory" if metrics.device.startswith("cuda") else "Memory"
         st.metric(
-            where, human_memory(metrics.memory) if metrics.memory else "not yet", border=True, height="stretch"
+            where,
+            human_memory(metrics.memory) if metrics.memory else "not yet",
+            border=True,
+            height="stretch",
         )
 
 
@@ -97,8 +101,13 @@ def oddities(run: Run, metrics: Metrics) -> None:
 
 
 def curve(run: Run, metrics: Metrics) -> None:
-    """The loss, checkpoints and samples over the steps, then the samples themselves."""
+    """The loss, checkpoints and samples over the steps, then the samples themselves. Without news the chart stays as it is."""
     if metrics.losses:
-        st.plotly_chart(loss_figure(metrics, run.checkpoints(), run.samples()), key=f"loss_{run.id}", config=CONFIG,
-                        alt=loss_words(metrics))  # fmt: skip
+        checkpoints, samples = run.checkpoints(), run.samples()
+        mark = (run.id, metrics.heard, checkpoints, len(samples), st.context.theme.type)
+        kept, figure = st.session_state.get(_FIGURE, (None, None))
+        if kept != mark:
+            figure = loss_figure(metrics, checkpoints, samples)
+            st.session_state[_FIGURE] = (mark, figure)
+        st.plotly_chart(figure, key=f"loss_{run.id}", config=CONFIG, alt=loss_words(metrics))
     picture_line(run, metrics)

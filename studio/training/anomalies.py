@@ -3,7 +3,7 @@
 The loss of a diffusion model wobbles wildly from step to step, because each step draws other noise levels, and its level
 says little. So nothing here looks at single steps: means of windows are compared, and a difference counts only when it is
 large against the wobble itself. The thresholds are the studio's own (no published ones exist for LoRAs); tests measure
-on simulated curves how often they raise a false alarm.
+on simulated and on recorded curves how often they raise a false alarm.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ FELL = 0.05
 LATE = 0.4
 # A plateau is only worth a word before this share of the run: near its end the rate goes to zero, and it has to come.
 EARLY = 0.7
+
+
+# As bad as guessing: whoever predicts nothing of noise of variance 1 has a loss of 1 (more with flow matching, whose target
+# holds the picture too). Trainings that work lie between 0.03 and 0.6 in all families; weights that a far too high rate has
+# ruined within the first steps, or a base model of random numbers, lie at 0.9 and above. No lower window comes before, so
+# that it is no divergence, and the doubt about so wild a curve is too large to call it no progress.
+GUESSING = 0.85
+GUESSED_FOR = 100
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,27 @@ def detect(losses: list[float], steps_per_epoch: int, total_steps: int) -> list[
                 fix="Lower the learning rate, or use bf16 instead of fp16, and start again from the last checkpoint.",
             )
         ]
-    found = _divergence(losses, steps_per_epoch)
+    found = _divergence(losses, steps_per_epoch) or _guessing(losses)
     return found or _standstill(losses, total_steps)
+
+
+def _guessing(losses: list[float]) -> list[Finding]:
+    if len(losses) < GUESSED_FOR:
+        return []
+    newest = _Span.of(losses[-GUESSED_FOR:])
+    if newest.mean - 2 * newest.error < GUESSING:
+        return []
+    return [
+        Finding(
+            severity="warn",
+            code="loss-guessing",
+            what=f"The loss is {newest.mean:.2g}: as high as if the model only guessed.",
+            why="Most often the learning rate is so high that the LoRA was ruined within the first steps. Or the base model is "
+            "not what it should be.",
+            fix="Stop the run, lower the learning rate to a tenth and start again. If the samples from before the training are "
+            "noise too, check the base model's file.",
+        )
+    ]
 
 
 def _divergence(losses: list[float], steps_per_epoch: int) -> list[Finding]:
@@ -134,7 +161,8 @@ def _standstill(losses: list[float], total_steps: int) -> list[Finding]:
                 code="loss-no-progress",
                 what=f"The loss has not fallen in {n} steps.",
                 why=f"It is as high as at the start; a fall of {FLAT:.0%} would have been seen.",
-                fix="Look at the samples. If they do not change either, raise the learning rate three times.",
+                fix="Look at the samples. If they are spoilt, lower the learning rate to a tenth; if they do not change, raise it "
+                "three times.",
             )
         ]
     fell = drop(first, middle) >= FELL and first.mean - middle.mean > SURE * math.hypot(

@@ -20,6 +20,7 @@ class Metrics:
     shows only means, they stand for the losses until those of single steps are told.
     epoch_losses: epoch -> mean loss. total_steps, total_epochs, steps_per_epoch: 0 until the plan is known.
     seconds_per_step: latest pace, None before the first step. memory: most bytes seen in use at a step.
+    heard: how many events were taken in; the same number, the same figures.
     stage: latest stage in words. findings: anomalies in the order they were noticed. done: the last event's figures.
     """
 
@@ -39,6 +40,7 @@ class Metrics:
     findings: list[Finding] = field(default_factory=list)
     done: dict[str, Any] = field(default_factory=dict)
     last_event_at: float | None = None
+    heard: int = 0
     # The moving mean so far, and the running sums it is made from: only what is new is reckoned.
     _line: list[float] = field(default_factory=list, repr=False)
     _sums: list[float] = field(default_factory=lambda: [0.0], repr=False)
@@ -47,6 +49,7 @@ class Metrics:
     def add(self, events: Iterable[dict[str, Any]]) -> Metrics:
         """Take in further events, in the order they were written; self. Unknown ones are passed over."""
         for event in events:
+            self.heard += 1
             at = event.get("t")
             if isinstance(at, (int, float)):
                 self.last_event_at = float(at)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from studio.training.anomalies import detect, mean_of_last, smooth, stalled
+from studio.training.sdscripts.log import LogReader
 
 STEPS, PER_EPOCH = 1500, 100
 
@@ -95,3 +100,51 @@ def test_silence() -> None:
     found = stalled(600, 0.2)
     assert found is not None and found.code == "run-silent" and "10 minutes" in found.what
     assert stalled(600, 120.0) is None
+
+
+# --- Recorded: the built-in trainer on the pocket model with eight pictures, and the logs of real sd-scripts
+
+RECORDED = json.loads(Path(__file__).with_name("recorded_losses.json").read_text(encoding="utf-8"))
+
+
+def said(curve: dict[str, Any], every: int = 25) -> dict[str, int]:
+    """Everything that would have been said while it ran, and at which step first."""
+    found: dict[str, int] = {}
+    losses = curve["losses"]
+    for k in range(every, len(losses) + 1, every):
+        for f in detect(losses[:k], curve["steps_per_epoch"], curve["total_steps"]):
+            found.setdefault(f.code, k)
+    return found
+
+
+def test_a_recorded_training_that_went_well_raises_no_alarm() -> None:
+    assert said(RECORDED["adamw-8pics"]) == {}
+
+
+def test_a_recorded_training_that_was_ruined_at_once_is_named() -> None:
+    """Rate 0.3: the loss goes from 0.5 to 0.9 within ten steps and stays; nothing lower came before that could be told."""
+    found = said(RECORDED["far-too-high"])
+    assert found["loss-guessing"] <= 150
+    assert "loss-no-progress" not in found or found["loss-guessing"] < found["loss-no-progress"]
+
+
+def test_recorded_logs_of_sd_scripts_raise_no_alarm() -> None:
+    """Short ones, of a model with random numbers, whose losses lie about 1: too little to judge."""
+    logs = zipfile.ZipFile(Path(__file__).with_name("sdscripts") / "recorded.zip")
+    curves = 0
+    for name in logs.namelist():
+        reader = LogReader()
+        events = [*reader.feed(logs.read(name)), *reader.end()]
+        losses = [e["loss"] for e in events if e["type"] == "step" and e["loss"] is not None]
+        curves += bool(losses)
+        assert all(detect(losses[:k], 4, len(losses)) == [] for k in range(1, len(losses) + 1)), name
+    assert curves >= 10
+
+
+@pytest.mark.parametrize("wobble", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("level", [0.4, 0.6])
+def test_a_high_loss_is_no_guessing(level: float, wobble: float) -> None:
+    """As SD3.5 and FLUX have it."""
+    assert "loss-guessing" not in {
+        c for seed in range(8) for c in codes(curve(lambda f: level * (1 - 0.1 * f), wobble, seed))
+    }

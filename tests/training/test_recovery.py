@@ -75,6 +75,8 @@ SAYINGS = [
     "torch.AcceleratorError: CUDA error: out of memory",
     "RuntimeError: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes. Error code 12 (Cannot allocate memory)",
     "RuntimeError: CUDNN_STATUS_ALLOC_FAILED",
+    "RuntimeError: could not create a primitive",
+    "MemoryError: std::bad_alloc",
 ]
 
 
@@ -89,6 +91,24 @@ def test_a_shortage_is_known_by_its_words(said: str, glued: bool) -> None:
     findings = conclude(story).findings
     error = StudioError("x", "y", "z", [f for f in findings if f.severity == "block"])
     assert recovery.is_shortage(error), [f.code for f in findings]
+
+
+def test_a_library_that_gives_up_and_the_system_that_ends_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither leaves an exception of Python's."""
+    from studio.training.workers import kohya
+
+    reader, story = LogReader(), Story()
+    said = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
+    for event in (*reader.feed(said), *reader.end()):
+        story.take(event)
+    assert [f.code for f in conclude(story).findings if f.severity == "block"] == ["computer-memory"]
+    killed = StudioError(
+        "x", "y", "z", [Finding(severity="block", code="ended-from-outside", what="SIGKILL")]
+    )
+    monkeypatch.setattr(kohya, "oom_kills", lambda: 3)
+    assert kohya._of_system(killed, 3) is killed and kohya._of_system(killed, None) is killed
+    assert kohya._of_system(SHORT, 2) is SHORT
+    assert recovery.is_shortage(kohya._of_system(killed, 2))
 
 
 def run(plan: object) -> Job:

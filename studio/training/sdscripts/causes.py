@@ -44,7 +44,8 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "computer-memory",
-        r"MemoryError|cannot allocate memory|DefaultCPUAllocator",
+        # The last is oneDNN's, which PyTorch computes with on a CPU, when the system gives it no more (seen under ulimit -v).
+        r"MemoryError|cannot allocate memory|DefaultCPUAllocator|std::bad_alloc|could not create a primitive(?! desc)",
         "The computer ran out of memory.",
         "Models and cached pictures did not fit into it.",
         "Close other programs, or turn on lowram and disk caching.",

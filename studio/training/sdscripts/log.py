@@ -49,6 +49,8 @@ _MEMORY = re.compile(
     r"\b(?P<kind>RuntimeError|OutOfMemoryError|AcceleratorError): ?"
     r"(?P<text>(?:(?:CUDA|HIP)(?: error:)? out of memory|[^\r\n]*DefaultCPUAllocator).*)"
 )
+# Of a library below Python, which ends the process without an exception of Python's.
+_NO_ROOM = re.compile(r"instance of '(?P<text>std::bad_alloc)'")
 _USAGE = re.compile(r"(?P<script>\w+\.py): error: (?P<text>.+)")
 _LEVEL = re.compile(r"\b(?P<level>ERROR|WARNING|CRITICAL)\s{1,8}(?P<text>\S.*)")
 # Rich puts the source of a log line at its right edge.
@@ -219,6 +221,8 @@ class LogReader:
             ]
         if told := _MEMORY.search(line):
             return [{"type": "exception", "kind": told["kind"], "text": told["text"].strip()}]
+        if told := _NO_ROOM.search(line):
+            return [{"type": "exception", "kind": "MemoryError", "text": told["text"]}]
         if told := _LEVEL.search(line):
             level = "warning" if told["level"] == "WARNING" else "error"
             return [{"type": level, "text": _SOURCE.sub("", told["text"]).strip()}]

@@ -22,11 +22,13 @@ import psutil
 from studio import files
 from studio.errors import StudioError
 from studio.jobs.lifeline import Worker
+from studio.jobs.processes import oom_kills
 from studio.machine import detect
 from studio.training import recovery
 from studio.training.base import TrainingPlan
 from studio.training.record import recorded
 from studio.training.sdscripts import config, families, layout, options, tokenizers
+from studio.training.sdscripts.causes import cause_of
 from studio.training.sdscripts.log import LogReader
 from studio.training.workers.kohya_follow import LOGS, Follower
 
@@ -120,6 +122,7 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     state = newest_state(plan) if not plan.limit_steps else None
     steps_before = _steps_at(plan, state)
     line = command(plan, state)
+    kills = oom_kills()
     worker.emit("stage", name="start", message="Starting sd-scripts")
     worker.progress(0, None, "", "Starting sd-scripts", stage="start")
     process = subprocess.Popen(
@@ -162,7 +165,10 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     except StudioError as error:
         left = newest_state(plan)
         note = recovery.reduce(
-            plan, error, step=follower.story.told.step, resumed_at=_steps_at(plan, left) or 0
+            plan,
+            _of_system(error, kills),
+            step=follower.story.told.step,
+            resumed_at=_steps_at(plan, left) or 0,
         )
     number = len(recovery.halvings(plan.run_folder))
     worker.emit("anomaly", finding=recovery.finding(note, number).model_dump(mode="json"))
@@ -170,6 +176,16 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     with suppress(OSError):
         print(f"\n[studio] {note.sentence}", flush=True)  # so that the log tells where the next try begins
     return train(recovery.adjusted(plan), worker)
+
+
+def _of_system(error: StudioError, kills_before: int | None) -> StudioError:
+    """The error; told as a lack of memory when the system ended processes for that while the script was killed."""
+    now = oom_kills()
+    more = None not in (now, kills_before) and now > kills_before  # type: ignore[operator]
+    if not more or "ended-from-outside" not in {f.code for f in error.findings}:
+        return error
+    told = cause_of("MemoryError: ended by the system")
+    return error if told is None else StudioError(told.what, told.why, told.fix, [told])
 
 
 def _steps_at(plan: TrainingPlan, state: tuple[Path, int] | None) -> int | None:

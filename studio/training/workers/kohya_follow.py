@@ -31,7 +31,7 @@ LOOK_EVERY_STEPS = 25
 TREE_EVERY_S = 20.0
 # A card's memory is at its peak within the first steps; later it is asked for more seldom.
 SETTLED_S, CARD_EVERY_S = 60.0, 12.0
-_SEEN_IN_MEANS = ("loss-nan", "loss-divergence")
+_SEEN_IN_MEANS = ("loss-nan", "loss-divergence", "loss-guessing")
 _SAMPLE = re.compile(r"_(?:e(?P<epoch>\d{6})|(?P<step>\d{6}))_(?P<index>\d{2})_\d{14}(?:_\d+)?$")
 
 
@@ -136,7 +136,7 @@ class Follower:
 
     def _look(self) -> None:
         """Judge the losses so far: those of single steps where they are known to the end, else the console's means, in which
-        NaN and divergence show, but not a plateau, which is judged by the wobble of single losses."""
+        NaN, divergence and guessing show, but not a plateau, which is judged by the wobble of single losses."""
         told = self.story.told
         per_epoch, total = self._steps_per_epoch, told.total_steps + self.steps_before
         found = [f for f in anomalies.detect(self.losses, per_epoch, total) if f.code in _SEEN_IN_MEANS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +18,35 @@ from studio.library.entry import LibraryEntry, get_entry, list_library
 from studio.library.evaluations import evaluation, pictures, prepare_grid
 from studio.library.register import register
 from studio.lora.file import metadata_of
-from studio.project import Project
+from studio.project import Project, open_project
 from studio.workspace import Workspace
 from tests.pages import worlds
 
 STEM = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 
 
-@pytest.fixture
-def project(workspace: Workspace, tmp_path: Path) -> Project:
-    return worlds.project(workspace, worlds.pictures(tmp_path / "in"))
-
-
-@pytest.fixture
-def pair(project: Project) -> list[LibraryEntry]:
-    """Two checkpoints of one run, both on one measured grid."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two checkpoints of one run, both on one measured grid, registered; each test gets a copy."""
+    root = tmp_path_factory.mktemp("compared")
+    project = worlds.project(Workspace(root / "home"), worlds.pictures(root / "in"))
     run = worlds.run(project)
     grid = worlds.grid(project, run)
     labels = [x.label for x in grid.spec.lora_files]
-    return [
-        register(project, grid, run, labels[0], 0.5, name="Early"),
-        register(project, grid, run, labels[-1], 0.9, name="Late", leave_out=["dates"]),
-    ]
+    register(project, grid, run, labels[0], 0.5, name="Early")
+    register(project, grid, run, labels[-1], 0.9, name="Late", leave_out=["dates"])
+    return root / "home"
+
+
+@pytest.fixture
+def pair(workspace: Workspace, made: Path) -> list[LibraryEntry]:
+    shutil.copytree(made, workspace.root, dirs_exist_ok=True)
+    return [get_entry(workspace, "early"), get_entry(workspace, "late")]
+
+
+@pytest.fixture
+def project(workspace: Workspace, pair: list[LibraryEntry]) -> Project:
+    return open_project(workspace, pair[0].project)
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from studio import files
 from studio.errors import InputError, NotFoundError
-from studio.library.entry import LibraryEntry
+from studio.library.entry import LibraryEntry, list_library
 from studio.library.places import (
     add_place,
     forget_place,
@@ -24,11 +25,20 @@ from studio.workspace import Workspace
 from tests.pages import worlds
 
 
-@pytest.fixture
-def entry(workspace: Workspace, tmp_path: Path) -> LibraryEntry:
-    project = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one registered LoRA; each test gets a copy."""
+    root = tmp_path_factory.mktemp("placed")
+    project = worlds.project(Workspace(root / "home"), worlds.pictures(root / "in"))
     run = worlds.run(project)
-    return register(project, worlds.grid(project, run), run, weight=0.7)
+    register(project, worlds.grid(project, run), run, weight=0.7)
+    return root / "home"
+
+
+@pytest.fixture
+def entry(workspace: Workspace, made: Path) -> LibraryEntry:
+    shutil.copytree(made, workspace.root, dirs_exist_ok=True)
+    return list_library(workspace)[0]
 
 
 @pytest.mark.parametrize("below", ["models/loras", "models/Lora", ""])

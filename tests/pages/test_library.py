@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,20 @@ from tests.pages import worlds
 from tests.pages.app import open_page, sound, texts
 
 
-@pytest.fixture
-def entry(workspace: Workspace, tmp_path: Path) -> LibraryEntry:
-    project = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one registered LoRA; each test gets a copy."""
+    root = tmp_path_factory.mktemp("shelf")
+    project = worlds.project(Workspace(root / "home"), worlds.pictures(root / "in"))
     run = worlds.run(project)
-    return register(project, worlds.grid(project, run), run, weight=0.7, good_for="plans of things")
+    register(project, worlds.grid(project, run), run, weight=0.7, good_for="plans of things")
+    return root / "home"
+
+
+@pytest.fixture
+def entry(workspace: Workspace, made: Path) -> LibraryEntry:
+    shutil.copytree(made, workspace.root, dirs_exist_ok=True)
+    return list_library(workspace)[0]
 
 
 def test_an_empty_library_says_how_to_fill_it() -> None:

@@ -16,7 +16,7 @@ from studio.captions.auto import AutoSettings
 from studio.captions.batch import last_job, plan, start_batch, start_samples
 from studio.captions.store import CaptionStore
 from studio.captions.tagger import TaggerSettings
-from studio.captions.workers.work import batch_job
+from studio.captions.workers.work import _Batch, batch_job
 from studio.dataset.intake import import_pictures
 from studio.dataset.scan import scan
 from studio.errors import BusyError, GateError, InputError, NotFoundError
@@ -249,6 +249,20 @@ def test_killed_at_several_moments(
     lines = record.read_text().splitlines()
     names = [line.split('"name": "')[1].split('"')[0] for line in lines]
     assert len(names) == len(set(names)) == 54, "each picture was asked about once"
+
+
+def test_what_an_earlier_attempt_asked_does_not_shorten_the_forecast(
+    project: Project, tagging: AutoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hundred pictures eighty come from the record at once; ten were asked, a second each: ten seconds are left."""
+    names = [f"{n}.png" for n in range(100)]
+    batch = _Batch(Worker(tmp_path / "job"), project, auto.ready(project), names)
+    batch._done = 80
+    assert batch._left_s() is None, "nothing was asked yet"
+    batch._asking = (1000.0, 80)
+    batch._done = 90
+    monkeypatch.setattr(time, "monotonic", lambda: 1010.0)
+    assert batch._left_s() == pytest.approx(10)
 
 
 def test_stopped_and_gone_on_with(

@@ -15,6 +15,7 @@ from pages.parts.page import caught, page, show_error, start_at_top
 from studio import choices, gates, guides, models, presets
 from studio.errors import InputError, StudioError
 from studio.files import human_memory
+from studio.findings import Finding
 from studio.project import Project
 from studio.settings import GROUPS, Knob, TrainingSettings, optimizers, problems
 
@@ -66,7 +67,7 @@ def preset_cards(project: Project, settings: TrainingSettings) -> None:
             width="stretch",
         )
         link("guide", "About presets", icon=":material/menu_book:", topic="presets")
-    with st.grid(min(3, max(1, len(offered))), min_column_width=180):
+    with st.grid(min(3, max(1, len(offered))), min_column_width=160):
         for preset in offered:
             chosen = preset.id == project.preset
             with st.container(border=True, height="stretch", gap="xsmall", key=f"preset_{preset.id}"):
@@ -147,12 +148,13 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
     mine = [c for c in listed if c.origin == "yours"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         query = st.text_input("Find a setting", type="search", live=True, key="config_query",
-                              placeholder="Such as: rate, memory, seed")  # fmt: skip
+                              placeholder="rate, memory, seed")  # fmt: skip
         only = st.toggle(f"Only changed ({len(mine)})", key="config_only")
         st.button("Undo all changes", key="reset_all", icon=":material/restart_alt:", disabled=not mine,
                   on_click=choices.reset, args=(project, [c.knob.name for c in mine]))  # fmt: skip
     words = (query or "").lower().split()
     changed: dict[str, Any] = {}
+    refused = choices.engine_refuses(project, settings)
     found = 0
     for group in GROUPS:
         fields = [
@@ -169,7 +171,7 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
             title, expanded=bool(words) or only or group in ("Network", "Length"), key=f"group_{group}"
         ):
             for c in fields:
-                advanced_row(project, c, changed)
+                advanced_row(project, c, changed, [f for f in refused if c.knob.name in f.where])
             about = guides.guide_about(c.knob.name for c in listed if c.knob.group == group)
             if about:
                 link("guide", f"Read: {about.title}", icon=":material/menu_book:", topic=about.id)
@@ -178,8 +180,10 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
     apply(project, changed)
 
 
-def advanced_row(project: Project, choice: choices.Choice, changed: dict[str, Any]) -> None:
-    """A setting in Advanced: the field, what it does, and the way back."""
+def advanced_row(
+    project: Project, choice: choices.Choice, changed: dict[str, Any], refused: list[Finding]
+) -> None:
+    """A setting in Advanced: the field, what it does, what speaks against its value, and the way back."""
     knob = choice.knob
     beside = knob.kind not in ("choice", "lines", "text")  # what is long takes the whole width
     with st.container(horizontal=beside, vertical_alignment="center", gap="medium" if beside else "xsmall",
@@ -190,6 +194,8 @@ def advanced_row(project: Project, choice: choices.Choice, changed: dict[str, An
             usual = f" Usually {knob.range_words.rpartition('usually ')[2]}." if knob.safe else ""
             about = f" {optimizers.ABOUT[choice.value]}" if knob.name == "optimizer" else ""
             st.caption(knob.help + about + usual)
+            for f in refused:
+                st.caption(f":red[:material/block: {f.what} {f.fix}]")
             if choice.origin == "yours":
                 st.button(
                     f":green-badge[changed] Back to {shown(knob, choice.usual).partition(':')[0]}",

@@ -13,6 +13,7 @@ from studio import models, presets
 from studio.dataset.subsets import teaching_count
 from studio.errors import InputError, NotFoundError, StudioError
 from studio.estimate import estimate
+from studio.findings import Finding
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry
 from studio.project import Project
@@ -20,6 +21,7 @@ from studio.settings import Knob, TrainingSettings, changed, knobs, parse_settin
 from studio.settings.optimizers import DECAY_SHARE, RATE_SHARE
 from studio.training.diffusers_checks import USUAL_RATE
 from studio.training.registry import backends, get_backend, is_rented
+from studio.training.sdscripts import config as sdscripts
 from studio.training.sdscripts import install, options
 from studio.training.sdscripts.importing import Imported
 from studio.workspace import Workspace
@@ -312,6 +314,15 @@ def reset(project: Project, names: list[str]) -> None:
     change(project, {n: getattr(usual, knobs()[n].name) for n in names}, follow_rank=False)
     if "repeats" in names:
         project.save_settings(project.settings, repeats_follow=current_preset(project) is not None)
+
+
+def engine_refuses(project: Project, settings: TrainingSettings | None = None) -> list[Finding]:
+    """What the engine cannot do with these settings. The config gate says it too, but while choosing is when it can be mended."""
+    now = settings or project.settings
+    family = entry_of(project).family
+    if now.backend != "kohya" or family not in options.SCRIPTS:
+        return []
+    return [f for f in sdscripts.check(family, now) if f.severity == "block"]
 
 
 def listed(project: Project, settings: TrainingSettings | None = None) -> list[Choice]:

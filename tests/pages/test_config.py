@@ -249,6 +249,18 @@ def test_the_config_is_shown_with_each_value_explained(scripts: Project) -> None
     assert "sdxl_train_network.py --config_file" in told
 
 
+def test_what_the_script_would_pass_over_is_said_beside_the_setting(
+    scripts: Project, workspace: Workspace
+) -> None:
+    workspace.remember(mode="advanced")
+    choices.change(
+        scripts, {"extra_options": ("foo = 1", "scale_weight_norms = 1.0"), "targets": "attention"}
+    )
+    told = texts(open_page("config", scripts.slug))
+    assert "has no option 'foo'. Remove it." in told
+    assert "Only attention layers cannot be taught with sd-scripts." in told
+
+
 def test_a_config_from_elsewhere_is_shown_taken_over_and_undone(scripts: Project) -> None:
     before = scripts.settings
     at = open_page("config", scripts.slug)

@@ -16,7 +16,6 @@ from studio.errors import NotFoundError
 from studio.findings import Finding
 from studio.project import Project
 from studio.settings import changed, knobs, parse_settings, unusual
-from studio.training.sdscripts import config as sdscripts
 from studio.training.sdscripts import options
 
 GROUP = "Settings and gates"
@@ -135,7 +134,7 @@ def save_changes(ctx: Context, project: Project, values: dict[str, Any]) -> dict
 def _set(ctx: Context, args: Namespace) -> Reply:
     project = ctx.project()
     differing = save_changes(ctx, project, settings_flags.given(args))
-    told = [*unusual(project.settings), *_engine_refuses(project)]
+    told = [*unusual(project.settings), *choices.engine_refuses(project)]
     found = [f for f in told if set(f.where) & differing.keys()]
     if differing:
         ctx.out.good(f"Saved in {project.folder / 'settings.yaml'}.")
@@ -150,16 +149,6 @@ def _set(ctx: Context, args: Namespace) -> Reply:
             "findings": [f.model_dump(mode="json") for f in found],
         }
     )
-
-
-def _engine_refuses(project: Project) -> list[Finding]:
-    """What the engine cannot do with these settings: the config gate will say it, but now is when it can be mended."""
-    if project.settings.backend != "kohya":
-        return []
-    family = models.get_model(project.workspace, project.intent.base_model).family
-    if family not in options.SCRIPTS:
-        return []
-    return [f for f in sdscripts.check(family, project.settings) if f.severity == "block"]
 
 
 def _check_set(args: Namespace) -> list[Finding]:

@@ -21,6 +21,7 @@ from studio.evaluation.spec import GridSpec, plan_cells
 from studio.evaluation.workers.drawing import Drawer, NotFinite
 from studio.evaluation.workers.lora import Lora
 from studio.evaluation.workers.render import batches
+from studio.training.workers.layers import layer_names
 from studio.workspace import Workspace
 from tests.evaluation.conftest import SIDE, make_project, write_lora
 from tests.training.conftest import write_model
@@ -143,22 +144,60 @@ def test_noise_of_a_seed_is_the_same_for_every_weight(plan: Plan) -> None:
     assert not torch.equal(drawer.noise(5), drawer.noise(6))
 
 
+def _add_convolutions(tensors: dict[str, torch.Tensor], drawer: Drawer, family: str) -> None:
+    """As a LoCon file has them: 3 x 3 down, 1 x 1 up, under the last of a layer's names, which sd-scripts writes."""
+    found = {
+        place[1]: (name, place[2])
+        for name, place in layer_names(drawer.models, family).items()
+        if "lora_unet" in name
+    }
+    chance = torch.Generator().manual_seed(1)
+    for path, (name, module) in found.items():
+        if isinstance(module, torch.nn.Conv2d) and ("resnets" in path or "samplers" in path):
+            wide = (4, module.in_channels, *module.kernel_size)
+            tensors[f"{name}.lora_down.weight"] = torch.randn(wide, generator=chance) * 0.03
+            tensors[f"{name}.lora_up.weight"] = (
+                torch.randn((module.out_channels, 4, 1, 1), generator=chance) * 0.3
+            )
+            tensors[f"{name}.alpha"] = torch.tensor(2.0)
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_other_families(family: str, workspace: Workspace, tmp_path: Path) -> None:
-    """The same renderer draws SD1.5 and SDXL geometry, kohya's SDXL block names included."""
+    """SD1.5 and SDXL geometry, kohya's SDXL block names and convolutions (LoCon) included: a batch of several weights equals
+    cells drawn one by one, and each text is encoded once a text-encoder weight."""
     model = write_model(tmp_path / "model", family)
-    lora = write_lora(tmp_path / "lora.safetensors", model, family, text=family == "sd15")
+    plain = write_lora(tmp_path / "lora.safetensors", model, family, text=family == "sd15")
     project = make_project(workspace, model, family)
-    spec = plan_grid(
-        project, lora_files=[lora], weights=(1.0,), prompts=["bluprnt, dog"], steps=2, width=64, height=64
+    told: dict[str, Any] = {
+        "prompts": ["bluprnt, dog", "cat"],
+        "steps": 2,
+        "width": 64,
+        "height": 64,
+        "seeds": (1, 2),
+    }
+    drawer = Drawer(plan_grid(project, lora_files=[plain], weights=(0.5, 1.0), **told), torch.device("cpu"))
+    lora = _changed(
+        plain, tmp_path / "locon.safetensors", lambda t, _first: _add_convolutions(t, drawer, family)
     )
-    drawer = Drawer(spec, torch.device("cpu"))
-    fitted = Lora(lora, drawer.models, family)
+    spec = plan_grid(project, lora_files=[lora], weights=(0.5, 1.0), **told)
     cells = plan_cells(spec)
+    fitted = Lora(lora, drawer.models, family)
+    kinds = {len(x.down.shape) for x in fitted.layers if x.part == "unet"}
+    assert 4 in kinds and (2 in kinds), "convolutions and linear layers"
     drawer.use(fitted, "x")
-    base, full = drawer.draw(cells[:1]) + drawer.draw(cells[1:])
-    assert _array(base).shape == (64, 64, 3)
-    assert _difference(base, full) > 1
+    encoded: list[str] = []
+    encode = drawer._encode
+    drawer._encode = lambda texts: (encoded.extend(texts), encode(texts))[1]  # type: ignore[method-assign]
+    mixed = drawer.draw(cells)
+    assert len(encoded) == (6 if family == "sd15" else 2), (
+        "twice for each weight of a LoRA that bends the text encoder"
+    )
+    single = [drawer.draw([c])[0] for c in cells]
+    assert len(encoded) == (6 if family == "sd15" else 2), "and never again"
+    assert max(_difference(a, b) for a, b in zip(mixed, single, strict=True)) <= 1
+    base, full = (next(p for c, p in zip(cells, single, strict=True) if c.weight == w) for w in (0.0, 1.0))
+    assert _array(base).shape == (64, 64, 3) and _difference(base, full) > 1
 
 
 def test_a_lora_for_another_model_is_named_as_such(pocket_model: Path, plan: Plan, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ _KIND_WORDS: dict[str, str] = {
     "embedding": "a textual inversion (embedding)",
     "other": "something else",
 }
+_LORA_FOR = {"sd15": "SD1.5", "sd2": "SD2", "sdxl": "SDXL", "sd35": "SD3.5", "flux": "FLUX.1"}
 _PREFIX = "model.diffusion_model."
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8}
 
@@ -87,6 +88,8 @@ class Look:
             return WORDS.get(self.family, WORDS[""]) + (" for inpainting" if self.inpainting else "")
         if self.kind in ("vae", "text-encoder"):
             return PART_WORDS.get(self.part, PART_WORDS[""])
+        if self.kind == "lora" and self.family in _LORA_FOR:
+            return f"a LoRA for {_LORA_FOR[self.family]}"
         return _KIND_WORDS[self.kind]
 
 
@@ -153,7 +156,7 @@ def _inner(shapes: Mapping[str, tuple[int, ...]], found: Look) -> tuple[int, tup
 
 def _what(names: set[str], shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Look:
     if _any(names, "lora_", "lycoris_", "oft_") or any(_LORA.search(n) for n in names):
-        return Look("lora", family=_lora_family(names))
+        return Look("lora", family=_lora_family(names, shapes))
     if any(
         n.startswith("control_model.") or "input_hint_block" in n or "controlnet_" in n or "zero_conv" in n
         for n in names
@@ -179,15 +182,22 @@ def _any(names: set[str], *starts: str) -> bool:
     return any(n.startswith(starts) for n in names)
 
 
-def _lora_family(names: set[str]) -> str:
+def _lora_family(names: set[str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Names first; where SD1.x and SDXL share them, how wide the text is that a layer reads (768 or 2048 numbers a word)."""
     text = " ".join(sorted(names)[:4000])
-    if "double_blocks" in text or "single_transformer_blocks" in text:
+    if "double_blocks" in text or "single_transformer_blocks" in text or "single_blocks" in text:
         return "flux"
-    if "joint_blocks" in text:
+    if "joint_blocks" in text or ("add_k_proj" in text and "attn2" not in text):
         return "sd35"
     if "lora_te2" in text or "transformer_blocks_9" in text or "text_encoder_2" in text:
         return "sdxl"
+    wide = {s[1] for n, s in shapes.items() if _READS_TEXT.search(n) and len(s) > 1}
+    if len(wide) == 1:
+        return {768: "sd15", 1024: "sd2", 2048: "sdxl"}.get(wide.pop(), "")
     return "sd15" if "lora_te_" in text else ""
+
+
+_READS_TEXT = re.compile(r"attn2[._]to_k\.(?:lora_down|lora_A|lora\.down)")
 
 
 def _sd3(inner: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], names: set[str], vae: bool) -> Look:

@@ -11,7 +11,7 @@ import pytest
 from studio.errors import InputError
 from studio.modelfiles import checking
 from studio.modelfiles.header import tensor_header
-from studio.modelfiles.kinds import look
+from studio.modelfiles.kinds import look, recognise
 from tests.modelfiles import headers as h
 
 
@@ -175,3 +175,22 @@ def test_folders_of_diffusers(tmp_path: Path) -> None:
     (tmp_path / "b" / "unet" / "config.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         checking.base_model(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        # As real sd-scripts named the layers of its LoRAs.
+        ("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight", (4, 2048), "a LoRA for SDXL"),
+        ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight", (4, 768), "a LoRA for SD1.5"),
+        ("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight", (4, 3072), "a LoRA for FLUX.1"),
+        ("lora_unet_single_blocks_1_linear1.lora_down.weight", (4, 3072), "a LoRA for FLUX.1"),
+        ("lora_unet_joint_blocks_0_context_block_attn_qkv.lora_down.weight", (4, 2432), "a LoRA for SD3.5"),
+        ("transformer.transformer_blocks.0.attn.add_k_proj.lora_A.weight", (4, 2432), "a LoRA for SD3.5"),
+        ("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight", (4, 2048), "a LoRA for SDXL"),
+        ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", (4, 1280), "a LoRA"),
+    ],
+)  # fmt: skip
+def test_a_lora_says_what_it_is_for(name: str, shape: tuple[int, ...], words: str) -> None:
+    found = recognise({name: {"dtype": "BF16", "shape": list(shape), "data_offsets": [0, 2]}})
+    assert (found.kind, found.words) == ("lora", words)

@@ -11,8 +11,9 @@ from pages.parts.form import synced
 from pages.parts.grid_board import grid_board, take_up
 from pages.parts.grid_failures import failed_cells
 from pages.parts.grid_plan import open_grid, plan
-from pages.parts.grid_view import curves, side_by_side, verdict_card
+from pages.parts.grid_view import side_by_side, verdict_card
 from pages.parts.live_job import is_running, live_job
+from pages.parts.measure_view import curves
 from pages.parts.nav import PAGES, link
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page, show_error

@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.parts.comfyui_card import comfyui_card
 from pages.parts.context import workspace
+from pages.parts.measuring_card import measuring_models
 from pages.parts.nav import PAGES, link
 from pages.parts.page import caught, page
 from pages.parts.setup_models import FAMILY_WORDS, base_models
@@ -148,6 +149,9 @@ with page(PAGES["setup"].title, PAGES["setup"].about):
     st.space("small")
     with caught():
         base_models()
+    st.space("small")
+    with caught():
+        measuring_models()
     st.space("small")
     with caught():
         storage()

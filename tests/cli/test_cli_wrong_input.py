@@ -556,6 +556,20 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
     ],
     "status": [(["nope"], 3, "no job called 'nope'"), ([""], 2, "empty"), (["a", "b"], 2, "'b' is not expected here")],
     "jobs": [(["--limit", "0"], 2, "too small"), (["--limit", "x"], 2, "whole number"), (["all"], 2, "'all' is not")],
+    "measure": [
+        (["--grid", "nope"], 3, "no grid called 'nope'"), (["--grid", ""], 2, "empty"), (["--over", "time"], 2, "Use one of"), (["--over", "wieght"], 2, "Did you mean 'weight'?"),
+        (["--weight", "0.7"], 2, "goes with --over checkpoint"), (["--over", "checkpoint", "--weight", "0.33"], 3, "not on this grid"),
+        (["--over", "checkpoint", "--weight", "much"], 2, "number"), (["--over", "checkpoint", "--weight", "99"], 2, "too large"),
+        (["--over", "checkpoint", "--checkpoint", "final"], 2, "does not go with"), (["--checkpoint", "epoch 99"], 3, "no checkpoint 'epoch 99'"),
+        (["--explain", "--again"], 2, "--explain does not go with"), (["extra"], 2, "not expected"), (["--expalin"], 2, "Did you mean '--explain'?"),
+    ],
+    "setup measuring": [
+        (["vgg"], 2, "Use one of"), (["clop"], 2, "Did you mean 'clip'?"), (["clip"], 2, "The folder is missing"), (["clip", ""], 2, "empty"),
+        (["clip", "@missing"], 2, "There is no folder"), (["clip", "@notes"], 2, "There is no folder"), (["clip", "models/clip"], 2, "not a full path"),
+        (["dino", "clip-vit-b-32"], 2, "is no DINO model"), (["--forget"], 2, "needs a kind"), (["clip", "--forget"], 3, "No CLIP model is in use"),
+        (["clip", "/x", "--forget"], 2, "takes no folder"), (["--download", "gpt"], 3, "no model called 'gpt'"), (["clip", "--download", "dinov2-small"], 2, "goes alone"),
+        (["ccip", "@zip"], 2, "There is no folder"),
+    ],
     "setup comfyui": [
         ([], 3, "No ComfyUI server is known"),
         ([""], 2, "It is empty"),

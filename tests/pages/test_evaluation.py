@@ -295,7 +295,11 @@ def test_curves_are_also_there_in_words(project: Project, trained: Run) -> None:
     at = open_page("evaluation", project.slug)
     sound(at.segmented_control(key="grid_view").set_value("curves").run())
     assert "clearly present" in tables(at)
-    assert len(at.get("plotly_chart")) == 1
+    charts = {c.proto.id.rpartition("curve_")[2] for c in at.get("plotly_chart")}
+    assert charts == {"nearness", "effect", "kept", "fault", "leak"}, "one a measure that has figures"
+    assert "no CLIP model was chosen" in texts(at), "nothing takes its place"
+    sound(at.segmented_control(key="curves_over").set_value("checkpoint").run())
+    assert len(at.get("plotly_chart")) == 5 and "final (epoch 5)" in tables(at)
 
 
 def test_a_grid_that_was_stopped_goes_on(

@@ -26,7 +26,7 @@ def write_sheet(
     """
     picture = draw_sheet(spec, cells, headline, sweet)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=False)
+    picture.save(buffer, "PNG", compress_level=4)
     files.write_bytes(target, buffer.getvalue())
 
 
@@ -117,7 +117,7 @@ def _put(
                 # Whole-number enlargement keeps the pixels of a tiny picture as the model drew them.
                 whole = width % raw.width == 0 and height % raw.height == 0 and width > raw.width
                 how = Image.Resampling.BICUBIC if whole else Image.Resampling.LANCZOS
-                sheet.paste(raw.convert("RGB").resize((width, height), how), (x, y))
+                sheet.paste(raw.convert("RGB").resize((width, height), how, reducing_gap=2.0), (x, y))
             return
         except OSError:
             pass

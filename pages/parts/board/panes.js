@@ -30,6 +30,9 @@ class Panes {
 
   draw() {
     const v = this.view, w = this.panes[1].clientWidth, h = this.panes[1].clientHeight;
+    if (v.w && w && h) { v.x *= w / v.w; v.y *= h / v.h; }  // the same place when the panes change their size
+    v.w = w;
+    v.h = h;
     v.x = Math.min(0, Math.max(w * (1 - v.z), v.x));
     v.y = Math.min(0, Math.max(h * (1 - v.z), v.y));
     this.root.style.setProperty("--z", v.z);

@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts.context import workspace
 from pages.parts.flash import act, say
 from pages.parts.nav import link
-from pages.parts.page import caught
+from pages.parts.page import caught, start_at_top
 from pages.parts.words import plain
 from studio.files import human_size
 from studio.guidance import count_words
@@ -20,6 +20,7 @@ from studio.lora.privacy import GROUPS
 from studio.project import KINDS
 
 PANEL = "library_panel"
+TURN = "library_turn"
 SURE = "library_sure"
 ONLY_HERE = (
     "It belongs to the built-in model, which other programs do not have: only LoRA Studio can draw with it."
@@ -34,6 +35,10 @@ DOORS = {
 def open_panel(what: str, about: str = "") -> None:
     """Show a panel above the cards; "" closes it."""
     st.session_state[PANEL] = (what, about) if what else None
+    # A popover stays open until it is clicked away; under another key it is a new one, which is closed.
+    st.session_state[TURN] = st.session_state.get(TURN, 0) + 1
+    if what:
+        start_at_top()
 
 
 def ask(slug: str) -> None:
@@ -102,7 +107,7 @@ def card(entry: LibraryEntry, *, newest: bool) -> None:
                 )  # fmt: skip
             else:
                 st.markdown(":orange[:material/warning: The file is gone.]")
-            with st.popover("More", key=f"more_{entry.slug}"), caught():
+            with st.popover("More", key=f"more_{entry.slug}_{st.session_state.get(TURN, 0)}"), caught():
                 details(entry, file)
 
 

@@ -25,7 +25,8 @@ def results(tool: str, file: Path) -> None:
         return
     st.space("small")
     with st.container(border=True, key="tool_result"):
-        live_job(job, key="tool_job", details=job.state != "finished")
+        if job.state != "finished":
+            live_job(job, key="tool_job")
         result = job.result if job.state == "finished" else None
         if not result:
             return
@@ -72,11 +73,10 @@ def kept_figure(blocks: list[dict[str, Any]]) -> go.Figure:
         x=[b["block"] for b in blocks], y=shares, marker={"color": tone["line"]}, customdata=ranks,
         hovertemplate="%{x}: %{y:.1f} % kept, rank %{customdata}<extra></extra>",
     )  # fmt: skip
-    low = max(0.0, min(shares) - 10)
     figure.update_layout(
         height=260, margin={"l": 8, "r": 8, "t": 12, "b": 8}, showlegend=False,
         xaxis={"showgrid": False, "fixedrange": True, "linecolor": tone["grid"], "type": "category"},
-        yaxis={"range": [0 if low < 60 else low, 100.5], "gridcolor": tone["grid"], "fixedrange": True, "ticksuffix": " %"},
+        yaxis={"range": [0, 100], "gridcolor": tone["grid"], "fixedrange": True, "ticksuffix": " %"},
     )  # fmt: skip
     return figure
 

@@ -19,7 +19,7 @@ MOST = 4
 """LoRAs side by side at once; more are too narrow to be read."""
 NOT_THERE = "—"
 _PARAMS = (
-    ("preset", "Preset"), ("epochs", "Epochs"), ("steps", "Steps"), ("rank", "Rank"), ("alpha", "Alpha"),
+    ("preset", "Preset"), ("epochs", "Epochs"), ("steps", "Steps"), ("alpha", "Alpha"),
     ("learning_rate", "Learning rate"), ("optimizer", "Optimizer"), ("pictures", "Pictures, repeats counted"), ("seed", "Seed"),
 )  # fmt: skip
 # Names as the verdict and the guides use them; what each one means is told in studio.evaluation.metrics.

@@ -364,3 +364,12 @@ def test_the_stand_in_satisfies_the_hub_s_own_client(
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == hub.repos["ann/theirs"]["sha"]
     assert hub.repos["ann/theirs"]["files"]["x.safetensors"] == entry.file(ws).read_bytes()
+
+
+def test_it_runs_as_a_job_that_is_handed_the_token(ws: Workspace, entry: LibraryEntry, hub: State) -> None:
+    agreed = publication.publication(ws, entry, "ann/by-job", most_pictures=1)
+    job = tasks.start_publish(ws, entry, agreed, most_pictures=1, base=hub.hub, allow=[hub.hub, hub.storage])
+    assert job.wait(300) == "finished", job.log_tail()
+    assert job.result and job.result["url"] == f"{hub.hub}/ann/by-job" and hub.commits == 1
+    assert [j.id for j in tasks.publish_jobs(ws)] == [job.id]
+    assert not any(TOKEN.encode() in p.read_bytes() for p in job.folder.rglob("*") if p.is_file())

@@ -47,11 +47,16 @@ def show_entry(ctx: Context, entry: Any) -> None:
 
 def as_data(ctx: Context, entry: Any) -> dict[str, Any]:
     """A registered LoRA as plain data, with where it lies."""
+    from studio.library.hub.publication import published
+    from studio.library.places import placed
+
     preview = entry.preview(ctx.workspace)
     return {
         **entry.model_dump(mode="json"),
         "file": str(entry.file(ctx.workspace)),
         "preview": str(preview) if preview else None,
+        "placed": [{"file": str(p.file), "linked": p.linked} for p in placed(ctx.workspace, entry)],
+        "published": published(ctx.workspace, entry),
     }
 
 

@@ -48,9 +48,10 @@ def figures(run: Run, metrics: Metrics) -> None:
             percent = (
                 round((line[-1] / first - 1) * 100) if first and len(metrics.losses) > metrics.window else 0
             )
-            st.metric("Loss now" if alive else "Loss at the end", f"{line[-1]:.3f}", f"{percent:+d} %" if percent else None, delta_color="off", border=True,
-                      height="stretch", delta_description=f"from {first:.3f}" if percent else None,
-                      help=f"It began at {first:.3f}. A mean over one epoch, because single steps jump.")  # fmt: skip
+            st.metric("Loss now" if alive else "Loss at the end", f"{line[-1]:.3f}", f"from {first:.2f}" if percent else None,
+                      delta_color="off", delta_arrow="down" if percent < 0 else "up", border=True, height="stretch",
+                      help=f"It began at {first:.3f}." + (f" Since then {percent:+d} %." if percent else "")
+                      + " A mean over one epoch, because single steps jump.")  # fmt: skip
         else:
             st.metric("Loss now", "not yet", border=True, height="stretch")
         if alive:

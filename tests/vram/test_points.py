@@ -204,3 +204,9 @@ def test_further_options_that_change_the_memory_are_counted() -> None:
 
     assert terms("full_bf16 = true")["LoRA"] * 2 == terms()["LoRA"] == terms("full_bf16 = false")["LoRA"]
     assert terms("full_bf16", backend="diffusers")["LoRA"] == terms()["LoRA"], "only sd-scripts reads them"
+
+
+def test_adapters_are_as_large_as_in_files_that_sd_scripts_wrote() -> None:
+    """Numbers in real LoRA files of rank 4, less one alpha for each layer: SDXL in full, FLUX with 1 + 2 blocks."""
+    assert FAMILIES["sdxl"].rank_all * 4 == 10_640_082 - 722
+    assert sized("flux", 687_000_000, (1, 2)).rank_all * 4 == 1_007_632 - 16

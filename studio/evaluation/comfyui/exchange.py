@@ -70,7 +70,7 @@ def free_folder(project: Project) -> Path:
 def save_workflows(project: Project, spec: GridSpec, folder: Path) -> Saved:
     """Write the workflows of all cells that are not drawn yet, and keep the grid, so that pictures can come back to it.
 
-    Raises InputError when the folder holds other things, or the family is not one that ComfyUI draws.
+    Raises InputError when the folder holds other things, nothing is left to draw, or the family is not one that ComfyUI draws.
     """
     if spec.family not in graphs.FAMILIES:
         raise InputError(
@@ -92,6 +92,12 @@ def save_workflows(project: Project, spec: GridSpec, folder: Path) -> Saved:
     known = CellStore(project).known()
     cells = {c.hash: c for c in plan_cells(spec)}
     todo = [c for h, c in cells.items() if h not in known]
+    if not todo:
+        raise InputError(
+            "All pictures of this grid are there already.",
+            "Workflows are saved for those that are not drawn yet.",
+            "Put the grid together here: that takes seconds and needs no server.",
+        )
     saved = Saved(folder, cells=len(todo), there=len(cells) - len(todo))
     loras = {lora.label: lora for lora in spec.lora_files}
     for number, column in enumerate(_columns(todo), 1):

@@ -72,7 +72,7 @@ def preset_cards(project: Project, settings: TrainingSettings) -> None:
             chosen = preset.id == project.preset
             with st.container(border=True, height="stretch", gap="xsmall", key=f"preset_{preset.id}"):
                 untouched = chosen and choices.reference(project) == settings
-                mark = f" :green-badge[{'chosen' if untouched else 'chosen, then changed'}]" if chosen else ""
+                mark = f" :green-badge[{'chosen' if untouched else 'changed'}]" if chosen else ""
                 st.markdown(f"**{preset.title}**{mark}")
                 st.markdown(f":small[{preset.summary}]")
                 with caught():
@@ -168,7 +168,10 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
         count = sum(c.origin == "yours" for c in fields)
         title = f"{group} :green-badge[{count} changed]" if count else group
         with st.expander(
-            title, expanded=bool(words) or only or group in ("Network", "Length"), key=f"group_{group}"
+            title,
+            expanded=bool(words) or only or group in ("Network", "Length"),
+            # By another key, since one keeps what the user closed: what is looked for would stay hidden.
+            key=f"{'found' if words or only else 'group'}_{group}",
         ):
             for c in fields:
                 advanced_row(project, c, changed, [f for f in refused if c.knob.name in f.where])

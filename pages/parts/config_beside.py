@@ -15,10 +15,15 @@ from studio.training.replicate import cost_words
 
 
 def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
-    """How long it takes: measured where a dry run fits, else what the preset says."""
+    """How long it takes: reckoned from the steps that a dry run measured where one fits, else what the preset says, and for which
+    computer it says it."""
     if told.seconds is not None and told.memory_bytes:  # elsewhere nothing was measured here
-        return f"about {human_time(told.seconds)}, measured here"
-    return preset.time if preset else "the dry run will measure it"
+        return f"about {human_time(told.seconds)}, from steps measured here"
+    if preset is None:
+        return "the dry run will measure it"
+    if detect().device == "cpu" and told.memory_bytes and "CPU" not in preset.time:
+        return f"far longer here, without a graphics card: the dry run measures it ({preset.time})"
+    return preset.time
 
 
 def memory_words(told: Estimate) -> str:

@@ -93,7 +93,7 @@ def _time(facts: Mapping[str, Any]) -> str:
     where = str(facts["device"]).rstrip(".")
     if facts.get("seconds"):
         return f"{human_time(facts['seconds'])}, from the steps of the dry run on this computer ({where})"
-    told = f"; the preset says {facts['preset_time']}" if facts.get("preset_time") else ""
+    told = f"; the preset by itself says {facts['preset_time']}" if facts.get("preset_time") else ""
     return f"not measured on this computer yet, the dry run will{told}"
 
 

@@ -127,6 +127,12 @@ def _parsed(data: bytes, name: str) -> tuple[str, dict[str, Any]]:
         raise InputError(
             f"{name} is no text file.", "A config is plain text.", "Choose the .toml or .json file."
         ) from e
+    if name.lower().endswith(".json") and not text.lstrip().startswith("{") and text.strip():
+        raise InputError(
+            f"{name} holds no settings of kohya_ss.",
+            "They are one JSON object, which begins with a brace; this file begins otherwise.",
+            "Choose the .json file that kohya_ss saved, or a .toml of sd-scripts.",
+        )
     try:
         raw = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except json.JSONDecodeError as e:

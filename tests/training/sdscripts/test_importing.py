@@ -153,6 +153,8 @@ def test_what_is_no_config_is_said(data: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words) as told:
         read_text(data, "x.toml", "sd15")
     assert told.value.fix
+    with pytest.raises(InputError, match="holds no settings of kohya_ss"):
+        read_text(b"[1, 2]", "x.json", "sd15")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

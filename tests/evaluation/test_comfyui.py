@@ -52,6 +52,14 @@ def test_a_server_is_looked_at(comfy: ComfyServer, spec: GridSpec) -> None:
     comfy.nodes.discard("KSampler")
     other = spec.model_copy(update={"drawn_with": {"checkpoint": "other.safetensors"}})
     assert {f.code for f in checking.for_grid(other, state)} == {"comfyui-nodes", "comfyui-model"}
+    for version, code in (
+        ("0.3.30", "comfyui-older"),
+        ("0.31.2", "comfyui-newer"),
+        ("1.0.0", "comfyui-newer"),
+    ):
+        comfy.version = version
+        newly = checking.look_at(Server(address=comfy.address))
+        assert newly.is_ready and [f.code for f in newly.findings] == [code] and newly.findings[0].fix
     comfy.version = "0.2.1"
     assert [f.code for f in blocking(checking.look_at(Server(address=comfy.address)).findings)] == [
         "comfyui-old"

@@ -84,13 +84,16 @@ def _look(client: Client, state: State, everything: bool) -> None:
                 fix=f"Update it; the studio was tried with {TESTED[0]}.{TESTED[1]}.",
             )
         )
-    elif number < TESTED:
+    elif number != TESTED:
+        older = number < TESTED
         state.findings.append(
             Finding(
                 severity="info",
-                code="comfyui-older",
+                code="comfyui-older" if older else "comfyui-newer",
                 what=f"ComfyUI at {client.server.name} is {state.version}; the studio was tried with {TESTED[0]}.{TESTED[1]}.",
-                fix="Update it when something does not work.",
+                fix="Update it when something does not work."
+                if older
+                else "Nothing to do while it draws; an update of the studio may be needed when it does not.",
             )
         )
     state.lora_folder = placing.lora_folder(client)

@@ -105,7 +105,7 @@ def main() -> None:
         with Server(home, args.port) as server:
             visitor = Visitor(server, "run", project.slug)
             visitor.rerun()
-            visitor.put("run_view", string_array_value=["history"])
+            visitor.put("run_view", string_array_value=[f"History ({args.runs})"])
             result["history"] = [round(visitor.rerun().cpu, 3) for _ in range(4)]
             visitor.close()
             for steps in map(int, args.sizes.split(",")):

@@ -51,6 +51,11 @@ def _save(project: Project, planned: Callable[[dict[str, object]], GridSpec]) ->
         "READ ME.txt there says what to do.")  # fmt: skip
 
 
+def only_saved(grid: Grid) -> bool:
+    """Whether nothing was ever drawn for this grid here: its workflows were saved, and it waits for their pictures."""
+    return not (grid.folder / "job.json").is_file()
+
+
 def bring_back_door(grid: Grid) -> None:
     """An expander on a grid of ComfyUI's that lacks pictures."""
     if grid.spec.renderer != "comfyui":

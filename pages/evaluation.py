@@ -5,7 +5,7 @@ import streamlit as st
 from pages.parts.blind_view import blind_test
 from pages.parts.context import require_project
 from pages.parts.diagnosis_view import diagnosis
-from pages.parts.elsewhere import bring_back_door
+from pages.parts.elsewhere import bring_back_door, only_saved
 from pages.parts.flash import act, unsaid
 from pages.parts.form import synced
 from pages.parts.grid_board import grid_board, take_up
@@ -83,10 +83,12 @@ def unfinished(grid: Grid) -> None:
     """A grid that ended before all was drawn."""
     job, cells = grid.job, grid.cells()
     missing = len({c.hash for c in cells if c.path is None})
-    error = job.error
+    saved = only_saved(grid)
+    error = None if saved else job.error
     if missing:
         fix = f"\n\n**What to do:** {error['fix']}" if error and error.get("fix") else ""
-        st.warning(f"{(error or {}).get('why', '')}{fix}" or "What is there already stays.", icon=":material/grid_off:",
+        rest = "Its workflows wait for a ComfyUI elsewhere." if saved else "What is there already stays."
+        st.warning(f"{(error or {}).get('why', '')}{fix}" or rest, icon=":material/grid_off:",
                    title=f"{count_words(missing, 'picture')} of this grid "
                          f"{'is' if missing == 1 else 'are'} missing")  # fmt: skip
     else:

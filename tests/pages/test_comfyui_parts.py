@@ -126,7 +126,7 @@ def test_a_grid_is_drawn_elsewhere_by_the_page(workspace: Workspace, tmp_path: P
     assert "READ ME.txt there says what to do" in texts(at)
     grid = Grid(next(iter(project.grids_dir.iterdir())))
     assert grid.id in at.query_params["grid"] and (tmp_path / "out" / "send.py").is_file()
-    assert "pictures of this grid are missing" in texts(at)
+    assert "pictures of this grid are missing" in texts(at) and "wait for a ComfyUI elsewhere" in texts(at)
     first = next(iter({c.hash: c for c in grid.cells()}))
     (tmp_path / "back").mkdir()
     _press(at, "Bring them back")

@@ -1,5 +1,7 @@
 """The grid: weights across, prompts down; what it says, your ratings, and registration."""
 
+from collections import Counter
+
 import streamlit as st
 
 from pages.parts.blind_view import blind_test
@@ -158,7 +160,9 @@ def part(project: Project, grid: Grid) -> None:
 def views(project: Project, grid: Grid, problem: StudioError | None) -> None:
     """The verdict, and the view that was chosen. problem: why something that was said could not be stored."""
     verdict = grid.verdict
-    if verdict is not None:
+    if (
+        verdict is not None and st.session_state["grid_view"] != "blind"
+    ):  # who judges blind is not told what won
         verdict_card(verdict, None if st.session_state["grid_view"] == "register" else to_registration,
                      drawn=grid.spec.weights, draw=lambda w: draw_too(project, grid, w))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -235,6 +239,9 @@ def chooser(runs: list[Run], grids: list[Grid], run: Run | None, grid: Grid | No
             g.id: f"{g.id.removeprefix('grid-')[:13]} · {', '.join(x.label for x in g.spec.lora_files)}"
             for g in grids
         }
+        alike = {n for n, count in Counter(names.values()).items() if count > 1}
+        # A browser answers with the words: two grids of one minute must not share them.
+        names = {i: f"{n} ({i.rpartition('-')[2]})" if n in alike else n for i, n in names.items()}
         if grid is not None and len(ids) > 1:
             synced("which_grid", grid.id)
             st.selectbox("Grid", ids, key="which_grid", format_func=names.__getitem__, width=420,

@@ -7,7 +7,7 @@ that dies half-way leaves a state from which the next call goes on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +42,23 @@ class SetAside:
 def set_aside_list(project: Project) -> list[SetAside]:
     """What was set aside, newest first."""
     folder = project.set_aside_dir
-    there = look(folder).pictures
+    there, notes = look(folder).pictures, _known_notes.of(folder / "list.json")
+    have = _listed.get(folder)
+    if have is None or have[0] is not there or have[1] is not notes:  # a page asks several times
+        while len(_listed) >= _LISTED:
+            _listed.pop(next(iter(_listed)), None)
+        have = _listed[folder] = (there, notes, _list(folder, there, notes))
+    return list(have[2])
+
+
+_LISTED = 16
+_listed: dict[Path, tuple[object, object, list[SetAside]]] = {}
+
+
+def _list(folder: Path, there: Collection[str], notes: Iterable[Mapping[str, str]]) -> list[SetAside]:
     found = [
-        SetAside(n["name"], n["file"], n["reason"], n["at"], folder / n["file"])
-        for n in _notes(project)
-        if n["file"] in there
-    ]
+        SetAside(n["name"], n["file"], n["reason"], n["at"], folder / n["file"]) for n in notes if n["file"] in there
+    ]  # fmt: skip
     known = {s.file for s in found}
     for name in there:  # put there by hand
         if name not in known:

@@ -66,18 +66,15 @@ def show_verdict(ctx: Context, verdict: Any) -> None:
     if rows:
         ctx.out.say()
         ctx.out.table(
-            ["Weight", "Effect", "Nearness", "Damage", "In words"],
+            ["Weight", "Change", "Nearness", "Damage", "In words"],
             [
                 [
                     f"{r['weight']:g}",
-                    *[_figure(r.get(k)) for k in ("effect", "nearness", "damage")],
+                    "" if r.get("effect") is None else f"{float(r['effect']):.2f} x",
+                    *["" if r.get(k) is None else f"{float(r[k]):.0%}" for k in ("nearness", "damage")],
                     r.get("words", ""),
                 ]
                 for r in rows
             ],
             right=(0, 1, 2, 3),
         )
-
-
-def _figure(value: Any) -> str:
-    return "" if value is None else f"{float(value):.2f}"

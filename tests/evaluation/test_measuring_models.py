@@ -30,7 +30,7 @@ from studio.evaluation.spec import GridSpec, plan_cells
 from studio.evaluation.store import CellStore
 from studio.evaluation.workers.measuring import measure_grid
 from studio.project import Project
-from studio.workspace import Workspace
+from studio.workspace import Workspace, shipped
 from tests.evaluation.measuring_models import tiny_ccip, tiny_clip, tiny_dino
 
 MAKE: dict[Role, Callable[[Path], Path]] = {"clip": tiny_clip, "dino": tiny_dino, "ccip": tiny_ccip}
@@ -83,6 +83,16 @@ def test_every_measure_is_told_whole() -> None:
     for m in measures.MEASURES:
         assert m.says.endswith(".") and m.unseen.endswith(".") and m.source.endswith("."), m.id
         assert m.unseen in m.help and m.source in m.help
+    guide = shipped("data", "guides", "evaluation.md").read_text(encoding="utf-8")
+    assert all(m.title in guide for m in measures.MEASURES if not m.model), "each measure is in the guide"
+    assert all(role.upper() in guide for role in ROLES)
+
+
+def test_more_than_the_whole_way_is_no_percentage() -> None:
+    assert (
+        measures.BY_ID["effect"].words(1.05) == "1.05 ×" and measures.BY_ID["nearness"].words(0.72) == "72%"
+    )
+    assert measures.BY_ID["clip_text"].words(None) == "not available"
 
 
 def test_a_grid_is_measured_by_real_models_and_nothing_twice(

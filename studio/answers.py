@@ -39,7 +39,9 @@ def network(url: str) -> Iterator[None]:
     except httpx.TimeoutException as e:
         raise Passing(f"{host_of(url)} did not answer in time.", "The network or the server is slow.") from e
     except httpx.TransportError as e:
-        raise Passing(f"The connection to {host_of(url)} failed.", f"{str(e) or type(e).__name__}.") from e
+        raise Passing(
+            f"The connection to {host_of(url)} failed.", f"{str(e).rstrip('.') or type(e).__name__}."
+        ) from e
 
 
 def accepted(answer: httpx.Response, url: str) -> None:

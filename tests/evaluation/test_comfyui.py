@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,9 +84,18 @@ def test_nobody_answers_or_somebody_else(tmp_path: Path, comfy: ComfyServer) -> 
         client.stats()
     assert [f.code for f in checking.look_at(Server(address=comfy.address)).findings] == ["comfyui-away"]
     comfy.start()
-    comfy.get = lambda _p, _q: (404, None)  # type: ignore[method-assign]
-    with Client(Server(address=comfy.address)) as client, pytest.raises(NotComfyError):
-        client.stats()
+    odd: list[tuple[int, Any]] = [
+        (404, None),
+        (200, []),
+        (200, {"system": "x"}),
+        (200, {"system": {}, "devices": 5}),
+        (302, None),
+    ]
+    for answer in [*odd, (401, None), (200, {"system": {}, "devices": ["cpu"]})]:
+        comfy.get = lambda _p, _q, a=answer: a  # type: ignore[method-assign,misc]
+        with Client(Server(address=comfy.address)) as client, pytest.raises(NotComfyError) as e:
+            client.stats()
+        assert e.value.what and e.value.why and e.value.fix
 
 
 # --- Drawing

@@ -67,7 +67,15 @@ class Client:
         """`/system_stats`. Raises Away, or NotComfyError when another program answers."""
         answer = self._call("GET", "/system_stats")
         told = _json(answer) if answer.status_code == 200 else None
-        if not isinstance(told, dict) or "system" not in told:
+        if answer.is_redirect:
+            raise NotComfyError(
+                f"{self.server.address} leads to another page, often one to sign in.",
+                f"It answered {answer.status_code} to /system_stats.",
+                "Use the address that ComfyUI itself listens on, through a tunnel if need be.",
+            )
+        devices = told.get("devices") if isinstance(told, dict) else None
+        rows = devices is None or (isinstance(devices, list) and all(isinstance(d, dict) for d in devices))
+        if not isinstance(told, dict) or not isinstance(told.get("system"), dict) or not rows:
             raise NotComfyError(
                 f"What answers at {self.server.address} is not ComfyUI.",
                 f"It answered {answer.status_code} to /system_stats, and not as ComfyUI does.",

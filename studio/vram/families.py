@@ -108,6 +108,11 @@ FAMILIES: dict[str, Family] = {
 _FLUX_RANK = (141_312, 55_296)
 
 
+def _sd35_rank(blocks: int) -> int:
+    """Adapter parameters for each unit of rank: two streams of 23 widths a block, and the last block has little of the second."""
+    return 64 * blocks * (46 * blocks - 16)
+
+
 def sized(name: str, inner: int = 0, blocks: tuple[int, ...] = ()) -> Family:
     """A family as one file of it is: with fewer or more blocks than the original, such as the "lite" versions of FLUX.
 
@@ -132,7 +137,7 @@ def sized(name: str, inner: int = 0, blocks: tuple[int, ...] = ()) -> Family:
     if name == "sd35" and len(blocks) == 1 and blocks[0] > 0 and isinstance(shape, Transformer):
         share = blocks[0] / shape.blocks  # its width is 64 for each block
         return replace(
-            family, base=inner, rank_all=round(family.rank_all * share**2), rank_attention=round(family.rank_attention * share**2),
+            family, base=inner, rank_all=_sd35_rank(blocks[0]), rank_attention=round(family.rank_attention * share**2),
             segment=family.segment * share**2,
             shape=replace(
                 shape, width=64 * blocks[0], blocks=blocks[0], swap_pair=shape.swap_pair * share**2,

@@ -207,6 +207,9 @@ def test_further_options_that_change_the_memory_are_counted() -> None:
 
 
 def test_adapters_are_as_large_as_in_files_that_sd_scripts_wrote() -> None:
-    """Numbers in real LoRA files of rank 4, less one alpha for each layer: SDXL in full, FLUX with 1 + 2 blocks."""
+    """Numbers in real LoRA files of rank 4, less one alpha for each layer: SDXL in full, FLUX with 1 + 2 blocks,
+    SD3.5 with four."""
     assert FAMILIES["sdxl"].rank_all * 4 == 10_640_082 - 722
     assert sized("flux", 687_000_000, (1, 2)).rank_all * 4 == 1_007_632 - 16
+    assert sized("sd35", 20_000_000, (4,)).rank_all * 4 == 172_069 - 37
+    assert sized("sd35", 8_056_600_000, (38,)).rank_all == FAMILIES["sd35"].rank_all

@@ -160,3 +160,25 @@ def test_the_limit_of_leaking_tells_styles_from_things() -> None:
         for rows in told["curves"].values():
             found[told["kind"] == "style"] += [row[4] for row in rows if row[4] is not None]
     assert max(found[False]) < thresholds()["leak"].value < min(found[True])
+
+
+TRIED = {
+    # one style on the built-in model, 20 pictures, two seeds: change of pixels at 1.0, worst kind of fault, most copies up to 1.0
+    "one epoch": (0.0046, 0.0, 0.0),
+    "right: 8 epochs": (0.5397, 0.0978, 0.0714),
+    "30 epochs": (0.5269, 0.1159, 0.1429),
+    "a twelfth of the rate": (0.1707, 0.0446, 0.0),
+    "5 times the rate, 4 epochs": (0.5348, 0.1347, 0.0),
+    "5 times the rate, 16 epochs": (0.5162, 0.122, 0.1429),
+    "25 times the rate": (0.5058, 0.2561, 0.0),
+}
+
+
+def test_limits_tell_apart_what_was_tried() -> None:
+    """Too little, right, too long and far too fast, measured as grids are; each limit lies between what it tells apart."""
+    found = {k: t.value for k, t in thresholds().items()}
+    assert found["no-effect"] < min(pixels for pixels, _f, _c in TRIED.values())
+    faults = {name: fault for name, (_p, fault, _c) in TRIED.items()}
+    wild = faults.pop("25 times the rate")
+    assert max(faults.values()) < found["fault-kind"] < wild
+    assert TRIED["right: 8 epochs"][2] < found["memorised"] < TRIED["30 epochs"][2]

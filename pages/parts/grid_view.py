@@ -83,9 +83,12 @@ def side_by_side(grid: Grid, cells: Sequence[Cell]) -> None:
     if verdict and verdict.weight is not None:
         near = [o for o in options if o[0] == verdict.checkpoint]
         start = min(near or options, key=lambda o: abs(o[1] - (verdict.weight or 0)))
+    other = next((o for o in reversed(options) if o != start), start)
     with st.container(horizontal=True):
         left = st.selectbox("Left", options, format_func=name, key="compare_left", index=options.index(start))
-        right = st.selectbox("Right", options, format_func=name, key="compare_right", index=len(options) - 1)
+        right = st.selectbox(
+            "Right", options, format_func=name, key="compare_right", index=options.index(other)
+        )
     if left is None or right is None:
         return
     seed = spec.seeds[0]
@@ -94,13 +97,13 @@ def side_by_side(grid: Grid, cells: Sequence[Cell]) -> None:
             st.segmented_control("Seed", list(spec.seeds), default=seed, required=True, key="compare_seed")
             or seed
         )
-    one, other = (by_place(cells, option[0], seed) for option in (left, right))
+    first, second = (by_place(cells, option[0], seed) for option in (left, right))
     parts = []
     for prompt in spec.prompts:
         parts.append(
             f"<section><h3>{escape(prompt.text)} <small>{escape(FAMILY_WORDS[prompt.family])}</small></h3><div>"
         )
-        for found, option in ((one, left), (other, right)):
+        for found, option in ((first, left), (second, right)):
             parts.append(_figure(grid, found.get((prompt.id, option[1])), name(option)))
         parts.append("</div></section>")
     st.html(f"<style>{_PAIRS}</style><div class='pairs'>{''.join(parts)}</div>")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,15 +33,15 @@ def report_text(grid: Grid, beside: Path | None = None) -> str:
     beside: folder that the text will lie in, for the link to the contact sheet; the grid's own when None.
     """
     spec, verdict = grid.spec, grid.verdict
-    loras = ", ".join(f"{f.label} (`{f.path.name}`)" for f in spec.lora_files)
+    loras = ", ".join(f"{_cell(f.label)} (`{f.path.name}`)" for f in spec.lora_files)
     lines = [
-        f"# Evaluation: {grid.project.intent.name}",
+        f"# Evaluation: {_cell(grid.project.intent.name)}",
         "",
         f"- **Drawn**: {spec.created[:10]}, {len(spec.weights)} weights × {len(spec.prompts)} prompts × "
         f"{len(spec.seeds)} seeds",
         f"- **Checkpoints**: {loras}",
         f"- **Base model**: {spec.base_model}",
-        f"- **Trigger word**: {spec.trigger or 'none'}",
+        f"- **Trigger word**: {_cell(spec.trigger) or 'none'}",
         *_verdict(verdict),
         "",
     ]
@@ -63,7 +64,7 @@ def _verdict(verdict: SweetSpot | None) -> list[str]:
     if verdict.weight is not None and verdict.state == "found":
         lines.append(f"- **Recommended weight**: {verdict.weight:g}")
     if verdict.checkpoint:
-        lines.append(f"- **Checkpoint used**: {verdict.checkpoint}")
+        lines.append(f"- **Checkpoint used**: {_cell(verdict.checkpoint)}")
     lines.append(f"- **Confidence**: {verdict.confidence}, from {verdict.by}")
     return [*lines, "", "## Why", "", *(f"- {r}" for r in verdict.reasons)]
 
@@ -92,7 +93,7 @@ def _review(grid: Grid) -> list[str]:
         return []
     lines = ["## Review", ""]
     if note:
-        lines += [" ".join(note.split()), ""]
+        lines += [_cell(note), ""]
     seen = set()
     rows = []
     for cell in grid.cells():
@@ -100,7 +101,7 @@ def _review(grid: Grid) -> list[str]:
         if said is None or cell.hash in seen:
             continue
         seen.add(cell.hash)
-        place = "base" if cell.weight == 0 else f"{cell.weight:g}, {cell.checkpoint}"
+        place = "base" if cell.weight == 0 else f"{cell.weight:g}, {_cell(cell.checkpoint)}"
         tags = ", ".join(FAULTS[t] for t in said.tags)
         words = "; ".join(t for t in (tags, said.note) if t)
         rows.append(
@@ -135,5 +136,5 @@ def _how(grid: Grid) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Text for a table cell."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """Words of a person on one line, also in a table: nothing in them is read as Markdown or HTML."""
+    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", " ".join(text.split()))

@@ -32,6 +32,15 @@ def test_html_holds_everything_and_nothing_runs(grid: Grid, tmp_path: Path) -> N
     assert grid.verdict is not None and grid.verdict.headline in text
 
 
+def test_markdown_takes_nobodys_words_for_its_own(grid: Grid, tmp_path: Path) -> None:
+    cell = next(c for c in grid.cells() if c.weight == 0.5)
+    grid.review.note(cell.hash, "<img src=x> | [a](javascript:b)")
+    grid.review.set_verdict_note("# no head <b>")
+    text = export(grid, tmp_path / "review.md").read_text(encoding="utf-8")
+    assert r"\<img src=x\> \| \[a\](javascript:b)" in text and r"\# no head \<b\>" in text
+    assert r"# Evaluation: A \<b\>bold\</b\> name" in text
+
+
 def test_the_ending_decides_and_nothing_is_overwritten(grid: Grid, tmp_path: Path) -> None:
     assert export(grid, tmp_path / "review.md").read_text(encoding="utf-8").startswith("# Evaluation")
     with pytest.raises(InputError, match="there already"):

@@ -44,7 +44,9 @@ def table(
 
     thumb: gives the address of a picture's thumbnail; count: the tokens of a text; limit: how many the model reads.
     """
-    st.caption(":material/check: Words that you type count as approved. Untick **Approved** to look at them again later.")
+    st.caption(
+        ":material/check: Words that you type count as approved. Untick **Approved** to look at them again later."
+    )
     trigger = project.intent.trigger
     box, stored = st.session_state.get(_STORED, ("", 0))
     frame = pd.DataFrame(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -106,27 +105,6 @@ def loss_words(metrics: Metrics) -> str:
     if not line:
         return "No step was made yet"
     return f"Loss over {metrics.step} of {metrics.total_steps} steps; its mean went from {line[0]:.2f} to {line[-1]:.2f}"
-
-
-def weight_figure(per_weight: Sequence[dict[str, Any]], low: float | None, high: float | None) -> go.Figure:
-    """What a LoRA does over its weights: how near to the pictures, and what is damaged; the usable range shaded."""
-    tone = colours()
-    figure = _bare(326)
-    weights = [r["weight"] for r in per_weight]
-    for key, name, colour in (
-        ("nearness", "nearness to your pictures", tone["line"]),
-        ("damage", "damage", tone["red"]),
-    ):
-        figure.add_scatter(
-            x=weights, y=[r[key] for r in per_weight], mode="lines+markers", name=name,
-            line={"width": 3, "color": colour}, marker={"size": 8}, hovertemplate="%{y:.2f}",
-        )  # fmt: skip
-    if low is not None and high is not None:
-        pad = 0.015 if low == high else 0
-        figure.add_vrect(x0=low - pad, x1=high + pad, fillcolor=tone["line"], opacity=0.12, line_width=0)
-    figure.update_xaxes(title="Weight", tickvals=weights)
-    figure.update_yaxes(range=[min(0, *(r["nearness"] or 0 for r in per_weight)), 1.1], tickformat=".0%")
-    return figure
 
 
 def memory_bar(told: Estimate, available: int) -> None:

@@ -8,7 +8,6 @@ from html import escape
 import streamlit as st
 
 from pages.parts.cell_pictures import cell_url
-from pages.parts.charts import CONFIG, weight_figure
 from pages.parts.words import plain
 from studio.evaluation.grid import FAMILY_WORDS, Grid
 from studio.evaluation.spec import Cell
@@ -130,36 +129,3 @@ def _figure(grid: Grid, cell: Cell | None, caption: str) -> str:
         f'<figure><img loading="lazy" decoding="async" {size} src="{escape(cell_url(grid.project, cell.path))}" '
         f'alt="{escape(cell.prompt.text)}, {escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
     )
-
-
-def curves(grid: Grid, checkpoint: str) -> None:
-    """What the LoRA does over its weights, measured; and the same in words."""
-    metrics, verdict = grid.metrics, grid.verdict
-    rows = [r for r in (metrics or {}).get("weights", ()) if r["checkpoint"] == checkpoint]
-    if not rows or verdict is None:
-        st.caption("The measurements come when every picture is drawn.")
-        return
-    own = verdict.checkpoint == checkpoint
-    st.plotly_chart(
-        weight_figure(rows, verdict.low if own else None, verdict.high if own else None), key="weight_curve", config=CONFIG,
-        alt="Nearness to your pictures and damage, over the weight",
-    )  # fmt: skip
-    st.caption("Nearness: how far the pictures went from the base model's towards yours, 100 % being like yours. Damage: what was lost of the subjects, "
-               "or broken. Both compare the columns of one grid; they are no grades.")  # fmt: skip
-    words = {r["weight"]: r["words"] for r in verdict.per_weight} if own else {}
-    st.caption("Copies: pictures nearer to a training picture, mirrored or not, than different training pictures are to each other. Variety over "
-               "seeds: against the base model's. Spread: of the nearness over prompts and seeds. Prompt adherence needs a CLIP model: not available.")  # fmt: skip
-    st.table(
-        [
-            {"Weight": f"{r['weight']:g}", "Effect": _share(r["effect"]), "Nearness": _share(r["nearness"]),
-             "Damage": _share(r["damage"]), "Without trigger": _share(r["leak"]), "Copies": _share(r.get("memorised")),
-             "Variety over seeds": _share(r.get("diversity")), "Spread": _share(r.get("nearness_spread")),
-             "In words": words.get(r["weight"], "the base model" if r["weight"] == 0 else "")}
-            for r in rows
-        ],
-        border="horizontal", hide_index=True,
-    )  # fmt: skip
-
-
-def _share(value: float | None) -> str:
-    return "not available" if value is None else f"{value:.0%}"

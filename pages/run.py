@@ -115,6 +115,17 @@ def live(project: Project, run: Run) -> None:
     what_next("You can close this page; training goes on.", "When it ends, you see here what came out.")
 
 
+def goes_on_elsewhere(run: Run) -> None:
+    """Draw the page anew once the run is resumed in another window or at the command line: here nothing else would."""
+
+    @st.fragment(run_every=2.0)
+    def watch() -> None:
+        if is_running(run.job):
+            st.rerun()
+
+    watch()
+
+
 def ended(project: Project, run: Run, runs: list[Run]) -> None:
     """A run that has ended: how, what came out, what was different from the one before, what to do next."""
     record.catch_up(run)
@@ -146,6 +157,8 @@ def ended(project: Project, run: Run, runs: list[Run]) -> None:
         what_next("Resume it, or start a new run." if run.resumable else "Start a new run whenever you like.")
     else:
         what_next("Mend what stopped it, then resume or start again.")
+    if job.state != "finished":
+        goes_on_elsewhere(run)
 
 
 def verdict_words(run: Run, metrics: Metrics, checkpoints: list[Checkpoint]) -> str:

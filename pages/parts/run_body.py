@@ -55,7 +55,10 @@ def figures(run: Run, metrics: Metrics) -> None:
         else:
             st.metric("Loss now", "not yet", border=True, height="stretch")
         if alive:
-            left = job.progress.eta_seconds if job.progress.eta_seconds is not None else metrics.eta_seconds
+            now = job.progress
+            # Before the first step of a resumed run that is the time of its preparation.
+            told = now.eta_seconds if now.step or now.stage not in ("start", "prepare") else None
+            left = told if told is not None else metrics.eta_seconds
             st.metric("Time left", human_time(left) if left is not None and metrics.step else "measuring", border=True,
                       height="stretch")  # fmt: skip
         else:

@@ -8,6 +8,7 @@ nothing itself.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -270,7 +271,18 @@ def _checkpoint(path: Path, _size: int, _changed: int) -> Checkpoint:
     tail = path.stem.rpartition("-")[2]
     numbered = len(tail) == 6 and tail.isdigit()
     epoch = _number(header.metadata.get("ss_epoch")) or (int(tail) if numbered else 0)
-    return Checkpoint(path, epoch, _number(header.metadata.get("ss_steps")), final=not numbered)
+    return Checkpoint(path, epoch, _step_of(header.metadata, epoch), final=not numbered)
+
+
+def _step_of(metadata: Mapping[str, Any], epoch: int) -> int:
+    """Step of a checkpoint, counted from the start of the training. sd-scripts counts each resumed run from 0 again; it
+    goes on at the start of an epoch, so the number of the epoch and the steps in one say what is missing."""
+    told = _number(metadata.get("ss_steps"))
+    batches = _number(metadata.get("ss_num_batches_per_epoch"))
+    if not (told and batches and epoch and "ss_sd_scripts_commit_hash" in metadata):
+        return told
+    each = -(-batches // max(1, _number(metadata.get("ss_gradient_accumulation_steps"))))
+    return max(told, (epoch - 1) * each + (told % each or each))
 
 
 def find_samples(folder: Path) -> list[Sample]:

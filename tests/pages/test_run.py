@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from filelock import FileLock
 
 from studio import choices, environment, files, gates, launch
@@ -16,6 +17,7 @@ from studio.captions.store import CaptionStore
 from studio.compare import outcome
 from studio.errors import BusyError
 from studio.project import Project
+from studio.training import record
 from studio.training.runs import Run, get_run
 from studio.workspace import Workspace
 from tests.pages import worlds
@@ -226,6 +228,37 @@ def test_a_failed_run_says_why_and_can_be_resumed(green: Project, monkeypatch: p
     monkeypatch.setattr(launch, "resume_run", lambda _p, run_id: resumed.append(run_id))
     sound(at.button(key="resume").click().run())
     assert len(resumed) == 1
+
+
+def test_a_window_left_open_shows_that_the_run_was_resumed(
+    green: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = worlds.run(green, state="stopped", steps=26)
+    every: list[object] = []
+    fragment = st.fragment
+    monkeypatch.setattr(st, "fragment", lambda **kw: every.append(kw["run_every"]) or fragment(**kw))
+    assert "Resume training" in labels(open_page("run", green.slug))
+    assert every == [2.0], "it looks again by itself"
+    with ExitStack() as elsewhere:
+        # Resumed in another window, or at the command line, once this page has begun to draw the run as stopped.
+        told = iter([run])
+        monkeypatch.setattr(record, "catch_up", lambda r: [elsewhere.enter_context(alive(r)) for _ in told])
+        at = open_page("run", green.slug)
+        assert "Stop training" in labels(at)
+        assert "Resume training" not in labels(at)
+
+
+def test_time_left_of_a_resumed_run_is_not_that_of_its_preparation(green: Project) -> None:
+    run = worlds.run(green, steps=26)
+    with alive(run):
+        before = files.read_json(run.folder / "progress.json") or {}
+        for stage, step, told in (("prepare", None, False), ("train", 27, True)):
+            files.write_json(
+                run.folder / "progress.json", before | {"stage": stage, "step": step, "eta_seconds": 3.0}
+            )
+            shown = {m.label: m.value for m in open_page("run", green.slug).metric}
+            assert shown["Step"] == "26 of 65"
+            assert (shown["Time left"] == "3 s") is told, stage
 
 
 def test_an_interrupted_run_is_told_truly(green: Project) -> None:

@@ -228,6 +228,26 @@ def test_damaged_and_foreign_files_are_no_checkpoints(tmp_path: Path) -> None:
         read_header(folder / "other.safetensors")
 
 
+def test_steps_of_a_resumed_sd_scripts_run_count_from_its_start(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    lora = {"lora_unet_x.lora_down.weight": torch.ones(2, 3)}
+    same = {
+        "ss_num_batches_per_epoch": "47",
+        "ss_gradient_accumulation_steps": "2",
+        "ss_sd_scripts_commit_hash": "48d368fa",
+    }
+    # 24 steps in an epoch; resumed after the first, and again after the third; the last is that of `max_train_steps`.
+    for name, epoch, told in (("a-000001", 1, 24), ("a-000003", 3, 48), ("a-000004", 4, 24), ("a", 5, 30)):
+        save_file(
+            lora, folder / f"{name}.safetensors", same | {"ss_epoch": str(epoch), "ss_steps": str(told)}
+        )
+    assert [c.step for c in find_checkpoints(tmp_path)] == [24, 72, 96, 102]
+
+
 @pytest.fixture(autouse=True)
 def _quiet() -> Any:
     with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from studio import files
-from studio.errors import BusyError, InputError, NotFoundError
+from studio.errors import BusyError, InputError, NotFoundError, StudioError
 from studio.evaluation.grid import (
     Grid,
     GridSpec,
@@ -109,6 +109,27 @@ def test_a_grid_from_start_to_verdict(
     assert grid_cost(project, plan()).seconds == 0
     assert [g.id for g in list_grids(project)] == [wider.id, spec.id]
     assert grid_cost(project, plan(seeds=(9,))).basis == "measured on this computer"
+
+
+def test_loading_says_nothing_of_the_pace_of_drawing(project: Project, plan: Plan) -> None:
+    """Loading counted as the time of the first picture, and a grid of minutes began with a forecast of an hour."""
+    told: list[tuple[float | None, float | None]] = []
+
+    class Loading(render.Rendering):
+        def _draw_all(self) -> None:
+            now = self.worker._newest
+            told.append((now["total"], now["eta_seconds"]))
+            time.sleep(0.2)  # what loading takes; the forecast must not know of it
+            self._tell("Base model", 0.25)
+            told.append((self.worker._newest["total"], self.worker._newest["eta_seconds"]))
+            raise StudioError("Enough.", "The rest is not looked at.", "Nothing.")
+
+    spec = plan()
+    folder = project.grids_dir / spec.id
+    files.write_text(folder / "grid.json", spec.model_dump_json())
+    with pytest.raises(StudioError, match=r"Enough\."):
+        render.main(folder, rendering=Loading)
+    assert told == [(None, None), (12, None)]
 
 
 def test_one_broken_lora_fails_its_cells_only(

@@ -30,7 +30,7 @@ class ComfyRendering(render.Rendering):
 
     def _draw_all(self) -> None:
         self._lock = threading.RLock()
-        self._tell("Asking the servers")
+        self.worker.progress(self.done, None, "pictures", "Asking the servers", stage="draw")
         lanes, board = self._lanes()
         self.worker.emit(
             "plan", cells=self.total, there=self.done, device=", ".join(x.name for x in lanes), batch=1

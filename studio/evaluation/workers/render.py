@@ -62,9 +62,12 @@ class Rendering:
     def run(self) -> dict[str, Any]:
         """Draw, measure, judge. Returns what the job hands over."""
         start = time.monotonic()
-        self._tell("Loading the base model" if self.todo else "All pictures are there")
         if self.todo:
+            # Without a total: the pace of drawing is not that of loading, and forecasts begin with the first picture.
+            self.worker.progress(self.done, None, "pictures", "Loading the base model", stage="draw")
             self._draw_all()
+        else:
+            self._tell("All pictures are there")
         self.worker.check()
         verdict = self._measure()
         if self.new and self.seconds:

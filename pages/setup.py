@@ -82,10 +82,19 @@ def engines(machine: Machine) -> None:
     """What trains and what draws; each ready, or with the one thing that is missing."""
     st.subheader("Engines", anchor=False)
     missing = [p for p in environment.NEEDED if p not in machine.packages]
+    for heading, does, found in (
+        ("What trains", "Trains", backends()),
+        ("What draws grids", "Draws grids and samples for", renderers()),
+    ):
+        st.markdown(f"**{heading}**")
+        engine_cards(does, [(x.title, x.families) for x in found], missing)
+    link("guide", "About engines", icon=":material/menu_book:", topic="backends")
+
+
+def engine_cards(does: str, found: list[tuple[str, tuple[str, ...]]], missing: list[str]) -> None:
+    """A card for each engine. does: what they do with the families of models. missing: packages of the built-in one."""
     with st.grid(2, min_column_width=320):
-        rows = [(b.title, b.families, "Trains") for b in backends()]
-        rows += [(r.title, r.families, "Draws grids and samples for") for r in renderers()]
-        for title, families, does in rows:
+        for title, families in found:
             if title == get_backend("replicate").title:
                 replicate_card(title)
                 continue
@@ -108,7 +117,6 @@ def engines(machine: Machine) -> None:
                     )
                 else:
                     st.caption("Comes with the studio; needs nothing else.")
-    link("guide", "About engines", icon=":material/menu_book:", topic="backends")
 
 
 @st.cache_data(ttl=30, show_spinner=False, max_entries=20)

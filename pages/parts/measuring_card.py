@@ -49,7 +49,8 @@ def _card(found: MeasuringEntry, now: Chosen) -> None:
     ws = workspace()
     with st.container(border=True, height="stretch", gap="xsmall", key=f"measuring_{found.role}"):
         st.markdown(f"**{found.role.upper()}** {BADGES[now.state]}")
-        st.markdown(f"Says {ROLE_WORDS[found.role]}. :small[{found.summary}]")
+        st.markdown(f"Says {ROLE_WORDS[found.role]}.")
+        st.caption(found.summary)
         job = download_of(ws, found.id)
         if job is not None and is_running(job):
             live_job(job, key=f"measuring_job_{found.id}", stop_label="Stop", details=False)

@@ -128,23 +128,20 @@ def _choices(now: Status) -> None:
     with st.expander("Other ways", key="sdscripts_more"):
         st.markdown("**Use one that you have**")
         found = next(iter(versions.candidates()), None)
-        left, right = st.columns([3, 2])
-        left.text_input("Its folder", key="sdscripts_folder", placeholder=str(found or "/home/me/sd-scripts"))
-        right.text_input("Its Python", key="sdscripts_python", placeholder="venv inside of the folder")
+        st.text_input("Its folder", key="sdscripts_folder", placeholder=str(found or "/home/me/sd-scripts"))
+        st.text_input("Its Python", key="sdscripts_python", placeholder="venv inside of the folder")
         st.button("Use it", key="sdscripts_adopt", on_click=act, args=(_adopt, str(found or "")),
                   help="Nothing in the folder is changed.")  # fmt: skip
         st.markdown("**Install another way**")
-        left, right = st.columns([3, 2])
-        left.text_input("From", key="sdscripts_source", placeholder=builds.recipe().source,
-                        help="An https address, a local clone, or a folder.")  # fmt: skip
-        right.text_input("Commit", key="sdscripts_commit", placeholder=builds.recipe().commit[:12])
+        st.text_input("From", key="sdscripts_source", placeholder=builds.recipe().source,
+                      help="An https address, a local clone, or a folder.")  # fmt: skip
+        st.text_input("Commit", key="sdscripts_commit", placeholder=builds.recipe().commit[:12])
         names = {"": "as the graphics card needs", **{b.id: b.words for b in builds.recipe().builds}}
         st.selectbox("PyTorch", list(names), key="sdscripts_torch", format_func=lambda n: names[n])
-        left, right = st.columns([3, 2])
-        left.text_input("Packages from the folder", key="sdscripts_wheels", placeholder="only from the internet",
-                        help="A folder of .whl files that pip looks into as well: for a slow or a missing connection.")  # fmt: skip
-        right.text_input("PyTorch from the index", key="sdscripts_torch_index", placeholder="as the build needs",
-                         help="An https address, or `pypi` for pip's own index.")  # fmt: skip
+        st.text_input("Packages from the folder", key="sdscripts_wheels", placeholder="only from the internet",
+                      help="A folder of .whl files that pip looks into as well: for a slow or a missing connection.")  # fmt: skip
+        st.text_input("PyTorch from the index", key="sdscripts_torch_index", placeholder="as the build needs",
+                      help="An https address, or `pypi` for pip's own index.")  # fmt: skip
         st.checkbox("Without the internet: packages from that folder only", key="sdscripts_offline")
         st.button("Install this", key="sdscripts_install_other", on_click=act, args=(_install_other,))
         known = versions.versions(workspace())

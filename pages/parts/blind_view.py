@@ -13,6 +13,9 @@ from studio.evaluation.blind import BlindTest, standing_words
 from studio.evaluation.grid import Grid
 from studio.evaluation.spec import Cell
 
+# The pair and its buttons fit on the screen together, however large the pictures are; 640 px is what stands around them.
+_PAIR = ".st-key-blind_pair img { max-height: max(240px, calc(100vh - 640px)); object-fit: contain; }"
+
 
 def blind_test(grid: Grid, cells: Sequence[Cell]) -> None:
     """Choose two columns, then judge pair by pair; answers are stored at once."""
@@ -64,7 +67,8 @@ def blind_test(grid: Grid, cells: Sequence[Cell]) -> None:
                 st.button("Go on judging", key="blind_on", on_click=_show, args=(False,))
         return
     st.markdown(f"**{plain(pair.left.prompt.text)}** :gray[seed {pair.left.seed}]")
-    left, right = st.columns(2)
+    st.html(f"<style>{_PAIR}</style>")
+    left, right = st.container(key="blind_pair").columns(2)
     for column, cell, side in ((left, pair.left, "Left"), (right, pair.right, "Right")):
         if cell.path is not None:
             column.image(cell_url(grid.project, cell.path), width="stretch", alt=f"{side} picture")

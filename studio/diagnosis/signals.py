@@ -130,7 +130,8 @@ def _by_row(rows: list[dict[str, Any]]) -> dict[str, str]:
 
     leak, lost = worst("leak", max), worst("kept", min)
     if leak and leak[0] >= limit("leak"):
-        found["leak"] = f"At {leak[1]:g}, {leak[0]:.0%} of the effect also comes without the trigger word."
+        share = "all" if leak[0] >= 0.995 else f"{leak[0]:.0%}"  # may measure a little above 1
+        found["leak"] = f"At {leak[1]:g}, {share} of the effect also comes without the trigger word."
     if lost and lost[0] < limit("lost"):
         found["lost"] = f"At {lost[1]:g} only {max(0.0, lost[0]):.0%} of what prompts ask for is kept."
     for key, by in (("memorised", ""), ("dino_copies", " by DINO")):

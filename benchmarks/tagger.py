@@ -37,6 +37,7 @@ GENERAL, NO_CHARACTERS = "0.35", "1.1"
 FEW = 4
 ON_PURPOSE = ("exif", "16bit")
 WAYS = ("area", "bicubic")
+CHARACTERS = [f"person_{i}_(series)" for i in range(40)]
 
 
 def stand_in(folder: Path, *, heavy: bool, seed: int = 7) -> Path:
@@ -48,7 +49,7 @@ def stand_in(folder: Path, *, heavy: bool, seed: int = 7) -> Path:
     names = (
         [(n, 9) for n in ("general", "sensitive", "questionable", "explicit")]
         + [(f"general_tag_{i}", 0) for i in range(196)]
-        + [(f"person_{i}_(series)", 4) for i in range(40)]
+        + [(name, 4) for name in CHARACTERS]
     )
     nodes = [
         helper.make_node("Transpose", ["input"], ["nchw"], perm=[0, 3, 1, 2]),
@@ -154,7 +155,8 @@ def run_ours(model: Path, pictures: Path, out: Path, batch: int, way: str) -> No
     from studio.captions.workers.tagging import TaggingEngine
 
     settings = TaggerSettings.model_validate(
-        {"model": str(model), "order": "model", "batch": batch, "character": 1.0, "resize": way}
+        # A probability of exactly 1 passes the highest threshold; theirs goes beyond it.
+        {"model": str(model), "order": "model", "batch": batch, "resize": way, "exclude": CHARACTERS}
     )
     asks = [Ask(p.name, p) for p in sorted(pictures.iterdir())]
     with TaggingEngine(check_folder(model), settings) as engine:

@@ -19,6 +19,7 @@ from studio.library.page import write_page
 from studio.lora import privacy
 from studio.lora.file import metadata_of
 from studio.project import Project
+from studio.training.base import steps_trained
 from studio.training.record import write_status
 from studio.workspace import Workspace
 
@@ -249,6 +250,8 @@ def _params(told: dict[str, str], project: Project, run: RunLike | None) -> dict
         value = told.get(name)
         if value not in (None, "", "None"):
             params[key] = _number(str(value))
+    if "steps" in params:  # a resumed run of sd-scripts tells only those since it was resumed
+        params["steps"] = steps_trained(told) or params["steps"]
     return {k: v for k, v in params.items() if v not in (None, "")}
 
 

@@ -271,12 +271,17 @@ def _checkpoint(path: Path, _size: int, _changed: int) -> Checkpoint:
     tail = path.stem.rpartition("-")[2]
     numbered = len(tail) == 6 and tail.isdigit()
     epoch = _number(header.metadata.get("ss_epoch")) or (int(tail) if numbered else 0)
-    return Checkpoint(path, epoch, _step_of(header.metadata, epoch), final=not numbered)
+    return Checkpoint(path, epoch, steps_trained(header.metadata, epoch), final=not numbered)
 
 
-def _step_of(metadata: Mapping[str, Any], epoch: int) -> int:
-    """Step of a checkpoint, counted from the start of the training. sd-scripts counts each resumed run from 0 again; it
-    goes on at the start of an epoch, so the number of the epoch and the steps in one say what is missing."""
+def steps_trained(metadata: Mapping[str, Any], epoch: int | None = None) -> int:
+    """Steps that made a LoRA file, counted from the start of the training; 0 when its metadata do not say.
+
+    sd-scripts counts each resumed run from 0 again; it goes on at the start of an epoch, so the number of the epoch (from 1;
+    0 for unknown, None for what the metadata say) and the steps in one say what is missing.
+    """
+    if epoch is None:
+        epoch = _number(metadata.get("ss_epoch"))
     told = _number(metadata.get("ss_steps"))
     batches = _number(metadata.get("ss_num_batches_per_epoch"))
     if not (told and batches and epoch and "ss_sd_scripts_commit_hash" in metadata):

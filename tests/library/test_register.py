@@ -27,6 +27,7 @@ from studio.library.register import (
 from studio.lora.file import copy_with_metadata, metadata_of
 from studio.models import tensor_header
 from studio.project import Intent, Project, create_project
+from studio.training.base import steps_trained
 from studio.workspace import Workspace
 
 TOLD = {
@@ -253,3 +254,15 @@ def test_metadata_is_added_without_touching_tensors(lora: Path, tmp_path: Path) 
     assert (len(after) - size) % 8 == 0
     with pytest.raises(InputError, match="onto itself"):
         copy_with_metadata(target, target, {})
+
+
+def test_the_steps_of_a_resumed_run_are_those_of_the_whole_training() -> None:
+    told = {
+        "ss_epoch": "5",
+        "ss_steps": "30",
+        "ss_num_batches_per_epoch": "47",
+        "ss_gradient_accumulation_steps": "2",
+    }
+    assert steps_trained(told | {"ss_sd_scripts_commit_hash": "48d368fa"}) == 102
+    assert steps_trained(told) == 30, "only sd-scripts counts anew"
+    assert steps_trained({"ss_steps": "many", "ss_epoch": "None"}) == 0

@@ -158,9 +158,10 @@ def test_a_server_that_stays_away_leaves_its_cells_to_the_others(
 ) -> None:
     other = ComfyServer(tmp_path / "loras")
     try:
-        comfy.hold = 0
+        comfy.hold = other.hold = 0  # or the other one may draw them all before this one has asked for any
         drawing = Drawing(spec, comfy, other, patience=0.2)
         until(lambda: len(comfy.submitted) == 2)
+        other.hold = None
         comfy.stop()
         desk = drawing.wait()
     finally:

@@ -8,7 +8,6 @@ running the model is checked before any time is spent: both files there, the tab
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +26,6 @@ RATING, GENERAL, CHARACTER = 9, 0, 4
 """Categories of the table: `9` rating, `0` general, `4` character. Others (artist, series) are treated as general."""
 COLUMNS = ("name", "category")
 MOST_TABLE_BYTES = 50_000_000
-_PIECE = 1 << 18
 HUB = "https://huggingface.co"
 
 
@@ -213,19 +211,8 @@ def _checked(folder: Path, stamps: tuple[tuple[int, int], ...]) -> Tagger:
         )
     if problems:
         raise _refused(folder, problems)
-    mark = files.fingerprint([_ends(folder / MODEL), files.sha256_file(folder / TABLE), side])
+    mark = files.fingerprint([files.ends_hash(folder / MODEL), files.sha256_file(folder / TABLE), side])
     return Tagger(folder, tuple(tags), side, batch, name, mark)
-
-
-def _ends(path: Path) -> str:
-    """A hash of a large file's size, beginning, middle and end: enough to notice another model, in a millisecond."""
-    size = path.stat().st_size
-    seen = hashlib.sha256(str(size).encode())
-    with path.open("rb") as f:
-        for at in (0, size // 2, max(0, size - _PIECE)):
-            f.seek(at)
-            seen.update(f.read(_PIECE))
-    return seen.hexdigest()
 
 
 def read_table(path: Path, problems: list[Finding]) -> list[Tag]:

@@ -5,7 +5,6 @@ Only safetensors and ONNX are taken: a pickle can run anything. Nothing is loade
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +31,6 @@ _TYPES: dict[str, tuple[str, ...]] = {
 }
 _CLIP_TENSORS = ("text_projection.weight", "visual_projection.weight")
 _MOST_JSON = 20_000_000
-_PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,9 @@ def _checked(role: Role, folder: Path, stamps: tuple[tuple[str, int, int], ...])
         for n, size, _ in stamps
         if n.endswith((".json", ".txt")) and size < _MOST_JSON
     ]
-    return MeasuringModel(role, folder, files.fingerprint([role, [_ends(w) for w in weights], settings]))
+    return MeasuringModel(
+        role, folder, files.fingerprint([role, [files.ends_hash(w) for w in weights], settings])
+    )
 
 
 def _transformer(role: Role, folder: Path, problems: list[Finding]) -> list[Path]:
@@ -240,17 +240,6 @@ def _inner(folder: Path) -> str:
     """A hint for the folders of the hub's own cache, whose files lie deeper."""
     inner = next(folder.glob("snapshots/*/config.json"), None)
     return f"The files lie deeper, in {inner.parent}." if inner is not None else ""
-
-
-def _ends(path: Path) -> str:
-    """A hash of a large file's size, beginning, middle and end: enough to notice another model, in a millisecond."""
-    size = path.stat().st_size
-    seen = hashlib.sha256(str(size).encode())
-    with path.open("rb") as f:
-        for at in (0, size // 2, max(0, size - _PIECE)):
-            f.seek(at)
-            seen.update(f.read(_PIECE))
-    return seen.hexdigest()
 
 
 def _wrong(name: str, what: str, why: str, fix: str) -> Finding:

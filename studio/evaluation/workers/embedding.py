@@ -7,6 +7,7 @@ the model's size (bicubic), the middle cut out, and each channel scaled as the m
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,7 +88,7 @@ def prepared(picture: Image.Image, side: int, mean: Vectors, spread: Vectors, *,
     return np.asarray(((pixels - mean) / spread).transpose(2, 0, 1), dtype=np.float32)
 
 
-class _Torch:
+class _Torch(ABC):
     """What CLIP and DINO share."""
 
     def __init__(self, folder: Path, loader: Any, usual: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
@@ -109,8 +110,9 @@ class _Torch:
         self._net = net.eval().to(self._device)
         self.side = _DINO_SIDE
 
+    @abstractmethod
     def _see(self, batch: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """Vectors (batch, width) of prepared pictures (batch, 3, side, side), as the model gives them."""
 
     @torch.inference_mode()
     def pictures(self, pictures: Sequence[Image.Image], tick: Callable[[], None]) -> Vectors:

@@ -4,7 +4,8 @@
 
 PYTHON is the interpreter of sd-scripts' environment, SOURCE its folder, OUT where the files go. NAME is one or more of
 `sdxl`, `sdxl-v` (says of itself that it predicts v), `flux`, `sd35`, `text` (CLIP-L, CLIP-G and T5-XXL, which FLUX and SD3.5
-share), `ae`; all but `sdxl-v` without one. Names and shapes are asked of sd-scripts' own models, which hold no memory while
+share), `ae`; all but `sdxl-v` without one. `thin`, always last, makes the folder `thin` of models for what thin.py makes of
+sd-scripts (all families, 2 GB). Names and shapes are asked of sd-scripts' own models, which hold no memory while
 asked, so a file is as large as the real one (SDXL 6.9 GB, T5 9.5 GB); FLUX has 1 + 2 blocks of the full width and SD3.5 four
 blocks, which both programs read off the file. The weights are scaled so that a loss is finite; pictures are noise.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import struct
 import sys
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ from typing import Any
 
 import torch
 
+_thin: dict[str, Any] = {}  # what thin.py holds, while models for it are made
 Shapes = Mapping[str, tuple[int, ...]]
 FLUX_BLOCKS = (1, 2)
 SD35_BLOCKS = 4
@@ -88,10 +91,11 @@ def _shapes(model: Any, start: str = "") -> dict[str, tuple[int, ...]]:
 def _clip(width: int, layers: int, heads: int, *, projected: bool) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    config = CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-        num_attention_heads=heads, max_position_embeddings=77, projection_dim=width,
-    )  # fmt: skip
+    told = {
+        "vocab_size": 49408, "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "max_position_embeddings": 77, "projection_dim": width,
+    }  # fmt: skip
+    config = CLIPTextConfig(**(_thin["clip"](told) if _thin else told))
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
 
@@ -148,10 +152,11 @@ def t5() -> dict[str, tuple[int, ...]]:
     """The encoder of T5-XXL, version 1.1."""
     from transformers import T5Config, T5EncoderModel
 
-    config = T5Config(
-        d_ff=10240, d_kv=64, d_model=4096, feed_forward_proj="gated-gelu", num_heads=64, num_layers=24, vocab_size=32128,
-        tie_word_embeddings=False,
-    )  # fmt: skip
+    told = {
+        "d_ff": 10240, "d_kv": 64, "d_model": 4096, "feed_forward_proj": "gated-gelu", "num_heads": 64, "num_layers": 24,
+        "vocab_size": 32128, "tie_word_embeddings": False,
+    }  # fmt: skip
+    config = T5Config(**{**told, **(_thin["t5"]() if _thin else {})})
     return {n: s for n, s in _shapes(T5EncoderModel(config)).items() if n != "encoder.embed_tokens.weight"}
 
 
@@ -161,20 +166,35 @@ def main(source: str, out: str, *names: str) -> None:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     half, brain = torch.float16, torch.bfloat16
+    sd35_file = ("sd35-random.safetensors", sd35, brain, ())
+    text = [
+        ("clip_l.safetensors", lambda: _shapes(_clip(768, 12, 12, projected=True)), half, ()),
+        ("clip_g.safetensors", lambda: _shapes(_clip(1280, 32, 20, projected=True)), half, ()),
+        ("t5xxl.safetensors", t5, brain, ()),
+    ]
     wanted = names or ("sdxl", "flux", "ae", "sd35", "text")
     known = {
         "sdxl": [("sdxl-random.safetensors", sdxl, half, ())],
         "sdxl-v": [("sdxl-random-v.safetensors", sdxl, half, ("v_pred", "ztsnr"))],
         "flux": [("flux-random.safetensors", flux, brain, ())],
         "ae": [("ae.safetensors", ae, brain, ())],
-        "sd35": [("sd35-random.safetensors", sd35, brain, ())],
-        "text": [
-            ("clip_l.safetensors", lambda: _shapes(_clip(768, 12, 12, projected=True)), half, ()),
-            ("clip_g.safetensors", lambda: _shapes(_clip(1280, 32, 20, projected=True)), half, ()),
-            ("t5xxl.safetensors", t5, brain, ()),
+        "sd35": [sd35_file],
+        "text": text,
+        "thin": [
+            ("thin/sdxl-random.safetensors", sdxl, half, ()),
+            ("thin/sdxl-random-v.safetensors", sdxl, half, ("v_pred", "ztsnr")),
+            ("thin/flux-random.safetensors", flux, brain, ()),
+            *(
+                (f"thin/{file}", *more)
+                for file, *more in [sd35_file, ("ae.safetensors", ae, brain, ()), *text]
+            ),
         ],
     }
     for name in wanted:
+        if name == "thin":
+            (folder / "thin").mkdir(exist_ok=True)
+            _thin.update(runpy.run_path(str(Path(__file__).with_name("thin.py"))))
+            _thin["apply"]()
         for file, shapes, dtype, empty in known[name]:
             if not (folder / file).exists():
                 with torch.device("meta"):

@@ -143,13 +143,15 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     for d in drains:
         d.start()
     watched, measured = psutil.Process(process.pid), 0.0
+    # A few quick steps of a dry run fit between two looks, and its peak is what the forecast goes by from then on.
+    pause = POLL_S if plan.limit_steps else MEASURE_EVERY_S
     with follower.watch:
         while process.poll() is None:
             if worker.sleep(POLL_S):
                 _end(process, follower)
                 break
             follower.look_around()
-            if time.monotonic() - measured > MEASURE_EVERY_S:
+            if time.monotonic() - measured >= pause:
                 measured = time.monotonic()
                 follower.measure(watched)
                 follower.read_scalars()

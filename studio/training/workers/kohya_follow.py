@@ -214,8 +214,10 @@ class Follower:
         """Keep the most memory seen in use: of the graphics card where there is one, else of the script's processes."""
         now = time.monotonic()
         try:
-            # Looking through all processes of the computer costs more than all else here, and the script starts its own early.
-            if now - self._tree_at > TREE_EVERY_S or not all(p.is_running() for p in self._tree):
+            # Looking through all processes of the computer costs more than all else here. The script has started its own by the
+            # first step; until then each look counts, or a dry run that ends within the pause measures the launcher alone.
+            begun = self.started_steps is not None
+            if not begun or now - self._tree_at > TREE_EVERY_S or not all(p.is_running() for p in self._tree):
                 self._tree, self._tree_at = [process, *process.children(recursive=True)], now
             used = self._on_card(now) or sum(p.memory_info().rss for p in self._tree)
         except psutil.Error:

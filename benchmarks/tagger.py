@@ -32,6 +32,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from studio.captions.batch import ENVIRONMENT
+
 SIDE = 448
 GENERAL, NO_CHARACTERS = "0.35", "1.1"
 FEW = 4
@@ -143,7 +145,8 @@ def ours(model: Path, pictures: Path, out: Path, batch: int, way: str) -> tuple[
             str(out),
             str(batch),
             way,
-        ]
+        ],
+        env={**os.environ, **ENVIRONMENT},
     )
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SAMPLES, BATCH, DOWNLOAD = "caption-samples", "captions", "tagger-download"
 _WORKER = "studio.captions.workers.work"
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
+"""Pictures are prepared by a thread a core: threads of numpy's own would only stand in each other's way."""
 
 
 @dataclass(frozen=True)
@@ -213,5 +215,5 @@ def _start(
     with secrets.lent(project.workspace, *engine.secrets):
         return launch_call(
             project.jobs_dir / files.new_id(kind), f"{_WORKER}:{function}", payload,
-            kind=kind, title=title, project=project.slug, secrets=engine.secrets,
+            kind=kind, title=title, project=project.slug, secrets=engine.secrets, env=ENVIRONMENT,
         )  # fmt: skip

@@ -200,11 +200,12 @@ def launch_call(
     project: str | None = None,
     stop_grace_s: float = 60.0,
     secrets: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
 ) -> Job:
     """Run `target` ("studio.module:function") as a job in `folder`.
 
     The function gets `(worker, payload)`: a `studio.jobs.lifeline.Worker` and the payload, plain data that goes
-    through payload.json. What it returns becomes `job.result`; what it raises becomes `job.error`.
+    through payload.json. What it returns becomes `job.result`; what it raises becomes `job.error`. secrets, env: see JobSpec.
     """
     checked_target(target)
     folder = folder.resolve()
@@ -215,6 +216,7 @@ def launch_call(
         project=project,
         stop_grace_s=stop_grace_s,
         secrets=secrets,
+        env=env or {},
     )
     if not (folder / "job.json").exists():
         files.write_json(folder / "payload.json", payload or {})

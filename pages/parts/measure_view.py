@@ -11,6 +11,7 @@ import streamlit as st
 from pages.parts.charts import CONFIG, colours
 from pages.parts.flash import act
 from pages.parts.nav import link
+from studio.evaluation.curve import nearest_drawn
 from studio.evaluation.grid import Grid, measure_only
 from studio.evaluation.measures import (
     BUILT_IN,
@@ -24,7 +25,7 @@ from studio.evaluation.measures import (
 )
 from studio.evaluation.measuring_models import chosen
 from studio.evaluation.metrics import VERSION
-from studio.evaluation.sweet_spot import SweetSpot
+from studio.evaluation.sweet_spot import SweetSpot, per_checkpoint
 
 OVER = {"weight": "Over the weight", "checkpoint": "Over the checkpoints"}
 
@@ -43,7 +44,7 @@ def curves(grid: Grid, checkpoint: str) -> None:
                                         key="curves_over", persist_state="page") or "weight"  # fmt: skip
         if over == "checkpoint":
             weights = [w for w in grid.spec.weights if w]
-            near = min(weights, key=lambda w: abs(w - (verdict.weight or weights[-1])))
+            near = nearest_drawn(weights, verdict.weight or weights[-1])
             weight = st.selectbox("At weight", weights, index=weights.index(near), format_func=lambda w: f"{w:g}",
                                   key=f"curves_weight_{grid.id}", width=140)  # fmt: skip
             rows = over_checkpoints(metrics, weight or near)
@@ -69,7 +70,8 @@ def curves(grid: Grid, checkpoint: str) -> None:
             for measure in without:
                 st.markdown(f"**{measure.title}** :gray[{lacking(metrics, measure)}]", help=measure.help)
             link("setup", "Models that measure", icon=":material/settings:")
-    _table(have, rows, over, verdict if _own(verdict, checkpoint, over) else None)
+    columns = per_checkpoint(metrics, verdict).get(checkpoint, []) if over == "weight" else []
+    _table(have, rows, over, {r["weight"]: r["words"] for r in columns})
 
 
 def _own(verdict: SweetSpot, checkpoint: str, over: str) -> bool:
@@ -169,9 +171,8 @@ def _alt(measure: Measure, rows: Sequence[dict[str, Any]], over: str) -> str:
 
 
 def _table(
-    measures: Sequence[Measure], rows: Sequence[dict[str, Any]], over: str, verdict: SweetSpot | None
+    measures: Sequence[Measure], rows: Sequence[dict[str, Any]], over: str, words: dict[float, str]
 ) -> None:
-    words = {r["weight"]: r["words"] for r in verdict.per_weight} if verdict else {}
     with st.expander("As a table", icon=":material/table:", key="measures_table"):
         st.table(
             [

@@ -12,6 +12,7 @@ from studio.evaluation.grid import Grid
 from studio.evaluation.review import FAULTS
 from studio.evaluation.spec import FAMILY_WORDS, Cell
 from studio.evaluation.store import CellStore
+from studio.evaluation.sweet_spot import SweetSpot, per_checkpoint
 
 RATED = ("unusable", "poor", "fair", "good", "just right")
 """What the ratings 1 to 5 mean."""
@@ -23,7 +24,8 @@ def board(grid: Grid) -> dict[str, Any]:
     cells:    one list a checkpoint and seed, in that order: "hash.version" for a picture that is there, "hash" for others.
     said:     hash -> [rating or 0, tags, note].
     measured: hash -> [nearness, subject kept, faults (percent or null), number of the nearest training picture or null, copy].
-    columns:  checkpoint -> what its weights do, in words. best: checkpoint -> [weight, word].
+    columns:  checkpoint -> what its weights do, in words, for each that was measured.
+    best:     checkpoint -> [weight, word]: "best" or "nearest" for the verdict's, "best here" for the others' own.
     advised:  the checkpoint of the verdict, or the one that was drawn last.
     """
     spec = grid.spec
@@ -31,17 +33,7 @@ def board(grid: Grid) -> dict[str, Any]:
     cells = grid.cells()
     each = len(spec.prompts) * len(spec.weights)
     verdict = grid.verdict
-    words: dict[str, list[str]] = {}
-    best: dict[str, list[Any]] = {}
-    if verdict is not None and verdict.checkpoint:
-        told = {r["weight"]: r for r in verdict.per_weight}
-        words[verdict.checkpoint] = [
-            "the base model" if w == 0 else str(told.get(w, {}).get("words", "")).replace(": sweet spot", "")
-            for w in spec.weights
-        ]
-        sweet = next((w for w, r in told.items() if r.get("sweet")), None)
-        if sweet is not None:
-            best[verdict.checkpoint] = [sweet, "best" if sweet == verdict.weight else "nearest"]
+    words, best = _columns(grid, verdict)
     near, measured = _measured(grid)
     return {
         "grid": grid.id,
@@ -63,6 +55,26 @@ def board(grid: Grid) -> dict[str, Any]:
         "faults": [[k, v] for k, v in FAULTS.items()],
         "rated": list(RATED),
     }
+
+
+def _columns(grid: Grid, verdict: SweetSpot | None) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
+    """Checkpoint -> what each weight does; and checkpoint -> its best weight and how that is called."""
+    words: dict[str, list[str]] = {}
+    best: dict[str, list[Any]] = {}
+    if verdict is None or grid.metrics is None:
+        return words, best
+    for checkpoint, rows in per_checkpoint(grid.metrics, verdict).items():
+        told = {r["weight"]: r for r in rows}
+        words[checkpoint] = [
+            "the base model" if w == 0 else str(told.get(w, {}).get("words", "")).replace(": sweet spot", "")
+            for w in grid.spec.weights
+        ]
+        sweet = next((w for w, r in told.items() if r["sweet"]), None)
+        if sweet is not None:
+            advised = checkpoint == verdict.checkpoint
+            word = "best here" if not advised else "best" if sweet == verdict.weight else "nearest"
+            best[checkpoint] = [sweet, word]
+    return words, best
 
 
 def _newest(cells: list[Cell]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,11 @@ def best_weight(curve: Curve) -> tuple[float, float]:
     good = [w for w, s in zip(weights, scores, strict=True) if s >= top * 0.98]
     middle = good[len(good) // 2]
     return middle, curve.score(middle)
+
+
+def nearest_drawn(weights: Iterable[float], weight: float) -> float:
+    """The one of some weights that lies nearest; of two that are as near the lower one, which damages less."""
+    return min(weights, key=lambda w: (round(abs(w - weight), 6), w))
 
 
 def candidates(curve: Curve) -> list[float]:

@@ -5,29 +5,27 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studio import files
+from studio.evaluation.grid_folder import GridFolder
 from studio.evaluation.review import FAULTS
-from studio.evaluation.sweet_spot import SweetSpot
-
-if TYPE_CHECKING:
-    from studio.evaluation.grid import Grid
+from studio.evaluation.sweet_spot import SweetSpot, per_checkpoint
 
 
-def write_report(grid: Grid, target: Path | None = None) -> Path:
+def write_report(grid: GridFolder, target: Path | None = None) -> Path:
     """Write the report beside the grid (`report.md`), or to `target`; its path."""
     path = target or grid.folder / "report.md"
     files.write_text(path, report_text(grid, path.parent))
     return path
 
 
-def record(grid: Grid) -> Path:
+def record(grid: GridFolder) -> Path:
     """Write the report as the project's own record of its evaluation (`records/evaluation.md`); its path."""
     return write_report(grid, grid.project.records_dir / "evaluation.md")
 
 
-def report_text(grid: Grid, beside: Path | None = None) -> str:
+def report_text(grid: GridFolder, beside: Path | None = None) -> str:
     """The report: verdict, one line a weight, ratings and notes, how it was drawn and measured.
 
     beside: folder that the text will lie in, for the link to the contact sheet; the grid's own when None.
@@ -48,8 +46,8 @@ def report_text(grid: Grid, beside: Path | None = None) -> str:
     if grid.sheet is not None:
         place = Path(os.path.relpath(grid.sheet, beside or grid.folder)).as_posix()
         lines += [f"![Contact sheet]({place})", ""]
-    if verdict is not None and verdict.per_weight:
-        lines += _weights(verdict)
+    if verdict is not None:
+        lines += _weights(per_checkpoint(grid.metrics or {}, verdict))
     lines += _review(grid)
     lines += _how(grid)
     return "\n".join(lines).rstrip() + "\n"
@@ -69,24 +67,29 @@ def _verdict(verdict: SweetSpot | None) -> list[str]:
     return [*lines, "", "## Why", "", *(f"- {r}" for r in verdict.reasons)]
 
 
-def _weights(verdict: SweetSpot) -> list[str]:
+def _weights(columns: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A table for each checkpoint."""
+
     def number(value: Any) -> str:
         return "–" if value is None else f"{value:.2f}"
 
-    lines = [
-        "## By weight",
-        "",
-        "| Weight | In words | Nearness | Subjects kept | Faults |",
-        "|---:|---|---:|---:|---:|",
-    ]
-    for row in verdict.per_weight:
-        lines.append(
-            f"| {row['weight']:g} | {row['words']} | {number(row['nearness'])} | {number(row['kept'])} | {number(row['fault'])} |"
-        )
-    return [*lines, ""]
+    lines = ["## By weight", ""] if columns else []
+    for checkpoint, rows in columns.items():
+        if len(columns) > 1:
+            lines += [f"### {_cell(checkpoint)}", ""]
+        lines += [
+            "| Weight | In words | Nearness | Subjects kept | Faults |",
+            "|---:|---|---:|---:|---:|",
+            *(
+                f"| {r['weight']:g} | {r['words']} | {number(r['nearness'])} | {number(r['kept'])} | {number(r['fault'])} |"
+                for r in rows
+            ),
+            "",
+        ]
+    return lines
 
 
-def _review(grid: Grid) -> list[str]:
+def _review(grid: GridFolder) -> list[str]:
     review = grid.review
     given, note = review.all(), review.verdict_note
     if not given and not note:
@@ -112,7 +115,7 @@ def _review(grid: Grid) -> list[str]:
     return lines
 
 
-def _how(grid: Grid) -> list[str]:
+def _how(grid: GridFolder) -> list[str]:
     spec, metrics = grid.spec, grid.metrics or {}
     lines = [
         "## How it was made",

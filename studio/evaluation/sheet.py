@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from studio import files
+from studio.evaluation.curve import nearest_drawn
 from studio.evaluation.spec import FAMILY_WORDS, Cell, GridSpec
 
 PAPER, INK, QUIET, LINE, ACCENT = "#faf9f7", "#1c1b1a", "#6b6862", "#e3e0da", "#0b6e5f"
@@ -54,9 +55,8 @@ def draw_sheet(
         pen.text(
             (_EDGE, _EDGE + 48), _cut(pen, headline, _font(19), total_width - 2 * _EDGE), ACCENT, _font(19)
         )
-    marked = (
-        min((w for w in spec.weights if w > 0), key=lambda w: abs(w - sweet), default=None) if sweet else None
-    )
+    drawn = [w for w in spec.weights if w > 0]
+    marked = nearest_drawn(drawn, sweet) if sweet and drawn else None
 
     for index, (label, seed) in enumerate(blocks):
         top = _EDGE + head + index * block_height

@@ -12,12 +12,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from studio.evaluation.curve import BARELY, CLEARLY, FLOODED, LEAKY, Curve, best_weight, good_range
+from studio.evaluation.curve import (
+    BARELY,
+    CLEARLY,
+    FLOODED,
+    LEAKY,
+    Curve,
+    best_weight,
+    good_range,
+    nearest_drawn,
+)
 from studio.evaluation.verdict_words import NOUN, SCENE, column_words, kept_words, room_words
 
 State = Literal["found", "undertrained", "overdone", "unknown"]
 Confidence = Literal["high", "medium", "low"]
 
+POOR = 0.3
+"""Score below which no weight of a checkpoint is worth naming: what was taught hardly shows, or the pictures suffer."""
 CONFIDENCE_WORDS: dict[Confidence, str] = {"high": "sure", "medium": "fairly sure", "low": "unsure"}
 
 
@@ -93,7 +104,7 @@ def find_sweet_spot(
     # Nothing drawn is weak enough: all of the effect is there at the lowest weight, and the subjects suffer already.
     first = curve.weights[0]
     flooded = curve.at("nearness", first) >= 0.75 * curve.enough and curve.at("kept", first) < FLOODED
-    if reach >= CLEARLY and (score < 0.3 or flooded):
+    if reach >= CLEARLY and (score < POOR or flooded):
         return _overdone(kind, curve)
     return _found(kind, metrics, curves, curve, weight, score)
 
@@ -110,7 +121,7 @@ def _curves(metrics: Mapping[str, Any]) -> list[Curve]:
 
 
 def _per_weight(kind: str, curve: Curve, sweet: float | None) -> list[dict[str, Any]]:
-    drawn = min(curve.weights, key=lambda w: abs(w - sweet)) if sweet is not None else None
+    drawn = nearest_drawn(curve.weights, sweet) if sweet is not None else None
     return [
         {
             "weight": r["weight"],
@@ -126,6 +137,31 @@ def _per_weight(kind: str, curve: Curve, sweet: float | None) -> list[dict[str, 
         }
         for r in curve.rows
     ]
+
+
+def per_checkpoint(metrics: Mapping[str, Any], verdict: SweetSpot) -> dict[str, list[dict[str, Any]]]:
+    """Every checkpoint's weights above 0 as `SweetSpot.per_weight` has those of the recommended one.
+
+    `sweet` marks one weight of the recommended checkpoint; of the others their own best one, where the measurements found the
+    verdict and single out a weight there too. Where the ratings decided, what was not rated has no best.
+    """
+    kind = str(metrics.get("kind", "style"))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for curve in _curves(metrics):
+        if curve.checkpoint == verdict.checkpoint:
+            found[curve.checkpoint] = verdict.per_weight
+            continue
+        own = None
+        # One weight that can be scored means that all can: those between are read off the line.
+        if (
+            verdict.state == "found"
+            and verdict.by == "measurements"
+            and np.isfinite(curve.score(curve.weights[0]))
+        ):
+            weight, score = best_weight(curve)
+            own = weight if score >= POOR else None
+        found[curve.checkpoint] = _per_weight(kind, curve, own)
+    return found
 
 
 def _percent(share: float) -> str:

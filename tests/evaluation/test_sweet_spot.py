@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from studio.evaluation.sweet_spot import find_sweet_spot
+from studio.evaluation.curve import nearest_drawn
+from studio.evaluation.sweet_spot import find_sweet_spot, per_checkpoint
 
 RECORDED: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("curves.json").read_text(encoding="utf-8")
@@ -103,6 +104,33 @@ def test_words_for_each_weight() -> None:
     assert words[0.7] == "Style clearly present, subjects clear: sweet spot"
     assert words[0.9] == "Style clearly present, subjects soften"
     assert list(words) == [0.3, 0.5, 0.7, 0.9, 1.0]
+
+
+def test_every_checkpoint_has_its_words_and_its_own_best_weight() -> None:
+    early = metrics((0, 0.2, 0.5, 0.7, 0.72, 0.73), (1, 0.9, 0.8, 0.7, 0.6, 0.55), checkpoint="early")
+    both = {**RIGHT, "weights": [*early["weights"], *RIGHT["weights"]]}
+    verdict = find_sweet_spot(both)
+    told = per_checkpoint(both, verdict)
+    assert verdict.checkpoint == "early" and list(told) == ["early", "final"]
+    assert told["early"] == verdict.per_weight
+    assert [r["words"] for r in told["final"]] == [r["words"] for r in find_sweet_spot(RIGHT).per_weight]
+    assert [r["weight"] for r in told["final"] if r["sweet"]] == [0.7]
+    # What was rated decides; the others then have words, but no best that the ratings might contradict.
+    rated = find_sweet_spot(both, {("early", 0.5): [5], ("early", 0.3): [2]})
+    told = per_checkpoint(both, rated)
+    assert [r["weight"] for r in told["early"] if r["sweet"]] == [0.5]
+    assert told["final"][2]["words"] == "Style clearly present, subjects clear"
+    assert not any(r["sweet"] for r in told["final"])
+    # Without training pictures there is no best, and nothing breaks.
+    blind = {**both, "reference": {"training_pictures": 0}}
+    blind["weights"] = [{**r, "nearness": None} for r in both["weights"]]
+    told = per_checkpoint(blind, find_sweet_spot(blind))
+    assert len(told) == 2 and not any(r["sweet"] for rows in told.values() for r in rows)
+
+
+def test_of_two_columns_as_near_the_weaker_is_taken() -> None:
+    assert nearest_drawn((0.5, 0.7, 0.9), 0.8) == 0.7
+    assert nearest_drawn((0.5, 0.7, 0.9), 0.81) == 0.9
 
 
 def test_the_three_are_told_apart() -> None:

@@ -180,6 +180,13 @@ def test_every_cell_of_the_grid_is_named_to_the_browser(project: Project, traine
     assert told["nearUrls"] and "01_car.png" in told["nearUrls"][0], (
         "the nearest training picture has an address"
     )
+    for c, label in enumerate(told["checkpoints"]):
+        named = [cell.partition(".")[0] for cell in told["cells"][c]]
+        assert all(told["measured"][h][3] is not None for h in named), (
+            "each cell of each checkpoint has a nearest"
+        )
+        words = told["columns"][label]
+        assert words[0] == "the base model" and all(words), label
 
 
 def test_ratings_on_the_grid_are_stored_and_change_the_verdict(project: Project, trained: Run) -> None:

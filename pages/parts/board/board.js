@@ -298,6 +298,7 @@ class Board {
   close() {
     document.removeEventListener("keydown", this.outside);
     window.removeEventListener("focus", this.look);
+    if (this.table) { this.table.close(); }
     if (this.large) { this.large.noteDone(); this.large.close(); }
     if (this.keeper) { this.keeper.close(); }
   }

@@ -9,6 +9,7 @@ const make = (tag, name, text) => {
 };
 const number = (w) => String(Math.round(w * 1000) / 1000);
 const SIZES = [96, 128, 168, 224, 300];
+const LEAST = [52, 69];  // how far the two small sizes give way so that all weights fit; who asks for larger ones scrolls
 
 class Table {
   constructor(box, board) {
@@ -20,6 +21,12 @@ class Table {
     box.addEventListener("click", (e) => this.click(e));
     box.addEventListener("focusin", (e) => { const i = this.place(e.target); if (i >= 0 && i !== this.index()) { board.go(this.at(i), false); } });
     box.addEventListener("error", (e) => { if (e.target.tagName === "IMG") { this.lost(e.target); } }, true);
+    box.addEventListener("scroll", this.edge = () => {
+      const more = box.scrollWidth - box.clientWidth - box.scrollLeft > 4;
+      if (more !== box.classList.contains("more")) { box.classList.toggle("more", more); }
+    }, { passive: true });
+    this.watch = new ResizeObserver(this.edge);
+    this.watch.observe(box);
     let size = 1;
     try { size = Number(localStorage.getItem("studio-cell-size") ?? 1); } catch { /* no storage: the usual size */ }
     this.resize(size);
@@ -28,6 +35,8 @@ class Table {
   resize(size) {
     this.size = Math.min(SIZES.length - 1, Math.max(0, Number.isFinite(size) ? size : 1));
     this.box.style.setProperty("--cell", SIZES[this.size] + "px");
+    this.box.style.setProperty("--least", (this.size > 1 ? SIZES[this.size] : LEAST[this.size]) + "px");
+    this.edge();
     try { localStorage.setItem("studio-cell-size", String(this.size)); } catch { /* it lasts as long as the page */ }
   }
 
@@ -54,10 +63,12 @@ class Table {
       const mark = this.heads[i].querySelector(".mark"), is = best && best[0] === w;
       mark.textContent = is ? best[1] : w === 0 ? "no LoRA" : "";
       mark.classList.toggle("best", !!is);
+      mark.title = is ? { best: "The weight to use", nearest: "The drawn weight nearest to the one to use", "best here": "The best weight of this checkpoint; another checkpoint is recommended" }[best[1]] : "";
       this.heads[i].querySelector(".says").textContent = words ? words[i] : "";
     });
     this.cells.forEach((_, i) => this.patch(i));
     this.mark();
+    this.edge();
   }
 
   build(d) {
@@ -139,6 +150,8 @@ class Table {
     if (this.marked && this.marked !== now) { this.marked.tabIndex = -1; this.marked.classList.remove("here"); }
     if (now) { now.tabIndex = 0; now.classList.add("here"); this.marked = now; }
   }
+
+  close() { this.watch.disconnect(); }
 
   focus() {
     const now = this.cells[this.index()];

@@ -94,8 +94,10 @@ def stand(steps: list[Step], following: Step) -> str:
     done = sum(s.state == "done" for s in steps)
     if done == len(steps):
         return "All five steps done"
+    waiting = sum(s.state == "to check" for s in steps)
+    done_words = f"{done} of {len(steps)} steps done" + (f", {waiting} to check" if waiting else "")
     told = following.missing_words if following.state == "needs you" else following.done_words
-    return f"{done} of {len(steps)} steps done · {following.title.lower()}: {told or following.state}"
+    return f"{done_words} · {following.title.lower()}: {told or following.state}"
 
 
 def marks(steps: list[Step]) -> str:

@@ -1,4 +1,7 @@
-"""Where a project stands: the five steps, each done, working, needing the user, or not yet; and what comes next.
+"""Where a project stands: the five steps, each done, to check, working, needing the user, or not yet; and what comes next.
+
+A step is done when its gate has passed on what is there now. To check: nothing to mend is known, and the gate has not looked
+at it yet, or not since it was changed.
 
 Every page asks on every visit, so only cheap facts are used: answers that are kept while nothing on disk changes, verdicts
 and exit records. Nothing here looks at a picture for the first time or starts anything.
@@ -6,6 +9,7 @@ and exit records. Nothing here looks at a picture for the first time or starts a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +35,7 @@ from studio.training.runs import Run, list_runs
 from studio.workspace import Workspace
 
 StepName = Literal["dataset", "captions", "config", "run", "evaluation"]
-StepState = Literal["done", "working", "needs you", "not yet"]
+StepState = Literal["done", "to check", "working", "needs you", "not yet"]
 STEP_NAMES: tuple[StepName, ...] = ("dataset", "captions", "config", "run", "evaluation")
 
 
@@ -40,7 +44,7 @@ class Step:
     """One step of the path.
 
     done_words:    what is there already, such as "24 pictures"; empty when nothing is.
-    missing_words: what is missing; empty when the step is done.
+    missing_words: what is missing, or what is still to happen; empty when the step is done.
     next_words:    what to do, as the label of a button; empty when there is nothing to do.
     """
 
@@ -160,14 +164,36 @@ def steps(project: Project) -> list[Step]:
     captions_now = CaptionStore(project).of(listing)
     waiting = _unseen(project, listing)
     bad = blocking(_findings(project, listing, captions_now)) if listing.pictures and not waiting else []
+    seen = (
+        bool(listing.pictures) and not waiting
+    )  # a gate asked about pictures that nobody read would read them
+    gate_one = gates.state(project, "dataset") if seen else None
+    if gate_one is not None and gate_one.state == "blocked" and gate_one.verdict is not None:
+        known = {
+            f.code for f in bad
+        }  # the gate decodes every picture, and may have found more than the audit
+        bad = [*bad, *(f for f in blocking(gate_one.verdict.findings) if f.code not in known)]
     dataset = _dataset(len(listing.pictures), waiting, [f for f in bad if not about_captions(f)])
     captions = _captions(
         captions_now, missing_captions(project, captions_now), [f for f in bad if about_captions(f)]
     )
-    ready = dataset.state == captions.state == "done"
-    config = _config(project, ready, len(listing.pictures))
-    run = _run(project, ready and config.state == "done")
+    if gate_one is None or gate_one.state not in ("passed", "blocked"):
+        dataset, captions = _to_check(dataset, "gate 1"), _to_check(captions, "gate 1")
+    ready = {dataset.state, captions.state} <= _READY
+    config = _config(project, ready, len(listing.pictures), seen)
+    run = _run(project, ready and config.state in _READY)
     return [dataset, captions, config, run, _evaluation(project, run)]
+
+
+# Nothing to do for the user there: what follows may be begun.
+_READY = {"done", "to check"}
+
+
+def _to_check(step: Step, gate: str) -> Step:
+    """A step that would be done, before its gate has looked."""
+    if step.state != "done":
+        return step
+    return dataclasses.replace(step, state="to check", missing_words=f"{gate} checks it before training")
 
 
 def next_step(project: Project, known: Iterable[Step] | None = None) -> Step:
@@ -239,7 +265,7 @@ def _captions(captions: Mapping[str, Caption], empty: int, bad: list[Finding]) -
     return Step("captions", "Captions", "done", written)
 
 
-def _config(project: Project, ready: bool, pictures: int) -> Step:
+def _config(project: Project, ready: bool, pictures: int, seen: bool) -> Step:
     if not pictures:  # a look at the page stores the standard preset, which is no choice yet
         return Step("config", "Config", "not yet", "", "pictures come first")
     if not (project.folder / "settings.yaml").is_file():
@@ -251,11 +277,13 @@ def _config(project: Project, ready: bool, pictures: int) -> Step:
         said = gates.verdict(project, "config")
     except StudioError:
         return Step("config", "Config", "needs you", "", "the settings cannot be read", "Mend the settings")
-    if said is not None and not said.passed and gates.state(project, "config").state == "blocked":
+    now = gates.state(project, "config").state if said is not None and seen else "missing"
+    if now == "blocked":
         return Step("config", "Config", "needs you", "", "gate 2 is blocked", "Mend the settings")
-    return Step(
+    step = Step(
         "config", "Config", "done", f"preset {project.preset}" if project.preset else "your own settings"
     )
+    return step if now == "passed" else _to_check(step, "gate 2")
 
 
 def _run(project: Project, ready: bool) -> Step:

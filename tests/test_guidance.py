@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from studio import choices, guidance, interview, shelf
+from studio import choices, gates, guidance, interview, shelf
 from studio.captions.store import CaptionStore
 from studio.dataset.index import Index
 from studio.dataset.intake import import_pictures
 from studio.errors import BusyError, InputError, NotFoundError
+from studio.findings import Finding
 from studio.jobs.job import JobSpec
 from studio.jobs.launch import launch
 from studio.machine import Machine, detect
@@ -39,12 +40,12 @@ def test_pictures_that_nobody_looked_at_are_not_done(project: Project) -> None:
     assert guidance.steps(project)[0].missing_words == "8 pictures not checked yet"
     guidance.findings(project)
     assert guidance.unseen(project) == 0
-    assert guidance.steps(project)[0].state == "done"
+    assert guidance.steps(project)[0].state == "to check"
 
 
 def test_a_missing_caption_and_a_damaged_picture_call_their_own_step(project: Project) -> None:
     guidance.findings(project)
-    assert _states(project)[:2] == ["done", "done"]
+    assert _states(project)[:2] == ["to check", "to check"]
     (project.dataset_dir / "01_car.txt").unlink()
     step = guidance.steps(project)[1]
     assert (step.state, step.done_words, step.missing_words) == ("needs you", "7 of 8 written", "1 missing")
@@ -59,7 +60,51 @@ def test_a_caption_without_the_trigger_is_seen_at_once(project: Project) -> None
     (project.dataset_dir / "01_car.txt").write_text("car", encoding="utf-8")
     assert guidance.steps(project)[1].missing_words == "1 finding to mend"
     CaptionStore(project).add_trigger()
-    assert guidance.steps(project)[1].state == "done"
+    assert guidance.steps(project)[1].state == "to check"
+
+
+def test_a_step_is_done_when_its_gate_has_passed_on_what_is_there_now(project: Project) -> None:
+    guidance.findings(project)
+    assert _states(project) == ["to check", "to check", "to check", "needs you", "not yet"]
+    assert guidance.next_step(project).next_words == "Check the gates and train", (
+        "the gates are checked there"
+    )
+    assert guidance.steps(project)[0].missing_words == "gate 1 checks it before training"
+    gates.run_gate(project, "dataset")
+    assert _states(project)[:3] == ["done", "done", "to check"]
+    gates.run_gate(project, "config")
+    assert _states(project)[:3] == ["done", "done", "done"]
+    choices.change(project, {"rank": 3})
+    assert _states(project)[:3] == ["done", "done", "to check"], "gate 2 has not seen this rank"
+    CaptionStore(project).set("01_car.png", "bluprnt, a small car", "person")
+    assert _states(project)[:3] == ["to check", "to check", "to check"]
+    settings = project.settings.model_copy(update={"backend": "kohya", "targets": "attention"})
+    project.save_settings(settings)
+    gates.run_gate(project, "config")
+    assert guidance.steps(project)[2].missing_words == "gate 2 is blocked"
+
+
+def test_what_only_gate_one_found_calls_its_step(project: Project) -> None:
+    """The gate decodes every picture; the audit may have looked at less."""
+    guidance.findings(project)
+    for code, step in (("picture-torn", 0), ("caption-odd", 1)):
+        found = Finding(severity="block", code=code, what="No.", why="So.", fix="Do.")
+        gates.save_verdict(project, "dataset", [found], gates.current_fingerprint(project, "dataset"), {})
+        assert [s.missing_words for s in guidance.steps(project)][step] == "1 finding to mend"
+        assert guidance.next_step(project).name == ("dataset", "captions")[step]
+
+
+def test_steps_of_pictures_that_nobody_read_do_not_read_them(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gates.run_gate(project, "dataset")
+    gates.run_gate(project, "config")
+    Index(project.cache_dir).forget()
+    monkeypatch.setattr(
+        gates, "current_fingerprint", lambda *_: pytest.fail("a fingerprint reads every picture")
+    )
+    monkeypatch.setattr(gates.standing, "current_fingerprint", gates.current_fingerprint)
+    assert _states(project)[:3] == ["needs you", "to check", "to check"]
 
 
 def test_settings_come_after_pictures_and_captions(workspace: Workspace, tmp_path: Path) -> None:
@@ -81,7 +126,7 @@ def test_a_look_at_the_settings_of_an_empty_project_is_no_step_done(
     step = guidance.steps(made)[2]
     assert (step.state, step.done_words, step.missing_words) == ("not yet", "", "pictures come first")
     import_pictures(made, [worlds.pictures(tmp_path / "in")])
-    assert guidance.steps(made)[2].state == "done"
+    assert guidance.steps(made)[2].state == "to check"
 
 
 def test_answers_are_kept_while_nothing_changes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +142,7 @@ def test_answers_are_kept_while_nothing_changes(project: Project, monkeypatch: p
 
 def test_the_sample_project_is_ready_for_the_gates(workspace: Workspace) -> None:
     made = shelf.sample_project(workspace)
-    assert _states(made)[:4] == ["done", "done", "done", "needs you"]
+    assert _states(made)[:4] == ["to check", "to check", "to check", "needs you"]
     again = shelf.sample_project(workspace)
     assert again.slug != made.slug
 

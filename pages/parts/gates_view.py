@@ -167,7 +167,8 @@ def card(project: Project, status: gates.GateStatus, busy: str = "") -> None:
 
 
 def check_next(project: Project, queue: list[gates.GateName]) -> None:
-    """Run the gate at the front; its card says so meanwhile. A gate that does not pass ends the check."""
+    """Run the gate at the front; its card says so meanwhile. The first three are all run, so that everything that is to be
+    mended is told at once; the dry run only when they pass."""
     gate, rest = queue[0], queue[1:]
     st.session_state[queue_key(project)] = []
     st.button("Checking …", key="checking", type="primary", icon=":material/fact_check:", disabled=True)
@@ -175,7 +176,12 @@ def check_next(project: Project, queue: list[gates.GateName]) -> None:
     try:
         if gate == "dry_run":
             gates.start_dry_run(project)
-        elif gates.run_gate(project, gate).passed:
+        else:
+            gates.run_gate(project, gate)
+            if rest == ["dry_run"] and any(
+                gates.state(project, g).state != "passed" for g in gates.GATES[:3]
+            ):
+                rest = []
             st.session_state[queue_key(project)] = rest
     except StudioError as e:
         show_error(e)

@@ -11,12 +11,19 @@ from studio.project import Project
 
 ICONS = {
     "done": ":material/check_circle:",
+    "to check": ":material/fact_check:",
     "working": ":material/pending:",
     "needs you": ":material/error:",
     "not yet": ":material/radio_button_unchecked:",
 }
-COLOURS = {"done": "green", "working": "blue", "needs you": "orange", "not yet": "gray"}
-WORDS = {"done": "done", "working": "working", "needs you": "needs you", "not yet": "not yet"}
+COLOURS = {"done": "green", "to check": "blue", "working": "blue", "needs you": "orange", "not yet": "gray"}
+WORDS = {
+    "done": "done",
+    "to check": "to check",
+    "working": "working",
+    "needs you": "needs you",
+    "not yet": "not yet",
+}
 
 
 _KEY = "_steps"
@@ -38,7 +45,9 @@ def steps(project: Project) -> list[Step]:
 def words(step: Step) -> str:
     """Where a step stands, in a few words."""
     told = (
-        step.missing_words
+        "; ".join(w for w in (step.done_words, step.missing_words) if w)
+        if step.state == "to check"
+        else step.missing_words
         if step.state in ("needs you", "not yet") and step.missing_words
         else step.done_words
     )

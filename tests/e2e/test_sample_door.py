@@ -22,5 +22,5 @@ def test_the_sample_leads_to_the_run_page(user: User) -> None:
         user.at(title)
         user.shot(title.lower())
     bar = user.page.locator(".st-key-step_bar")
-    expect(bar).to_contain_text(re.compile("1 Dataset done.*2 Captions done.*3 Config done"))
+    expect(bar).to_contain_text(re.compile("1 Dataset to check.*2 Captions to check.*3 Config to check"))
     expect(user.button("Check everything")).to_be_enabled()

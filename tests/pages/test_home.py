@@ -44,7 +44,7 @@ def test_the_other_door_leads_to_the_interview(workspace: Workspace) -> None:
 def test_a_card_says_where_it_stands_and_leads_on(project: Project) -> None:
     guidance.findings(project)
     at = open_page("home")
-    assert "3 of 5 steps done · run: not trained yet" in texts(at)
+    assert "0 of 5 steps done, 3 to check · run: not trained yet" in texts(at)
     assert "you were here last" in texts(at)
     sound(at.button(key=f"next_{project.slug}").click().run())
     assert at.title[0].value == "Run"

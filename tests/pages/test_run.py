@@ -83,16 +83,20 @@ def test_checking_everything_fills_the_cards_and_then_offers_the_start(
     assert "4 real steps" in texts(at)
 
 
-def test_a_blocked_gate_stops_the_check_and_leads_to_where_it_is_mended(
+def test_all_that_is_to_be_mended_is_told_at_once_and_no_step_is_trained(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A blocked gate keeps the dry run from starting, and the gates between say what they have to say all the same."""
+    monkeypatch.setattr(
+        environment, "probe", lambda _m: {"failed": {"peft": "none"}, "torch": "2", "cuda": False}
+    )
     monkeypatch.setattr(gates, "start_dry_run", lambda _p: pytest.fail("the dry run must not start"))
     (project.dataset_dir / "01_car.txt").unlink()
     at = open_page("run", project.slug)
     sound(at.button(key="check").click().run())
-    assert gates.state(project, "dataset").state == "blocked"
-    assert gates.state(project, "config").state == "missing"
-    assert "blocked" in texts(at)
+    stand = [s.state for s in gates.states(project).values()]
+    assert stand == ["blocked", "passed", "blocked", "missing"]
+    assert texts(at).count("-badge[blocked]") == 2
     assert any("captions page" in getattr(x.proto, "label", "") for x in at.get("page_link"))
     assert _starts(at) == []
 

@@ -113,7 +113,9 @@ def test_the_step_bar_says_each_state_in_words(project: Project) -> None:
     at = open_page("dataset", project.slug)
     bar = [x.label for x in at.main.get("page_link") if re.search(r"\d \w+", x.label)]
     assert len(bar) == 5
-    assert all(any(w in label for w in ("done", "working", "needs you", "not yet")) for label in bar)
+    assert all(
+        any(w in label for w in ("done", "to check", "working", "needs you", "not yet")) for label in bar
+    )
 
 
 def test_the_server_never_loads_torch(tmp_path: Path) -> None:

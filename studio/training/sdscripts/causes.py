@@ -136,7 +136,8 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "picture-unreadable",
-        r"UnidentifiedImageError|image file is truncated|cannot identify image file",
+        # The second is Pillow's for a file whose head already ends too early, seen with a PNG of 17 bytes.
+        r"UnidentifiedImageError|image file is truncated|Truncated File Read|cannot identify image file",
         "A picture cannot be read.",
         "It is damaged, or no picture.",
         "The line names it: replace it, or remove it.",
@@ -178,9 +179,11 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "model-wrong-size",
-        r"Error\(s\) in loading state_dict for (?P<name>\w+)",
+        # The second is that of a diffusers folder whose config.json and weights differ.
+        r"Error\(s\) in loading state_dict for (?P<name>\w+)|Cannot load .{1,300}? because (?P<layer>\S+) expected shape",
         "The base model does not fit this script.",
-        "Its layers have other sizes than the script expects ({name}): it belongs to another family.",
+        "Its layers have other sizes than the script expects ({name}{layer}): it belongs to another family, or a config.json "
+        "beside it is another model's.",
         "Use the script of its family, or choose another base model.",
     ),
     Cause(
@@ -297,10 +300,20 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "part-missing",
-        r"(?:load_clip_l|load_clip_g|load_t5xxl|load_ae|load_vae)[\s\S]{0,300}NoneType|expected str, bytes or os\.PathLike object, not NoneType",
+        r"(?:load_clip_l|load_clip_g|load_t5xxl|load_ae|load_vae)[\s\S]{0,300}NoneType|argument 'filename': expected str, bytes or os\.PathLike object, not NoneType",
         "A part of the base model was not named.",
         "SD3.5 and FLUX consist of several files: text encoders, and for FLUX the autoencoder.",
         "Name them all: clip_l, t5xxl, and clip_g for SD3.5 or ae for FLUX.",
+    ),
+    Cause(
+        "tokenizer-missing",
+        # CLIP's and T5's, each without its table of words while the internet is not to be asked.
+        r"TypeError: (?:expected str, bytes or os\.PathLike object, not NoneType|not a string$)",
+        "The tokenizer of a text encoder is not there.",
+        "The script looked for it on this computer only, and found no table of words: CLIP's for every model, T5's for SD3.5 and "
+        "FLUX.",
+        "Point tokenizer_cache_dir to a folder that holds it, or connect to the internet for the first start without "
+        "HF_HUB_OFFLINE.",
     ),
     Cause(
         "cached-with-dropout",

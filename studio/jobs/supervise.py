@@ -23,7 +23,7 @@ from studio.jobs import causes, disk, locks, reserve
 from studio.jobs.environment import Blotter
 from studio.jobs.guard import Guard, term_grace
 from studio.jobs.job import JobSpec, moment
-from studio.jobs.log import Log
+from studio.jobs.log import PIPE_BYTES, Log, widen
 from studio.jobs.processes import Tree, adopt_orphans, oom_kills, wait_for_children
 
 LOOK_EVERY_S = 0.1
@@ -151,10 +151,11 @@ class Supervisor:
     def _drain(self) -> None:
         assert self.child is not None and self.child.stdout is not None
         fd = self.child.stdout.fileno()
+        widen(fd)
         told = False
         while True:
             try:
-                data = os.read(fd, 65_536)
+                data = os.read(fd, PIPE_BYTES)
             except OSError:
                 break
             if not data:

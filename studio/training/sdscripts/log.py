@@ -7,7 +7,6 @@ pattern is searched within a line and never tied to its start. Recorded output o
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 # pattern has much to search.
 LONGEST = 4096
 # Cursor movements of nested bars, and colours.
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ANSI = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 _BAR = re.compile(
     r"(?<!validation )steps:\s*\d+%\|[^|\r\n]*\|\s*(?P<step>\d+)/(?P<total>\d+) "
     r"\[(?P<spent>[\d:]+)<(?P<left>[^,\]]+), *(?P<rate>[\d.]+|\?)(?P<unit>s/it|it/s)(?P<post>[^\]\r\n]*)\]"
@@ -58,6 +57,30 @@ _SOURCE = re.compile(r"\s{2,}[\w.]+\.py:\d+\s*$")
 # What the studio writes into its own log between two trainings.
 _AGAIN = re.compile(r"^\[studio\] (?:Attempt \d+, |Memory ran out )")
 _KILLED = re.compile(r"^(?:Killed|Terminated)\s*$|died with <Signals\.(?P<signal>SIG\w+)")
+# A line without any of these says nothing to any pattern above. They are looked for in whole pieces of output, each by itself:
+# Python finds a plain word many times faster than one of several, and a gigabyte of other words costs seconds, not minutes.
+_TELLING = tuple(
+    re.compile(re.escape(word))
+    for word in (
+        b"%|", b" images", b"epoch", b"size per device", b"ation steps", b"accelerator device:", b"checkpoint:", b"model saved.",
+        b"[studio] ", b"Traceback (", b"Error", b"Exception", b"Invalid", b"Interrupt", b"Exit", b"std::bad_alloc",
+        b".py: error:", b"ERROR", b"WARNING", b"CRITICAL", b"Killed", b"Terminated", b"died with <", b".toml not found.",
+        b"No data found.",
+    )
+)  # fmt: skip
+
+
+def _telling(lines: bytes) -> list[bytes]:
+    """Those of some whole lines that a pattern may match, in their order."""
+    spans: dict[int, int] = {}
+    for word in _TELLING:
+        at = 0
+        while found := word.search(lines, at):
+            start = lines.rfind(b"\n", at, found.start()) + 1
+            at = lines.find(b"\n", found.end())
+            at = len(lines) if at < 0 else at
+            spans[start] = at
+    return [lines[start:end] for start, end in sorted(spans.items())]
 
 
 @dataclass
@@ -78,8 +101,7 @@ class LogReader:
     """
 
     offset: int | None = None
-    _decoder: Any = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
-    _rest: str = ""
+    _rest: bytes = b""
     _step: int = 0
     _seen: int = 0
     _once: dict[str, Any] | None = None
@@ -95,27 +117,25 @@ class LogReader:
 
     def feed(self, data: bytes | str) -> list[dict[str, Any]]:
         """The events of the next piece of output. A piece may end anywhere, also within a character."""
-        text = self._decoder.decode(data) if isinstance(data, bytes) else data
-        pieces = re.split(r"[\r\n]", self._rest + text)
-        self._rest = pieces.pop()
-        if self._rest.endswith("]") and _BAR.search(self._rest):
+        new = data if isinstance(data, bytes) else data.encode()
+        text = (self._rest + new).replace(b"\r", b"\n")
+        end = text.rfind(b"\n") + 1
+        whole, self._rest = text[:end], text[end:]
+        if (self._rest.endswith(b"]") and _BAR.search(_plain(self._rest))) or len(self._rest) > 16 * LONGEST:
             # A bar ends with what follows it, a whole step later; it is told as soon as it is drawn.
-            pieces.append(self._rest)
-            self._rest = ""
-        if len(self._rest) > 16 * LONGEST:
-            pieces.append(self._rest)
-            self._rest = ""
-        return [e for p in pieces for e in self._line(p)]
+            whole += self._rest
+            self._rest = b""
+        if b"\x1b" in whole:
+            whole = _ANSI.sub(b"", whole)
+        return [e for line in _telling(whole) for e in self._line(line)]
 
     def end(self) -> list[dict[str, Any]]:
         """The events of what is left when the output has ended."""
-        rest, self._rest = self._rest, ""
+        rest, self._rest = self._rest, b""
         return self._line(rest) + self._drawn_once(0)
 
-    def _line(self, raw: str) -> list[dict[str, Any]]:
-        if len(raw) > LONGEST:
-            raw = f"{raw[: LONGEST // 2]} {raw[-LONGEST // 2 :]}"
-        line = _ANSI.sub("", raw).rstrip()
+    def _line(self, raw: bytes) -> list[dict[str, Any]]:
+        line = _plain(raw)
         if not line:
             return []
         found: list[dict[str, Any]] = []
@@ -232,6 +252,13 @@ class LogReader:
         if line.startswith("No data found."):
             return [{"type": "error", "text": line}]
         return []
+
+
+def _plain(raw: bytes) -> str:
+    """A line as text, without colours; of one that is far too long, both ends."""
+    if len(raw) > LONGEST:
+        raw = raw[: LONGEST // 2] + b" " + raw[-LONGEST // 2 :]
+    return _ANSI.sub(b"", raw).decode("utf-8", "replace").rstrip()
 
 
 def _number(text: str) -> float | None:

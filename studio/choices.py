@@ -22,7 +22,7 @@ from studio.settings.optimizers import DECAY_SHARE, RATE_SHARE
 from studio.training.diffusers_checks import USUAL_RATE
 from studio.training.registry import backends, get_backend, is_rented
 from studio.training.sdscripts import config as sdscripts
-from studio.training.sdscripts import install, options
+from studio.training.sdscripts import extra, install, options
 from studio.training.sdscripts.importing import Imported
 from studio.workspace import Workspace
 
@@ -198,6 +198,7 @@ def change(project: Project, values: dict[str, Any], *, follow_rank: bool = True
     """
     before = project.settings
     asked = parse_settings({**before.model_dump(), **values})
+    _without_secrets(asked)
     followed = [f for f in _follow(project, before, asked, follow_rank) if f.name not in values]
     after = parse_settings({**asked.model_dump(), **{f.name: f.after for f in followed}})
     differing = changed(after, before)
@@ -207,6 +208,21 @@ def change(project: Project, values: dict[str, Any], *, follow_rank: bool = True
     if differing:
         project.decided("settings changed", changes={n: [str(a), str(b)] for n, (a, b) in differing.items()})
     return followed
+
+
+def _without_secrets(settings: TrainingSettings) -> None:
+    """Raises InputError when an option holds a token or a key, which would stand in the settings' file and in the history."""
+    names = extra.secrets_in(settings.extra_options)
+    if not names:
+        return
+    named = ", ".join(f"'{n}'" for n in names if n)
+    raise InputError(
+        "This was not stored: it looks like a secret.",
+        f"{named or 'A line'} under Further options holds an access token or a key. Settings are written into files, the history "
+        "and the record of each run, and those are shared.",
+        "Remove it. A training sends nothing anywhere and needs no token; downloads take theirs from the environment or the "
+        "keyring, as the set-up page says.",
+    )
 
 
 def _follow(
@@ -296,9 +312,9 @@ def _imported(project: Project, told: Imported) -> TrainingSettings:
 
 def take_over(project: Project, told: Imported) -> None:
     """Store what was read from another program's config, to be trained by sd-scripts; `put_back` undoes it. Raises InputError."""
-    project.save_settings(
-        _imported(project, told), repeats_follow=False if "repeats" in told.values else None
-    )
+    asked = _imported(project, told)
+    _without_secrets(asked)
+    project.save_settings(asked, repeats_follow=False if "repeats" in told.values else None)
     project.decided("settings imported", kind=told.kind, left=[x.name for x in told.left])
 
 

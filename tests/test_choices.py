@@ -30,6 +30,28 @@ def test_easy_asks_at_most_seven_questions() -> None:
     assert {"epochs", "rank", "optimizer"} <= set(asked)
 
 
+@pytest.mark.parametrize("line", [
+    "huggingface_token = hf_" + "a1B2" * 8,
+    "--wandb-api-key=0123456789",
+    "training_comment = for r8_" + "Zz9" * 10,
+    "hf_" + "a1B2" * 8,
+])  # fmt: skip
+def test_a_secret_is_neither_stored_nor_written_into_the_history(project: Project, line: str) -> None:
+    before = project.settings
+    with pytest.raises(InputError) as told:
+        choices.change(project, {"extra_options": ["loss_type = huber", line]})
+    assert "secret" in told.value.what and told.value.why and told.value.fix
+    assert line.rpartition("=")[2].strip() not in str(told.value), "nor repeated on the screen"
+    choices.choose_base_model(project, "sdxl")
+    with pytest.raises(InputError, match="secret"):
+        choices.take_over(project, Imported("a file", {"extra_options": (line,)}))
+    assert project.settings.extra_options == before.extra_options
+    written = "".join(p.read_text("utf-8", "replace") for p in project.folder.rglob("*.*l*") if p.is_file())
+    assert line.rpartition("=")[2].strip() not in written
+    choices.change(project, {"extra_options": ["max_token_length = 150"]})
+    assert project.settings.extra_options == ("max_token_length = 150",)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "share"), [("lion", 0.2), ("prodigy", None), ("adamw8bit", 1), ("adafactor", 1)]
 )

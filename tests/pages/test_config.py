@@ -314,3 +314,15 @@ def test_further_options_are_refused_with_the_nearest_name(scripts: Project) -> 
     assert "true or false" in told["full_bf16"].fix
     assert "Seed" in told["seed"].fix
     assert not said.passed
+
+
+def test_a_secret_among_further_options_is_refused_on_the_page_and_not_kept(scripts: Project) -> None:
+    scripts.workspace.remember(mode="advanced")
+    at = open_page("config", scripts.slug)
+    sound(
+        at.text_area(key=_key(scripts, "extra_options"))
+        .set_value("huggingface_token = hf_" + "a1B2" * 8)
+        .run()
+    )
+    assert [e.proto.title for e in at.error] == ["This was not stored: it looks like a secret."]
+    assert scripts.settings.extra_options == ()

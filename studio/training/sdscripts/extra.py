@@ -5,12 +5,14 @@ A line is `name = value`, as in a TOML file; text may go without quotation marks
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from studio.findings import Finding
+from studio.jobs.environment import Blotter
 from studio.settings import TrainingSettings, knobs
 from studio.training.sdscripts import families, options
 
@@ -67,6 +69,9 @@ BY_STUDIO: Final[dict[str, str]] = {
                     "Nothing is sent anywhere by a training, and no secret is written into a file."),
 }  # fmt: skip
 
+_COMMA: Final = re.compile(r"[-+]?\d+,\d+")
+_SECRET: Final = frozenset({"wandb_api_key", "huggingface_token"})
+
 # Lines that the studio writes with a usual value, and that may be told otherwise.
 MAY_CHANGE: Final = frozenset(
     {
@@ -119,7 +124,7 @@ def read(lines: Iterable[str], family: str) -> tuple[dict[str, Any], list[Findin
         option = known.get(name)
         told[name] = _typed(raw, option) if option else raw
     unfit = options.check(script, {n: v for n, v in told.items() if not _why_not(n)})
-    found += [f.model_copy(update={"where": ("extra_options", *f.where)}) for f in unfit]
+    found += [_with_comma(f, told).model_copy(update={"where": ("extra_options", *f.where)}) for f in unfit]
     for name in told:
         why = _why_not(name)
         if why:
@@ -129,6 +134,28 @@ def read(lines: Iterable[str], family: str) -> tuple[dict[str, Any], list[Findin
     for argument in told.get("network_args", []):
         found += _network_argument(str(argument), families.MODULES[family])
     return told, found
+
+
+def _with_comma(finding: Finding, told: dict[str, Any]) -> Finding:
+    """A number written as many countries write it, 1,5: what to write instead."""
+    value = told.get(finding.where[0])
+    if finding.code != "option-value" or not isinstance(value, str) or not _COMMA.fullmatch(value):
+        return finding
+    return finding.model_copy(update={"fix": f"{finding.fix} Write {value.replace(',', '.')}, with a point."})
+
+
+def secrets_in(lines: Iterable[str]) -> list[str]:
+    """Names of options whose value is an access token or a key, by the option's name or by the look of the value.
+
+    Settings are written into files, the history and the record of each run, so such a line is not to be kept at all.
+    """
+    blotter, found = Blotter(), []
+    for line in lines:
+        name, _, raw = line.strip().lstrip("-").partition("=")
+        name = name.strip().replace("-", "_")
+        if (name in _SECRET and raw.strip()) or blotter.clean(line.encode()) != line.encode():
+            found.append(name if name in _SECRET or raw.strip() else "")
+    return found
 
 
 def _bad(name: str, code: str, what: str, why: str, fix: str) -> Finding:

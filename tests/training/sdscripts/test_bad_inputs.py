@@ -86,6 +86,7 @@ OPTIONS_HERE = {
     "flux's option": ("sigmoid_scale = 1.0", "sdxl", "option-unknown", "Remove"),
     "secret": ("huggingface_token = hf_x", "flux", "option-managed", "Remove"),
     "no value": ("loss_type", "sd15", "option-form", "loss_type = VALUE"),
+    "comma decimal": ("scale_weight_norms = 1,5", "sd15", "option-value", "Write 1.5, with a point."),
     "network argument": ("network_args = conv_dims=4", "sd15", "network-argument-unknown", "conv_dim"),
 }
 

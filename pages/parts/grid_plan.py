@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -14,6 +15,7 @@ from pages.parts.page import caught
 from pages.parts.renderer_choice import renderer_choice
 from pages.parts.words import plain
 from studio.errors import InputError, StudioError
+from studio.evaluation import clip_skip
 from studio.evaluation.grid import (
     DEFAULT_WEIGHTS,
     FAMILY_WORDS,
@@ -27,6 +29,7 @@ from studio.evaluation.plan import drawing_defaults, grid_prompts, parse_seeds, 
 from studio.evaluation.prompts import CHOOSABLE, own_prompts
 from studio.files import human_time
 from studio.guidance import count_words
+from studio.models import get_model
 from studio.project import Project
 from studio.training.runs import Run
 
@@ -53,7 +56,7 @@ def plan(project: Project, run: Run | None) -> None:
         files, file_problem = _files(run)
         weights, weight_problem = _weights()
         drawer = renderer_choice(project)
-        seeds, seed_problem, steps, guidance = _advanced(project)
+        seeds, seed_problem, drawing = _advanced(project, [*_lora_paths(run, chosen), *files])
     with right:
         prompts, prompt_problem = _prompts(project)
     with_run = run if chosen else None
@@ -64,7 +67,7 @@ def plan(project: Project, run: Run | None) -> None:
     def planned(options: dict[str, object]) -> GridSpec:
         return plan_grid(
             project, with_run, checkpoints=chosen or "final", lora_files=files, weights=weights, prompts=prompts,
-            seeds=seeds, steps=steps, guidance=guidance, **options,
+            seeds=seeds, **drawing, **options,
         )  # fmt: skip
 
     spec = None
@@ -158,21 +161,36 @@ def _weights() -> tuple[Sequence[float], str]:
     return weights, "" if any(weights) else "Choose at least one weight above 0."
 
 
-def _advanced(project: Project) -> tuple[Sequence[int], str, int | None, float | None]:
+def _lora_paths(run: Run | None, chosen: str) -> list[Path]:
+    """The files of the run that a grid would be drawn with, to ask them how they were trained."""
+    return [c.path for c in run.checkpoints()] if run is not None and chosen else []
+
+
+def _advanced(project: Project, loras: list[Path]) -> tuple[Sequence[int], str, dict[str, Any]]:
+    """Seeds, what is wrong with them, and how to draw where that is not left to the studio."""
     if not advanced():
-        return (1,), "", None, None
-    usual = drawing_defaults(project)
+        return (1,), "", {}
+    family = get_model(project.workspace, project.intent.base_model).family
+    steps, guidance = drawing_defaults(project)
+    drawing: dict[str, Any] = {}
     with st.container(horizontal=True):
         typed = st.text_input("Seeds", "1", key="plan_seeds", max_chars=400,
                               help="One picture of each kind for each seed: 1, 2, 42 or 1-4. More are surer, and slower.")  # fmt: skip
-        steps = st.number_input("Drawing steps", 1, 200, usual[0], key="plan_steps")
-        guidance = st.number_input("Guidance", 1.0, 30.0, usual[1], 0.5, key="plan_guidance",
-                                   help="How strictly pictures follow their prompt.")  # fmt: skip
+        drawing["steps"] = st.number_input("Drawing steps", 1, 200, steps, key="plan_steps")
+        drawing["guidance"] = st.number_input("Guidance", 1.0, 30.0, guidance, 0.5, key="plan_guidance",
+                                              help="How strictly pictures follow their prompt.")  # fmt: skip
+        if family in clip_skip.FAMILIES:
+            usual = clip_skip.chosen(family, None, loras)
+            drawing["clip_skip"] = st.number_input(
+                "Clip skip", clip_skip.LEAST, clip_skip.MOST, usual, key=f"plan_clip_skip_{usual}",
+                help="From which layer of the text encoder, counted from the end, the prompt is read. 1 is usual; 2 for most anime "
+                "models. A LoRA is drawn best as it was trained, and that is filled in.",
+            )  # fmt: skip
     try:
         seeds = parse_seeds(typed or "")
     except InputError as e:
-        return (1,), f"{e.what} {e.why} {e.fix}", steps, guidance
-    return seeds, "" if seeds else "Give at least one seed.", steps, guidance
+        return (1,), f"{e.what} {e.why} {e.fix}", drawing
+    return seeds, "" if seeds else "Give at least one seed.", drawing
 
 
 def _prompts(project: Project) -> tuple[list[GridPrompt], str]:

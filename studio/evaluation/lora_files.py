@@ -11,7 +11,7 @@ from studio.lora.names import split
 from studio.models import tensor_header
 
 _FAMILIES = {"sd3": "sd35"}  # the name that files give themselves -> the studio's
-_WORDS = {"pocket": "the built-in model", "sd15": "SD1.5", "sd2": "SD2", "sdxl": "SDXL", "sd35": "SD3.5", "flux": "FLUX"}  # fmt: skip
+FAMILY_WORDS = {"pocket": "the built-in model", "sd15": "SD1.5", "sd2": "SD2", "sdxl": "SDXL", "sd35": "SD3.5", "flux": "FLUX"}  # fmt: skip
 _PLAIN = frozenset({"down", "up", "alpha"})
 
 
@@ -28,7 +28,7 @@ def problem(path: Path, family: str, *, plain: bool) -> InputError | None:
     own = _FAMILIES.get(info.family, info.family)
     if own and own != family:
         return InputError(
-            f"{path.name} is for {_WORDS.get(own, own)}, and the base model is {_WORDS.get(family, family)}.",
+            f"{path.name} is for {FAMILY_WORDS.get(own, own)}, and the base model is {FAMILY_WORDS.get(family, family)}.",
             "Layers of one kind of model have no place in another: it would change nothing, or only a part.",
             "Choose the base model that it was trained on, or another file.",
         )

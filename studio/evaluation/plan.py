@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from studio import files, models
 from studio.errors import InputError, NotFoundError
+from studio.evaluation import clip_skip as clip_skips
 from studio.evaluation import prompts as prompt_sets
 from studio.evaluation.spec import (
     DEFAULT_WEIGHTS,
@@ -162,7 +163,7 @@ def plan_grid(
     width: int | None = None,
     height: int | None = None,
     sampler: Sampler | None = None,
-    clip_skip: int = 1,
+    clip_skip: int | None = None,
     negative: str | None = None,
     drawn_with: Mapping[str, str] | None = None,
 ) -> GridSpec:
@@ -170,7 +171,7 @@ def plan_grid(
 
     Weight 0 is always added. Prompts default to the standard set of the project's kind, a training caption, the
     trigger word alone and one prompt without it; `families` (see `prompts.CHOOSABLE`) takes all of some kinds instead, to which
-    `prompts` are added. Nothing is written; `start_grid` starts it.
+    `prompts` are added. clip_skip: as the LoRAs were trained with when None. Nothing is written; `start_grid` starts it.
     Raises InputError with what is wrong, NotFoundError when the run has no such checkpoint.
     """
     intent = project.intent
@@ -231,7 +232,7 @@ def plan_grid(
             guidance=drawing["guidance"] if guidance is None else guidance,
             width=width or entry.resolution,
             height=height or entry.resolution,
-            clip_skip=clip_skip,
+            clip_skip=clip_skips.chosen(entry.family, clip_skip, [x.path for x in loras]),
             drawn_with=dict(drawn_with or {}),
         )
     except ValidationError as e:

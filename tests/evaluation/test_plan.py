@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from studio.errors import InputError, NotFoundError
+from studio.evaluation import clip_skip
 from studio.evaluation.plan import choose_checkpoints, plan_grid
 from studio.evaluation.prompts import default_prompts, own_prompts, prompt_set, without_trigger
 from studio.evaluation.spec import GridSpec, plan_cells
@@ -136,6 +139,27 @@ def test_a_grid_of_a_run(project: Project, saved: list[Saved]) -> None:
     assert len(base) == len(spec.prompts), "checkpoints share the base column"
 
 
+def test_clip_skip_is_as_trained_and_refused_by_name(
+    project: Project, pocket_lora: Path, tmp_path: Path
+) -> None:
+    def lora(name: str, skip: str) -> Path:
+        save_file({"x": np.zeros(1)}, tmp_path / name, metadata={"ss_clip_skip": skip})
+        return tmp_path / name
+
+    two, also, one, odd = (lora(n, s) for n, s in (("a", "2"), ("b", "2"), ("c", "None"), ("d", "12")))
+    assert [clip_skip.trained_with(p) for p in ([two], [two, also], [two, one], [odd], [], [tmp_path / "gone"])] == [
+        2, 2, 1, 1, 1, 1,
+    ]  # fmt: skip
+    assert clip_skip.chosen("sd15", None, [two]) == 2 and clip_skip.chosen("sd15", 1, [two]) == 1
+    assert clip_skip.chosen("sdxl", None, [two]) == 1, "SDXL reads that layer anyway"
+    for family, words in (("pocket", "the built-in model"), ("sd35", "SD3.5"), ("flux", "FLUX")):
+        assert clip_skip.chosen(family, 1, []) == 1
+        with pytest.raises(InputError, match=f"no place with {words}"):
+            clip_skip.chosen(family, 2, [])
+    with pytest.raises(InputError, match="built-in model"):
+        plan_grid(project, lora_files=[pocket_lora], clip_skip=2)
+
+
 def test_what_changes_a_cell_changes_its_hash(plan: Plan) -> None:
     def hashes(**changes: object) -> list[str]:
         return [c.hash for c in plan_cells(plan(weights=(1.0,), prompts=["bluprnt, dog"], **changes))]
@@ -147,7 +171,8 @@ def test_what_changes_a_cell_changes_its_hash(plan: Plan) -> None:
         {"seeds": (2,)},
         {"sampler": "euler"},
         {"width": 40},
-        {"clip_skip": 2},
     ):
         assert not {base, full} & set(hashes(**changes)), changes
+    skipping = plan(weights=(1.0,), prompts=["bluprnt, dog"]).model_copy(update={"clip_skip": 2})
+    assert not {base, full} & {c.hash for c in plan_cells(skipping)}
     assert hashes() == [base, full]

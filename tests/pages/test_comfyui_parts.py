@@ -117,7 +117,9 @@ def test_a_grid_is_drawn_elsewhere_by_the_page(workspace: Workspace, tmp_path: P
     files.write_yaml(workspace.models_dir / "models.yaml", {"models": [own]})
     told = files.read_yaml(project.folder / "project.yaml")
     files.write_yaml(project.folder / "project.yaml", {**told, "base_model": "own"})
+    workspace.remember(mode="advanced")
     at = open_page("evaluation", project.slug, grid="new")
+    at.number_input(key="plan_clip_skip_1").set_value(2)
     at.text_input(key="elsewhere_target").set_value("relative/folder")
     _press(at, "Save the workflows")
     assert "does not say in which folder" in texts(at)
@@ -125,6 +127,7 @@ def test_a_grid_is_drawn_elsewhere_by_the_page(workspace: Workspace, tmp_path: P
     _press(at, "Save the workflows")
     assert "READ ME.txt there says what to do" in texts(at)
     grid = Grid(next(iter(project.grids_dir.iterdir())))
+    assert grid.spec.clip_skip == 2
     assert grid.id in at.query_params["grid"] and (tmp_path / "out" / "send.py").is_file()
     assert "pictures of this grid are missing" in texts(at) and "wait for a ComfyUI elsewhere" in texts(at)
     first = next(iter({c.hash: c for c in grid.cells()}))

@@ -89,6 +89,7 @@ def test_axes_are_free(project: Project, trained: Run, workspace: Workspace, tmp
     other = tmp_path / "Friend's.safetensors"
     worlds.lora_file(other, epoch=9, step=9)
     at = open_page("evaluation", project.slug)
+    assert "Clip skip" not in [n.label for n in at.number_input], "the built-in model has none"
     at.text_input(key="plan_more_weights").set_value("0.45, -0.5")
     at.text_input(key="plan_seeds").set_value("7, 40-42")
     sound(at.text_area(key="plan_files").set_value(str(other)).run())

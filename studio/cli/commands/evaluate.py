@@ -87,7 +87,7 @@ def _evaluate(ctx: Context, args: Namespace) -> Reply:
         **({"seeds": args.seeds} if args.seeds else {}),
         steps=args.steps,
         guidance=args.guidance,
-        **({"clip_skip": args.clip_skip} if args.clip_skip else {}),
+        clip_skip=args.clip_skip,
         **(
             drawing_options(project, "comfyui" if args.workflows else args.renderer, ask=not args.workflows)
             if args.renderer or args.workflows
@@ -214,7 +214,8 @@ COMMANDS = (
             ),
             Option(
                 "--clip-skip",
-                "Text layers left out from the end, as ComfyUI and A1111 count: 2 for most anime models.",
+                "The layer of the text encoder that is read, counted from the end: 2 for most anime models. "
+                "As the LoRA was trained when left out; SD1.5 and SDXL only.",
                 metavar="N",
                 convert=whole(1, 4, 2),
             ),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from studio.errors import StudioError
 from studio.findings import Finding
 from studio.machine import Machine
+from studio.modelfiles import checking
 from studio.models import BaseModelEntry
 from studio.settings import TrainingSettings
 
@@ -302,17 +304,31 @@ def _check_pictures(s: TrainingSettings, entry: BaseModelEntry) -> list[Finding]
             )
         )
     if s.prediction not in ("auto", entry.prediction):
+        certain = _prediction_is_certain(entry)
         found.append(
             Finding(
-                severity="warn",
+                severity="block" if certain else "warn",
                 code="prediction-differs",
                 what=f"{entry.title} predicts {entry.prediction}, the settings say {s.prediction}.",
                 why="With the wrong one the LoRA learns to draw noise.",
-                fix="Set the prediction type to auto.",
+                fix="Set the prediction type to auto."
+                if certain
+                else "Set the prediction type to auto, unless the page that you got the model from says otherwise.",
                 where=("prediction",),
             )
         )
     return found
+
+
+def _prediction_is_certain(entry: BaseModelEntry) -> bool:
+    """Whether what a model predicts is known: it is one of the list, or its file says so itself. Where neither is so, the
+    settings may know better."""
+    if entry.files or not entry.path:
+        return True
+    try:
+        return checking.base_model(entry.path).sure
+    except StudioError:  # told of by another finding
+        return False
 
 
 def _check_captions(s: TrainingSettings, entry: BaseModelEntry, trigger: str) -> list[Finding]:

@@ -19,6 +19,7 @@ from studio.training.base import Backend, TrainingPlan
 from studio.training.progress import Metrics
 from studio.training.registry import backends, get_backend
 from studio.workspace import Workspace
+from tests.modelfiles import headers
 
 Make = Callable[..., TrainingPlan]
 PACKAGES = {"prodigyopt": "1.1.2", "lion-pytorch": "0.2.5"}
@@ -76,7 +77,8 @@ def test_sound_settings_raise_nothing() -> None:
         ("sdxl", GPU, {"resolution": 512}, "resolution-far", "warn"),
         ("sdxl", GPU, {"bucket_step": 40}, "bucket-step-odd", "warn"),
         ("pocket", CPU, {"bucket_step": 64}, "bucket-step-large", "warn"),
-        ("sdxl", GPU, {"prediction": "v_prediction"}, "prediction-differs", "warn"),
+        ("sdxl", GPU, {"prediction": "v_prediction"}, "prediction-differs", "block"),
+        ("noobai-vpred", GPU, {"prediction": "epsilon"}, "prediction-differs", "block"),
         ("pocket", CPU, {"cache_text_embeddings": True}, "text-cache-unused", "info"),
         ("pocket", CPU, {"shuffle_captions": True}, "shuffle-sentences", "warn"),
     ],
@@ -87,6 +89,26 @@ def test_each_problem_is_named(
     told = found(model, machine, {**(POCKET if model == "pocket" else SDXL), **change})
     assert told[code].severity == severity
     assert code not in found(model, GPU if model == "sdxl" else CPU, POCKET if model == "pocket" else SDXL)
+
+
+@pytest.mark.parametrize(("shapes", "says", "severity"), [
+    (headers.SDXL, "v_prediction", "warn"),
+    (headers.SDXL_V, "epsilon", "block"),
+])  # fmt: skip
+def test_a_file_that_says_what_it_predicts_is_not_trained_otherwise(
+    tmp_path: Path, shapes: headers.Shapes, says: str, severity: str
+) -> None:
+    """A file that does not say may be listed wrongly, so the settings may know better."""
+    own = "v_prediction" if severity == "block" else "epsilon"
+    entry = BaseModelEntry(id="x", title="Mine", family="sdxl", format="checkpoint", resolution=1024, prediction=own,
+                           path=headers.write(tmp_path / "mine.safetensors", shapes))  # fmt: skip
+    told = {
+        f.code: f
+        for f in get_backend("kohya").check(TrainingSettings(**{**SDXL, "prediction": says}), GPU, entry)
+    }
+    assert told["prediction-differs"].severity == severity
+    plain = get_backend("kohya").check(TrainingSettings(**SDXL), GPU, entry)
+    assert "prediction-differs" not in {f.code for f in plain}
 
 
 def test_prodigy_at_one_is_fine_but_keeps_one_rate() -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from studio.errors import EnvironmentalError, InputError
+from studio.models import list_models
+from studio.presets import presets_for
 from studio.settings import TrainingSettings
 from studio.training.kohya import KohyaBackend
 from studio.training.sdscripts import config, families, install, layout, lines, options, tokenizers
@@ -47,6 +49,30 @@ def test_every_key_is_known_to_the_script(
         extra_options=("scale_weight_norms = 1", "network_args = [\"rank_dropout=0.1\"]"),
     )  # fmt: skip
     assert options.check(options.SCRIPTS[family], told) == []
+
+
+def test_presets_tell_the_script_what_each_model_of_the_sdxl_family_predicts(tmp_path: Path) -> None:
+    """Pony, Illustrious and NoobAI share SDXL's presets; the one that predicts v is trained so, and none with a clip skip."""
+    workspace = Workspace(tmp_path / "ws")
+    seen = set()
+    for entry in list_models(workspace):
+        if entry.family != "sdxl" or entry.format == "cloud":
+            continue
+        for preset in presets_for(workspace, entry):
+            told = toml_of(
+                tmp_path,
+                family="sdxl",
+                prediction_of_model=entry.prediction,
+                **{**preset.settings, "backend": "kohya"},
+            )
+            v = entry.prediction == "v_prediction"
+            assert (told.get("v_parameterization", False), told.get("zero_terminal_snr", False)) == (v, v), (
+                entry.id
+            )
+            assert "clip_skip" not in told and told["max_token_length"] == 225
+            seen.add((entry.id, preset.id))
+    assert {"sdxl", "pony", "illustrious", "noobai", "noobai-vpred"} <= {e for e, _ in seen}
+    assert len({p for _, p in seen}) >= 3
 
 
 def test_the_list_knows_what_is_wrong() -> None:

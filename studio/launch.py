@@ -22,7 +22,7 @@ from studio.training import record
 from studio.training.base import TrainingPlan
 from studio.training.prepare import freeze
 from studio.training.registry import env_of, get_backend, is_rented, secrets_of
-from studio.training.runs import MANIFEST, Run, get_run
+from studio.training.runs import MANIFEST, Run, get_run, new_run_folder
 from studio.workspace import Workspace
 
 KIND = "training"
@@ -90,7 +90,7 @@ def _is_rented(job: Job) -> bool:
 def _start(project: Project, gpu: int | None) -> Run:
     intent, settings = project.intent, project.settings
     entry = get_model(project.workspace, intent.base_model)
-    folder = project.runs_dir / files.new_id("run")
+    folder = new_run_folder(project)
     judged = dataset_fingerprint(project)
     plan = freeze(project, entry, folder, output_name=files.slug(f"{intent.name}-{folder.name[-4:]}"))
     if dataset_fingerprint(project) != judged:

@@ -298,8 +298,18 @@ def _job_folders(parent: Path) -> Iterator[Path]:
 def list_jobs(folder: Path) -> list[Job]:
     """Jobs directly below `folder`, newest first; none when there is no such folder."""
     found = [(disk.read_json(p / "job.json"), p) for p in _job_folders(folder)]
-    readable = [(str(r.get("created", "")), p.name, p) for r, p in found if r is not None]
-    return [Job(p) for _, _, p in sorted(readable, reverse=True)]
+    readable = [(_order(r), str(r.get("created", "")), p.name, p) for r, p in found if r is not None]
+    return [Job(p) for *_, p in sorted(readable, reverse=True)]
+
+
+def next_order(folder: Path) -> int:
+    """The number of the next job launched below `folder`: after the clock was set back, times no longer tell which is newer."""
+    return max((_order(disk.read_json(p / "job.json") or {}) for p in _job_folders(folder)), default=0) + 1
+
+
+def _order(raw: dict[str, Any]) -> int:
+    value = raw.get("order")
+    return value if isinstance(value, int) else 0
 
 
 def all_jobs(workspace: Workspace) -> list[Job]:

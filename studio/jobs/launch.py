@@ -16,7 +16,7 @@ from typing import Any
 from studio import files
 from studio.errors import BusyError, EnvironmentalError, InputError
 from studio.jobs import disk, environment, locks
-from studio.jobs.job import Job, JobSpec, moment
+from studio.jobs.job import Job, JobSpec, moment, next_order
 
 _IMPORT_ROOT = Path(__file__).resolve().parents[2]  # where `studio` is imported from
 
@@ -37,7 +37,8 @@ def launch(folder: Path, spec: JobSpec) -> Job:
                 "One folder holds one job, so that its record stays true.",
                 "Resume that job, or start a new one.",
             )
-        return _start(folder, {**spec.as_dict(), "attempt": 1, "created": moment()})
+        told = {"attempt": 1, "created": moment(), "order": next_order(folder.parent)}
+        return _start(folder, {**spec.as_dict(), **told})
 
 
 def relaunch(job: Job, command: list[str] | None = None, env: dict[str, str] | None = None) -> Job:

@@ -97,7 +97,7 @@ class Api:
                 "Copy it again: r8_ and 37 letters and digits.",
             )
         self.url = base_url()
-        self.skew = timedelta(0)
+        self._heard: tuple[datetime, float] | None = None  # Replicate's clock, and ours that nobody can set
         self._wait, self._tries = wait, tries
         self._http = httpx.Client(
             base_url=self.url,
@@ -258,7 +258,10 @@ class Api:
 
     def now(self) -> datetime:
         """Replicate's clock."""
-        return datetime.now(UTC) + self.skew
+        if self._heard is None:
+            return datetime.now(UTC)
+        then, at = self._heard
+        return then + timedelta(seconds=time.monotonic() - at)
 
     def allow(self, url: str) -> tuple[str, ...]:
         """Origins that a result may be fetched from beside public ones: those on this computer, and only when the API
@@ -304,7 +307,7 @@ class Api:
         with network(self.url):
             answer = self._http.request(method, path, **more)
         with suppress(ValueError, TypeError, KeyError):
-            self.skew = parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC)
+            self._heard = parsedate_to_datetime(answer.headers["date"]), time.monotonic()
         if 300 <= answer.status_code < 400:
             raise Malformed(
                 f"{doing}: the answer leads elsewhere.",

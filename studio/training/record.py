@@ -93,8 +93,7 @@ def progress_lines(name: str, run_id: str, facts: dict[str, Any]) -> list[str]:
     return [
         f"# Training progress: {name}",
         "",
-        f"- **Run**: {run_id}",
-        f"- **Status**: {WORDS.get(f['status'], GOING_ON)[0]}",
+        *_how(run_id, f["status"]),
         f"- **Current epoch**: {f['epoch']}/{f['epochs']}",
         f"- **Step**: {f['step']}/{f['steps']}",
         f"- **Loss**: {loss}",
@@ -106,6 +105,11 @@ def progress_lines(name: str, run_id: str, facts: dict[str, Any]) -> list[str]:
         *(f"  - {sentence}" for sentence in f["reductions"]),
         f"- **As of**: {files.now()}",
     ]
+
+
+def _how(run_id: str, state: str) -> tuple[str, str]:
+    """The lines of progress.md that say which run it tells of, and how that stands."""
+    return f"- **Run**: {run_id}", f"- **Status**: {WORDS.get(state, GOING_ON)[0]}"
 
 
 def _times(n: int) -> str:
@@ -137,16 +141,17 @@ def write(run: Run, metrics: Metrics | None = None, state: str = "") -> None:
 
 
 def catch_up(run: Run) -> None:
-    """Write both pages once more when the run ended after they were written; costs two looks at files otherwise."""
+    """Write both pages once more when they do not tell yet how the run ended; costs a look at one of them otherwise.
+
+    What they say counts and not when they were written: the clock may have been set in between.
+    """
     project = project_of(run)
     if project is None:
         return
-    try:
-        written = (project.records_dir / PROGRESS).stat().st_mtime
-        ended = (run.folder / "exit.json").stat().st_mtime
-    except OSError:
-        written, ended = 0.0, 1.0
-    if ended > written:
+    said = ""
+    with suppress(OSError):
+        said = (project.records_dir / PROGRESS).read_text("utf-8", "replace")
+    if not all(line in said for line in _how(run.id, run.job.state)):
         with suppress(OSError):
             write(run)
 

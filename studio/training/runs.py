@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from studio.training.base import Checkpoint, Sample, find_samples
 from studio.training.registry import get_backend
 
 MANIFEST = "run.json"
+_STAMP = "run-%Y%m%d-%H%M%S"
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,21 @@ class Run:
     def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Events from byte `offset` on, and the offset to go on from."""
         return self.job.events(offset)
+
+
+def new_run_folder(project: Project) -> Path:
+    """Where the next run goes. Its name sorts behind those of all runs before, also after the clock was set back."""
+    name = files.new_id("run")
+    stamp, _, end = name.rpartition("-")
+    for newest in sorted(
+        (p.name.rpartition("-")[0] for p in project.runs_dir.glob("run-*-*-*")), reverse=True
+    ):
+        if stamp > newest:
+            break
+        with suppress(ValueError):  # a name that somebody made by hand
+            stamp = f"{datetime.strptime(newest, _STAMP) + timedelta(seconds=1):{_STAMP}}"
+            break
+    return project.runs_dir / f"{stamp}-{end}"
 
 
 def list_runs(project: Project) -> list[Run]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from studio.vram.conditions import STATE
 LOGS = "logs"
 LOOK_EVERY_STEPS = 25
 TREE_EVERY_S = 20.0
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # A card's memory is at its peak within the first steps; later it is asked for more seldom.
 SETTLED_S, CARD_EVERY_S = 60.0, 12.0
 _SEEN_IN_MEANS = ("loss-nan", "loss-divergence", "loss-guessing")
@@ -197,7 +200,7 @@ class Follower:
 
     def _sample(self, picture: Path) -> None:
         at = _SAMPLE.search(picture.stem)
-        if not at or time.time() - picture.stat().st_mtime < 1:
+        if not at or not _is_whole(picture):
             return
         index = int(at["index"])
         epoch = int(at["epoch"]) if at["epoch"] else self.epoch
@@ -274,6 +277,14 @@ class Follower:
         }
         self.worker.emit("done", **result)
         return result
+
+
+def _is_whole(picture: Path) -> bool:
+    """Whether a PNG file was written to its end. Its age would not tell once the clock is set."""
+    with suppress(OSError), picture.open("rb") as f:
+        f.seek(-len(PNG_END), os.SEEK_END)
+        return f.read() == PNG_END
+    return False
 
 
 def _pace(times: list[float]) -> float | None:

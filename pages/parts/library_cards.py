@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.parts.context import workspace
 from pages.parts.flash import act, say
+from pages.parts.library_weight import weight
 from pages.parts.nav import link
 from pages.parts.page import caught, start_at_top
 from pages.parts.words import plain
@@ -93,7 +94,7 @@ def card(entry: LibraryEntry, *, newest: bool) -> None:
             with st.container(gap="xxsmall"):
                 st.caption("Trigger word")
                 st.code(entry.trigger, language=None)
-        st.markdown(f":material/tune: Weight **{entry.weight_words}**")
+        weight(entry)
         where = [p.file.parent for p in placed(ws, entry)]
         if where:
             st.caption(f":material/drive_file_move: In {count_words(len(where), 'other program')}")

@@ -13,6 +13,29 @@ from studio.project import Kind
 from studio.workspace import Workspace
 
 
+class EarlierWeight(BaseModel):
+    """A weight that was recommended before, with its range. until: when another took its place, ISO 8601 UTC."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    weight: float
+    weight_low: float | None = None
+    weight_high: float | None = None
+    until: str = ""
+
+    @property
+    def words(self) -> str:
+        """The weight and its range: "0.6 (0.5 to 0.7)"."""
+        return weight_words(self.weight, self.weight_low, self.weight_high)
+
+
+def weight_words(weight: float, low: float | None, high: float | None) -> str:
+    """A weight and the range that works, where it is known and is one: "0.6 (0.5 to 0.7)"."""
+    return (
+        f"{weight:g}" if low is None or high is None or low == high else f"{weight:g} ({low:g} to {high:g})"
+    )
+
+
 class LibraryEntry(BaseModel):
     """A registered LoRA: `library/<slug>/entry.json`.
 
@@ -20,6 +43,7 @@ class LibraryEntry(BaseModel):
     name:        stem of its files.
     trigger:     the word that calls it up.
     weight:      recommended weight; weight_low and weight_high: the range that works.
+    weights_before: what was recommended before it was changed in the library, the last one last.
     base_model:  id and title of the model it was trained on; family decides where it fits.
     good_for:    what it does well, in the user's words.
     trained:     when training ended, params: how it was trained, in words and numbers.
@@ -40,6 +64,7 @@ class LibraryEntry(BaseModel):
     weight: float
     weight_low: float | None = None
     weight_high: float | None = None
+    weights_before: tuple[EarlierWeight, ...] = ()
     base_model: str
     base_title: str
     family: str
@@ -91,9 +116,7 @@ class LibraryEntry(BaseModel):
     @property
     def weight_words(self) -> str:
         """The recommended weight and its range: "0.6 (0.5 to 0.7)"."""
-        if self.weight_low is None or self.weight_high is None or self.weight_low == self.weight_high:
-            return f"{self.weight:g}"
-        return f"{self.weight:g} ({self.weight_low:g} to {self.weight_high:g})"
+        return weight_words(self.weight, self.weight_low, self.weight_high)
 
 
 def list_library(workspace: Workspace) -> list[LibraryEntry]:

@@ -225,6 +225,66 @@ def take_back(workspace: Workspace, entry: LibraryEntry, place: Path) -> Placed:
     return Placed(Path(note) / f"{entry.name}.safetensors", False, tuple(gone), tuple(kept))
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What the studio put into a folder and nobody changed since: names of files; linked: those that share the library's bytes.
+    changed: those that are something else by now."""
+
+    folder: Path
+    names: tuple[str, ...]
+    linked: frozenset[str] = frozenset()
+    changed: tuple[Path, ...] = ()
+
+
+def standing(workspace: Workspace, entry: LibraryEntry) -> list[Standing]:
+    """Where this LoRA was put and what of it is unchanged, to be asked before the library's own files change."""
+    found = []
+    for folder, written in _noted(workspace, entry).items():
+        names, linked, changed = [], set(), []
+        for name, sha256 in written.items():
+            path, own = Path(folder) / Path(name).name, entry.folder(workspace) / Path(name).name
+            if not path.is_file():
+                continue
+            if own.is_file() and path.samefile(own):
+                linked.add(path.name)
+            elif files.sha256_file(path) != sha256:
+                changed.append(path)
+                continue
+            names.append(path.name)
+        found.append(Standing(Path(folder), tuple(names), frozenset(linked), tuple(changed)))
+    return found
+
+
+def follow(
+    workspace: Workspace, entry: LibraryEntry, before: list[Standing]
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Bring what other programs have up to the library's files, linked where it was linked: what followed, and what stays as it is
+    because it was changed there or cannot be written."""
+    followed: list[Path] = []
+    stays: list[Path] = []
+    for there in before:
+        stays += there.changed
+        written: dict[str, str] = {}
+        for name in there.names:
+            own, target = entry.folder(workspace) / name, there.folder / name
+            if not own.is_file() or _equal(own, target):
+                continue
+            try:
+                fresh = target.with_name(f".{name}.new")
+                if name in there.linked and _linked(own, fresh):
+                    fresh.replace(target)
+                else:
+                    files.copy_atomic(own, target)
+            except OSError:
+                stays.append(target)
+                continue
+            written[name] = files.sha256_file(own)
+            followed.append(target)
+        if written:
+            _note(workspace, entry, there.folder, written)
+    return tuple(followed), tuple(stays)
+
+
 def _guessed(told: Path, inner: Path) -> str:
     """The program's name: the folder above `models/loras` or `models/Lora`, else the folder's own."""
     parts = inner.parts

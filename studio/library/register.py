@@ -16,6 +16,7 @@ from studio.evaluation.spec import Cell
 from studio.library.entry import LibraryEntry, get_entry, list_library
 from studio.library.folder import OnClash, free_slug, place
 from studio.library.page import write_page
+from studio.library.weight import checked
 from studio.lora import privacy
 from studio.lora.file import metadata_of
 from studio.project import Project
@@ -70,12 +71,7 @@ def register(
             "No grid was measured for this LoRA, or its verdict does not know.",
             "Name the weight to recommend, such as 0.7.",
         )
-    if not -1 <= weight <= 2 or weight == 0:
-        raise InputError(
-            f"{weight:g} cannot be recommended as a weight.",
-            "At 0 a LoRA does nothing, and beyond 2 none is usable.",
-            "Use a weight between 0.1 and 1.5.",
-        )
+    weight = checked(weight)
     title = " ".join((name or intent.name).split())[:80]
     slug = free_slug(workspace, files.slug(title), on_clash)
     stem = slug
@@ -93,7 +89,7 @@ def register(
         title=title if slug == files.slug(title) else f"{title} {slug.rpartition('-')[2]}",
         kind=intent.kind,
         trigger=intent.trigger,
-        weight=round(weight, 3),
+        weight=weight,
         weight_low=verdict.low if verdict and in_range else None,
         weight_high=verdict.high if verdict and in_range else None,
         base_model=entry_model.id,

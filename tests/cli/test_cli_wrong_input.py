@@ -644,6 +644,11 @@ OWN: dict[str, list[tuple[list[str], int, str]]] = {
         (["--lora", "@junk", "--weight", "1"], 2, "junk.safetensors"),
     ],
     "library show": [([], 2, "LORA is missing"), (["nope"], 3, "no LoRA called 'nope'"), (["a", "b"], 2, "'b' is not")],
+    "library weight": [
+        ([], 2, "LORA is missing"), (["nope"], 3, "no LoRA called 'nope'"), (["nope", "0.6"], 3, "no LoRA called 'nope'"), (["nope", "strong"], 2, "not a number"),
+        (["nope", "5"], 2, "too large"), (["nope", "-3"], 2, "too small"), (["nope", "nan"], 2, "not a finite"), (["nope", ""], 2, "WEIGHT cannot be"), ([""], 2, "empty"),
+        (["nope", "0.6", "--undo"], 2, "does not go with"), (["nope", "0.6", "0.7"], 2, "'0.7' is not"), (["nope", "--undo=1"], 2, "takes no value"), (["nope", "--redo"], 2, "Did you mean '--undo'?"),
+    ],
     "library remove": [([], 2, "LORA is missing"), (["nope"], 3, "no LoRA called 'nope'"), (["../ink"], 3, "no LoRA")],
     "library put-back": [([], 2, "TRASH is missing"), (["nope"], 3, "holds no LoRA"), (["../library"], 2, "outside")],
     "demo": [
@@ -699,7 +704,7 @@ RIGHT: dict[str, list[str]] = {
     "captions append": ["x"], "captions remove-tag": ["car"], "captions rename-tag": ["car", "auto"],
     "captions merge-tags": ["car", "bus"], "captions history": ["01_car.png"], "captions restore": ["01_car.png", "1"],
     "export-dataset": ["@missing"], "models add": ["@lora"], "models forget": ["x"], "models download": ["x"], "models remove": ["x"], "models inspect": ["@lora"], "config set": ["rank=4"], "config import": ["@notes"], "library show": ["x"],
-    "library remove": ["x"], "library put-back": ["x"], "queue move": ["q-1", "1"], "queue remove": ["q-1"], "delete": ["empty"],
+    "library remove": ["x"], "library weight": ["x"], "library put-back": ["x"], "queue move": ["q-1", "1"], "queue remove": ["q-1"], "delete": ["empty"],
     "explain": ["train.log"], "library copy": ["x", "@folder"], "library take-back": ["x", "@folder"], "library add": ["@lora", "--kind", "style"], "library compare": ["x", "y"], "library evaluate": ["x"], "library publish": ["x", "ann/blue"], "lora metadata": ["@lora"], "report": ["x.html"], "blind": ["a", "b"], "lora info": ["@lora"], "lora check": ["@lora"], "lora resize": ["@lora", "--rank", "1"], "lora merge": ["@lora", "@lora"],
     "lora convert": ["@lora", "--type", "fp16"],
 }  # fmt: skip

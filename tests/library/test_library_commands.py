@@ -53,6 +53,16 @@ def test_side_by_side(run: Run) -> None:
     assert all(len(v) == 2 for v in told["pictures"].values()) and told["pictures"]
 
 
+def test_the_weight_is_changed_shown_and_taken_back(run: Run) -> None:
+    told = run("library", "weight", "early", "0.65")
+    assert told["changed"] and told["entry"]["weight"] == 0.65
+    told = run("library", "weight", "early")
+    assert not told["changed"] and [w["weight"] for w in told["entry"]["weights_before"]] == [0.5]
+    assert run("library", "weight", "early", "--undo")["entry"]["weight"] == 0.5
+    run("library", "weight", "early", "--undo", code=2)
+    run("library", "weight", "early", "0", code=2)
+
+
 def test_a_grid_is_planned_without_drawing(run: Run) -> None:
     told = run("library", "evaluate", "early", "--plan", "--weights", "0.5")
     assert told["to_render"] == 0 and told["cells"] > 0 and told["project"] == "blueprint"

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from studio import files
 from studio.errors import InputError, NotFoundError
-from studio.library.entry import LibraryEntry, list_library
+from studio.library.entry import LibraryEntry, get_entry, list_library
 from studio.library.places import (
     add_place,
     forget_place,
@@ -21,6 +22,8 @@ from studio.library.places import (
     take_back,
 )
 from studio.library.register import register
+from studio.library.weight import set_weight, undo_weight
+from studio.lora.file import metadata_of
 from studio.workspace import Workspace
 from tests.pages import worlds
 
@@ -135,3 +138,64 @@ def test_the_sidecar_holds_the_keys_that_a1111_and_forge_read(
     }
     assert told["activation text"] == entry.trigger and told["preferred weight"] == entry.weight
     assert told["sd version"] in {"Unknown", "SD1", "SD2", "SDXL", "Flux"}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_another_weight_is_told_everywhere_and_taken_back(
+    workspace: Workspace, entry: LibraryEntry, tmp_path: Path, link: bool
+) -> None:
+    """Entry, file, JSON beside it, the page, and what other programs have; a file that somebody changed there stays."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    put_into(workspace, entry, one, link=link)
+    put_into(workspace, entry, other)
+    (other / f"{entry.name}.json").write_text("{}", encoding="utf-8")
+    before = load_file(entry.file(workspace))
+    range_before = (entry.weight_low, entry.weight_high)
+
+    changed = set_weight(workspace, entry.slug, 1.6)
+    now = get_entry(workspace, entry.slug)
+    assert changed.entry == now and (now.weight, now.weight_low, changed.before) == (1.6, None, 0.7)
+    assert [(w.weight, w.weight_low, w.weight_high) for w in now.weights_before] == [(0.7, *range_before)]
+    file = now.file(workspace)
+    assert (
+        now.sha256 == files.sha256_file(file) and metadata_of(file)["lora_studio.recommended_weight"] == "1.6"
+    )
+    assert metadata_of(file)["modelspec.usage_hint"] == "weight 1.6"
+    after = load_file(file)
+    assert before.keys() == after.keys() and all((before[k] == after[k]).all() for k in before)
+    assert "**Recommended weight**: 1.6" in (workspace.root / "studio.md").read_text(encoding="utf-8")
+    for folder in (one, other):
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+    assert (one / file.name).samefile(file) == link
+    assert files.read_json(one / f"{entry.name}.json")["preferred weight"] == 1.6
+    assert (other / f"{entry.name}.json").read_text(encoding="utf-8") == "{}"
+    assert changed.stays == (other / f"{entry.name}.json",) and len(changed.followed) == 3
+    assert {p.name for p in one.iterdir()} == {file.name, f"{entry.name}.json", f"{entry.name}.preview.png"}
+
+    assert set_weight(workspace, entry.slug, 1.6).entry == now, "the same again is no change"
+    with pytest.raises(InputError, match="changed since"):
+        undo_weight(workspace, entry.slug, 0.9)
+    assert undo_weight(workspace, entry.slug, 1.6).entry.weights_before == ()
+    back = get_entry(workspace, entry.slug)
+    assert (back.weight, back.weight_low, back.weight_high) == (0.7, *range_before)
+    assert len(take_back(workspace, back, one).written) == 3, "what followed counts as the studio's own"
+    with pytest.raises(InputError, match="never changed"):
+        undo_weight(workspace, entry.slug)
+    for wrong in (0.0, 0.0001, 2.5, -1.5, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="cannot be recommended"):
+            set_weight(workspace, entry.slug, wrong)
+
+
+def test_a_weight_inside_the_range_keeps_it(workspace: Workspace, entry: LibraryEntry) -> None:
+    files.write_json(
+        entry.folder(workspace) / "entry.json",
+        {**entry.model_dump(mode="json"), "weight_low": 0.5, "weight_high": 0.9},
+    )
+    assert set_weight(workspace, entry.slug, 0.6).entry.weight_words == "0.6 (0.5 to 0.9)"
+    told = set_weight(workspace, entry.slug, 1.0).entry
+    assert told.weight_words == "1" and [w.words for w in told.weights_before] == [
+        "0.7 (0.5 to 0.9)",
+        "0.6 (0.5 to 0.9)",
+    ]

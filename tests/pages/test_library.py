@@ -103,3 +103,18 @@ def test_a_damaged_entry_does_not_hide_the_others(entry: LibraryEntry, workspace
     (workspace.library_dir / "broken").mkdir()
     (workspace.library_dir / "broken" / "entry.json").write_text("{", encoding="utf-8")
     assert "Blueprint" in texts(open_page("library"))
+
+
+def test_the_weight_is_changed_on_the_card_with_history_and_undo(
+    entry: LibraryEntry, workspace: Workspace
+) -> None:
+    at = open_page("library")
+    at.number_input(key=f"weight_{entry.slug}_0.7").set_value(0.6)
+    sound(at.button(key=f"weight_{entry.slug}_save").click().run())
+    assert "is 0.6 now; it was 0.7" in texts(at) and "Weight **0.6" in texts(at)
+    assert list_library(workspace)[0].weight == 0.6
+    sound(at.number_input(key=f"weight_{entry.slug}_0.6").set_value(0.0).run())
+    sound(at.button(key=f"weight_{entry.slug}_save").click().run())
+    assert "0 cannot be recommended" in texts(at) and list_library(workspace)[0].weight == 0.6
+    sound(at.button(key=f"weight_{entry.slug}_undo").click().run())
+    assert list_library(workspace)[0].weight == 0.7 and "never changed" not in texts(at)

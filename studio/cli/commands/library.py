@@ -167,6 +167,51 @@ def _remove(ctx: Context, args: Namespace) -> Reply:
     )
 
 
+def _weight(ctx: Context, args: Namespace) -> Reply:
+    from studio.library.weight import set_weight, undo_weight
+
+    entry = find_entry(ctx, args.lora)
+    changed = None
+    if args.undo:
+        changed = undo_weight(ctx.workspace, entry.slug)
+    elif args.weight is not None:
+        changed = set_weight(ctx.workspace, entry.slug, args.weight)
+    now = changed.entry if changed else entry
+    if changed and changed.before != now.weight:
+        ctx.out.good(f"The weight of '{now.slug}' is {now.weight_words}; it was {changed.before:g}.")
+        for path in changed.followed:
+            ctx.out.dim(f"  {path} tells it too.")
+        for path in changed.stays:
+            ctx.out.paragraph(f"{path} was changed there and stays as it is.", "  ", "yellow")
+    else:
+        ctx.out.say(f"The weight of '{now.slug}' is {now.weight_words}.")
+    if now.weights_before:
+        ctx.out.table(
+            ["Before", "Until"],
+            [[w.words, w.until[:16].replace("T", " ")] for w in reversed(now.weights_before)],
+        )
+    return Reply(
+        {
+            "entry": as_data(ctx, now),
+            "changed": bool(changed and changed.before != now.weight),
+            "followed": [str(p) for p in changed.followed] if changed else [],
+            "stays": [str(p) for p in changed.stays] if changed else [],
+        }
+    )
+
+
+def _check_weight(args: Namespace) -> list[Finding]:
+    if args.undo and args.weight is not None:
+        return [
+            problem(
+                "--undo does not go with a weight.",
+                "It sets the weight before the last change.",
+                "Leave one of them out.",
+            )
+        ]
+    return []
+
+
 def _put_back(ctx: Context, args: Namespace) -> Reply:
     from studio.library.register import restore
 
@@ -237,6 +282,20 @@ COMMANDS = (
         _show,
         words=(Word("LORA", "Its name in the library.", required=True, convert=text(120)),),
         project=False,
+    ),
+    Command(
+        "library weight",
+        GROUP,
+        "Change the recommended weight of a registered LoRA, or show the weights it had.",
+        _weight,
+        words=(
+            Word("LORA", "Its name in the library.", required=True, convert=text(120)),
+            Word("WEIGHT", "The weight to recommend; shown when left out.", convert=number(-1, 2, 0.7)),
+        ),
+        options=(Option("--undo", "Take back the last change."),),
+        project=False,
+        examples=("library weight blueprint 0.65", "library weight blueprint --undo"),
+        check=_check_weight,
     ),
     Command(
         "library remove",

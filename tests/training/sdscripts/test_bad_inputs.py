@@ -1,6 +1,6 @@
 """Each bad input that sd-scripts was tried with, and each of its traps: what a user of the studio meets instead.
 
-ELSEWHERE: the words of a training made elsewhere, put into plain ones (the recorded logs are in test_explain.py).
+ELSEWHERE: the words of a training made elsewhere, put into plain ones.
 HERE: the same mistake made in the studio, which is refused before anything starts, with the setting or gate that says so.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +33,54 @@ from tests.modelfiles import headers
 from tests.training.sdscripts.kohya_project import add_model, kohya_project
 from tests.training.sdscripts.sdscripts_small import make_plan
 
+# recording -> (code, a word of what is said). Made with the real scripts; `recorded_failures.zip` holds their output, with the
+# folders' names changed and nothing else. More of them, recorded earlier, are in test_explain.py.
 ELSEWHERE = {
-    "ds_unknown_key": ("voluptuous.error.MultipleInvalid: extra keys not allowed @ data['datasets'][0]['subsets'][0]['num_repeatz']", "dataset-key"),
-    "ds_no_resolution": ("AssertionError: resolution is required / x", "no-resolution"),
-    "no_dataset": ("AssertionError: resolution is required / x", "no-resolution"),
-    "ds_corrupt_img": ("ZeroDivisionError: division by zero", "pictures-unreadable"),
-    "model_trunc": ("safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer", "model-damaged"),
-    "model_full_for_tiny": ("RuntimeError: Error(s) in loading state_dict for UNet2DConditionModel:", "model-wrong-size"),
-    "opt_8bit": ("ImportError: No bitsandbytes / x", "package-missing"),
-    "bad_scheduler": ("ValueError: nosuch is not a valid SchedulerType, please select one of ['linear']", "scheduler-unknown"),
-    "r9_resume_dim": ("RuntimeError: Error(s) in loading state_dict for LoRANetwork:", "lora-shape"),
-    "cached_text_outputs": ("AssertionError: when caching Text Encoder output, either caption_dropout_rate, shuffle_caption, token_warmup_step or caption_tag_dropout_rate cannot be used / x", "cached-with-dropout"),
-    "bucket_steps": ("AssertionError: bucket_reso_steps is 48. it must be divisible by 32.", "bucket-step"),
-    "swap_too_many": ("AssertionError: Cannot swap more than 36 blocks. Requested: 38 blocks.", "swap-too-many"),
-    "swap_and_offload": ("AssertionError: blocks_to_swap is not supported with cpu_offload_checkpointing / x", "swap-and-offload"),
-    "fp8_precision": ("AssertionError: fp8_base requires mixed precision='fp16' or 'bf16' / x", "fp8-precision"),
-    "cached_latents": ("AssertionError: when caching latents, either color_aug or random_crop cannot be used / x", "cached-and-changed"),
-    "t5_taught": ("ValueError: T5XXL is trained, so cache_text_encoder_outputs cannot be used / x", "cached-and-taught"),
-    "te_cached_sdxl": ("AssertionError: network for Text Encoder cannot be trained with caching Text Encoder outputs / x", "cached-and-taught"),
-}  # fmt: skip
+    "ds_unknown_key": ("dataset-key", "num_repeatz"),
+    "ds_no_resolution": ("no-resolution", "resolution"),
+    "no_dataset": ("no-resolution", "resolution"),
+    "ds_corrupt_img": ("picture-unreadable", "picture"),
+    "all_unreadable": ("pictures-unreadable", "No picture"),
+    "model_trunc": ("model-damaged", "damaged"),
+    "model_full_for_tiny": ("model-wrong-size", "conv_out.bias"),
+    "model_of_sdxl": ("model-wrong-kind", "something else"),
+    "opt_8bit": ("package-missing", "bitsandbytes"),
+    "bad_scheduler": ("scheduler-unknown", "nosuch"),
+    "r9_resume_dim": ("lora-shape", "rank"),
+    "cached_text_outputs": ("cached-with-dropout", "shuffle_caption"),
+    "te_cached_sdxl": ("cached-and-taught", "UNet only"),
+    "t5_taught": ("cached-and-taught", "cache_text_encoder_outputs"),
+    "cached_latents": ("cached-and-changed", "color_aug"),
+    "bucket_steps": ("bucket-step", "32"),
+    "swap_too_many": ("swap-too-many", "blocks_to_swap"),
+    "swap_and_offload": ("swap-and-offload", "Keep one"),
+    "fp8_precision": ("fp8-precision", "bf16"),
+    "part_missing": ("part-missing", "clip_l"),
+    "no_tokenizer": ("tokenizer-missing", "tokenizer_cache_dir"),
+    "no_tokenizer_online": ("model-offline", "tokenizer_cache_dir"),
+    "no_t5_tokenizer": ("tokenizer-missing", "T5"),
+    "file_disk_full": ("disk-full", "Free some room"),
+    "nan_rate": ("loss-nan", "Lower the learning rate"),
+}
+RECORDED = zipfile.ZipFile(Path(__file__).with_name("recorded_failures.zip"))
 
 
 @pytest.mark.parametrize("case", ELSEWHERE)
 def test_the_words_of_a_failure_elsewhere(case: str) -> None:
-    words, code = ELSEWHERE[case]
-    log = f"""Traceback (most recent call last):
-  File "train_network.py", line 1, in <module>
-    trainer.train(args)
-{words}
-Traceback (most recent call last):
-  File "accelerate/commands/launch.py", line 1, in simple_launcher
-subprocess.CalledProcessError: Command '['python', 'train_network.py']' returned non-zero exit status 1.
-"""
-    told = explain_text(log)
-    assert (told.outcome, told.findings[0].code) == ("failed", code)
-    assert told.findings[0].why and told.findings[0].fix
+    code, word = ELSEWHERE[case]
+    told = explain_text(RECORDED.read(f"{case}.raw"))
+    first = told.findings[0]
+    assert (told.outcome, first.code) == ("failed", code)
+    assert word in f"{first.what} {first.why} {first.fix}"
+    assert first.what and first.why and first.fix
+    assert not told.succeeded
+
+
+def test_captions_under_another_name_are_told_though_the_training_went_through() -> None:
+    """The script only warns, and trains on empty captions to the end."""
+    told = explain_text(RECORDED.read("nocap_wrong_extension.raw"))
+    assert (told.outcome, [f.code for f in told.findings]) == ("finished", ["captions-missing"])
+    assert "caption_extension" in told.findings[0].fix
 
 
 # --- HERE: settings

@@ -117,6 +117,14 @@ def field(project: Project, knob: Knob, value: Any, changed: dict[str, Any], *, 
             st.caption(f":red[:material/error: {problem.what} {problem.fix}]")
 
 
+def notes(knob: Knob, told: list[Finding]) -> None:
+    """What speaks against the value of one setting, in its own place."""
+    for f in told:
+        if knob.name in f.where:
+            look = ":red[:material/block:" if f.severity == "block" else ":orange[:material/warning:"
+            st.caption(f"{look} {f.what} {f.fix}]")
+
+
 def easy(project: Project, settings: TrainingSettings) -> None:
     """At most seven questions; all else follows from them."""
     base_model(project)
@@ -124,18 +132,20 @@ def easy(project: Project, settings: TrainingSettings) -> None:
     preset_cards(project, settings)
     st.space("small")
     changed: dict[str, Any] = {}
-    asked = choices.easy_asks(project)
+    asked, told = choices.easy_asks(project), choices.remarks(project, settings)
     with st.grid(2, min_column_width=260):
         for knob in asked:
             if knob.kind != "choice":
                 with st.container(gap="xsmall"):
                     field(project, knob, getattr(settings, knob.name), changed, sentence=True)
+                    notes(knob, told)
     for knob in asked:  # a choice says what it means, which needs the whole width
         if knob.kind == "choice":
             with st.container(gap="xsmall"):
                 field(project, knob, getattr(settings, knob.name), changed, sentence=False)
                 if knob.name == "optimizer":
                     st.caption(optimizers.ABOUT[settings.optimizer])
+                notes(knob, told)
     apply(project, changed)
 
 
@@ -154,7 +164,7 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
                   on_click=choices.reset, args=(project, [c.knob.name for c in mine]))  # fmt: skip
     words = (query or "").lower().split()
     changed: dict[str, Any] = {}
-    refused = choices.engine_refuses(project, settings)
+    told = choices.remarks(project, settings)
     found = 0
     for group in GROUPS:
         fields = [
@@ -174,7 +184,7 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
             key=f"{'found' if words or only else 'group'}_{group}",
         ):
             for c in fields:
-                advanced_row(project, c, changed, [f for f in refused if c.knob.name in f.where])
+                advanced_row(project, c, changed, told)
             about = guides.guide_about(c.knob.name for c in listed if c.knob.group == group)
             if about:
                 link("guide", f"Read: {about.title}", icon=":material/menu_book:", topic=about.id)
@@ -184,7 +194,7 @@ def every_setting(project: Project, settings: TrainingSettings) -> None:
 
 
 def advanced_row(
-    project: Project, choice: choices.Choice, changed: dict[str, Any], refused: list[Finding]
+    project: Project, choice: choices.Choice, changed: dict[str, Any], told: list[Finding]
 ) -> None:
     """A setting in Advanced: the field, what it does, what speaks against its value, and the way back."""
     knob = choice.knob
@@ -197,8 +207,7 @@ def advanced_row(
             usual = f" Usually {knob.range_words.rpartition('usually ')[2]}." if knob.safe else ""
             about = f" {optimizers.ABOUT[choice.value]}" if knob.name == "optimizer" else ""
             st.caption(knob.help + about + usual)
-            for f in refused:
-                st.caption(f":red[:material/block: {f.what} {f.fix}]")
+            notes(knob, told)
             if choice.origin == "yours":
                 st.button(
                     f":green-badge[changed] Back to {shown(knob, choice.usual).partition(':')[0]}",

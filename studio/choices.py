@@ -17,11 +17,10 @@ from studio.findings import Finding
 from studio.machine import Machine, detect
 from studio.models import BaseModelEntry
 from studio.project import Project
-from studio.settings import Knob, TrainingSettings, changed, knobs, parse_settings
+from studio.settings import Knob, TrainingSettings, changed, knobs, parse_settings, unusual
 from studio.settings.optimizers import DECAY_SHARE, RATE_SHARE
 from studio.training.diffusers_checks import USUAL_RATE
 from studio.training.registry import backends, get_backend, is_rented
-from studio.training.sdscripts import config as sdscripts
 from studio.training.sdscripts import extra, install, options
 from studio.training.sdscripts.importing import Imported
 from studio.workspace import Workspace
@@ -332,13 +331,12 @@ def reset(project: Project, names: list[str]) -> None:
         project.save_settings(project.settings, repeats_follow=current_preset(project) is not None)
 
 
-def engine_refuses(project: Project, settings: TrainingSettings | None = None) -> list[Finding]:
-    """What the engine cannot do with these settings. The config gate says it too, but while choosing is when it can be mended."""
+def remarks(project: Project, settings: TrainingSettings | None = None) -> list[Finding]:
+    """What blocks these settings or is worth a look: values outside of their usual range, and what the backend says against
+    them. The config gate says it too, but while choosing is when it can be mended."""
     now = settings or project.settings
-    family = entry_of(project).family
-    if now.backend != "kohya" or family not in options.SCRIPTS:
-        return []
-    return [f for f in sdscripts.check(family, now) if f.severity == "block"]
+    told = [*unusual(now), *get_backend(now.backend).check(now, detect(), entry_of(project))]
+    return [f for f in told if f.severity != "info"]
 
 
 def listed(project: Project, settings: TrainingSettings | None = None) -> list[Choice]:

@@ -13,10 +13,12 @@ _NOTHING = object()
 
 def synced(key: str, disk_value: Any) -> None:
     """Let a widget with this key follow the disk: when the stored value changes elsewhere (a preset, another window), the
-    widget shows it; while the user edits, the edit stays. Call it right before the widget, and give the widget no value.
+    widget shows it; while the user edits, the edit stays. Call it right before the widget, and give the widget no value
+    (a number: None, so that a field that was emptied, or holds letters only, takes its old number back).
     """
     seen = f"_disk_{key}"
-    if key not in st.session_state or st.session_state.get(seen, _NOTHING) != disk_value:
+    emptied = st.session_state.get(key, _NOTHING) is None
+    if key not in st.session_state or emptied or st.session_state.get(seen, _NOTHING) != disk_value:
         st.session_state[key] = disk_value
         st.session_state[seen] = disk_value
 
@@ -73,6 +75,7 @@ def knob_widget(knob: Knob, value: Any, *, key: str, label: str | None = None, d
         synced(key, int(value))
         return st.number_input(
             title,
+            value=None,
             min_value=None if knob.minimum is None else int(knob.minimum),
             max_value=None if knob.maximum is None else int(knob.maximum),
             step=8 if knob.unit == "px" else 1,
@@ -82,6 +85,7 @@ def knob_widget(knob: Knob, value: Any, *, key: str, label: str | None = None, d
         synced(key, float(value))
         return st.number_input(
             title,
+            value=None,
             min_value=knob.minimum,
             max_value=knob.maximum,
             step=_float_step(knob),

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from studio.errors import InputError
 from studio.findings import Finding
+from studio.settings.knob import Knob
 from studio.settings.model import TrainingSettings, knobs
 
 
@@ -74,20 +75,19 @@ def parse_settings(values: dict[str, Any]) -> TrainingSettings:
     return TrainingSettings.model_validate(values)
 
 
+def _unusual(knob: Knob, value: Any) -> Finding | None:
+    if knob.safe is None or knob.safe[0] <= value <= knob.safe[1]:
+        return None
+    return Finding(
+        severity="warn",
+        code="setting-unusual",
+        what=f"{knob.title} is {value:g}, outside of the usual {knob.safe[0]:g} to {knob.safe[1]:g}.",
+        why=knob.help,
+        fix="Keep it only if you mean it.",
+        where=(knob.name,),
+    )
+
+
 def unusual(settings: TrainingSettings) -> list[Finding]:
     """A warning for each value outside of its usual range."""
-    found = []
-    for k in knobs().values():
-        value = getattr(settings, k.name)
-        if k.safe is not None and not (k.safe[0] <= value <= k.safe[1]):
-            found.append(
-                Finding(
-                    severity="warn",
-                    code="setting-unusual",
-                    what=f"{k.title} is {value:g}, outside of the usual {k.safe[0]:g} to {k.safe[1]:g}.",
-                    why=k.help,
-                    fix="Keep it only if you mean it.",
-                    where=(k.name,),
-                )
-            )
-    return found
+    return [f for k in knobs().values() if (f := _unusual(k, getattr(settings, k.name)))]

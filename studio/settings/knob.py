@@ -85,6 +85,7 @@ class Knob:
     choices: dict[str, str]
     zero: str = ""
     above: bool = False  # the minimum itself is refused
+    multiple: int = 0  # only multiples of it are taken; 0: every number
 
     @property
     def range_words(self) -> str:
@@ -92,7 +93,8 @@ class Knob:
         parts = []
         if self.minimum is not None and self.maximum is not None:
             low, high = f"{self.minimum:g}", f"{self.maximum:g}"
-            parts.append(f"above {low}, at most {high}" if self.above else f"{low} to {high}")
+            steps = f" in steps of {self.multiple}" if self.multiple else ""
+            parts.append((f"above {low}, at most {high}" if self.above else f"{low} to {high}") + steps)
         if self.safe is not None:
             parts.append(f"usually {self.safe[0]:g} to {self.safe[1]:g}")
         return ", ".join(parts) + (f" {self.unit}" if parts and self.unit else "")
@@ -145,4 +147,5 @@ def knob_of(name: str, info: FieldInfo) -> Knob:
         choices=choices,
         zero=str(extra["zero"]),
         above=_limit(info, ("gt",)) is not None,
+        multiple=int(_limit(info, ("multiple_of",)) or 0),
     )

@@ -326,3 +326,24 @@ def test_a_secret_among_further_options_is_refused_on_the_page_and_not_kept(scri
     )
     assert [e.proto.title for e in at.error] == ["This was not stored: it looks like a secret."]
     assert scripts.settings.extra_options == ()
+
+
+def test_an_emptied_number_takes_its_old_value_back(project: Project) -> None:
+    """As after letters: the browser then has nothing to tell. It became the smallest number, 1 epoch, and was stored."""
+    before = project.settings
+    at = open_page("config", project.slug)
+    sound(at.number_input(key=_key(project, "epochs")).set_value(None).run())
+    assert at.number_input(key=_key(project, "epochs")).value == before.epochs
+    assert project.settings == before
+
+
+def test_a_rate_that_lost_its_comma_is_told_beside_the_field(project: Project, workspace: Workspace) -> None:
+    """A browser may make 1 of 0,0001; gate 2 blocks it, and the field says so before."""
+    workspace.remember(mode="advanced")
+    at = open_page("config", project.slug)
+    sound(at.number_input(key=_key(project, "learning_rate")).set_value(1.0).run())
+    assert "A learning rate of 1 breaks the LoRA within a few steps." in texts(at)
+    sound(at.number_input(key=_key(project, "epochs")).set_value(9999).run())
+    assert "Epochs is 9999, outside of the usual" in texts(at)
+    sound(at.number_input(key=_key(project, "resolution")).set_value(100).run())
+    assert "Use a whole number from 32 to 4096 in steps of 8 px." in texts(at)

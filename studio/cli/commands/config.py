@@ -134,7 +134,7 @@ def save_changes(ctx: Context, project: Project, values: dict[str, Any]) -> dict
 def _set(ctx: Context, args: Namespace) -> Reply:
     project = ctx.project()
     differing = save_changes(ctx, project, settings_flags.given(args))
-    told = [*unusual(project.settings), *choices.engine_refuses(project)]
+    told = choices.remarks(project)
     found = [f for f in told if set(f.where) & differing.keys()]
     if differing:
         ctx.out.good(f"Saved in {project.folder / 'settings.yaml'}.")

@@ -32,8 +32,14 @@ def _usage(folder: str) -> tuple[str, str, str]:
 def rate_words(metrics: Metrics) -> str:
     """The newest learning rates that are known; "" before any."""
     told = next((r for r in reversed(metrics.rates[-500:]) if r), {})
-    parts = [f"{RATES.get(part, part)} {rate:.2g}" for part, rate in told.items()]
+    parts = [f"{_rate_name(part)} {rate:.2g}" for part, rate in told.items()]
     return ", ".join(parts)
+
+
+def _rate_name(part: str) -> str:
+    """A learning rate's name in words; several text encoders are numbered."""
+    name, _, which = part.partition(" ")
+    return f"{RATES.get(name, name)} {which}".strip()
 
 
 def system_line(run: Run, metrics: Metrics) -> None:

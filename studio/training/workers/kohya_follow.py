@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from studio.vram.conditions import STATE
 LOGS = "logs"
 LOOK_EVERY_STEPS = 25
 TREE_EVERY_S = 20.0
+_SCALED = "d*lr/"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # A card's memory is at its peak within the first steps; later it is asked for more seldom.
 SETTLED_S, CARD_EVERY_S = 60.0, 12.0
@@ -164,19 +166,12 @@ class Follower:
                 steps.setdefault(s.step + self.steps_before, {})[s.tag] = s.value
         self.raw |= {step: told[LOSS] for step, told in steps.items() if LOSS in told}
         numbers = sorted(steps)
-        tags = sorted(
-            {
-                tag
-                for told in steps.values()
-                for tag in told
-                if tag.startswith(RATE) and not tag.startswith(f"{RATE}group")
-            }
-        )
+        parts = rate_tags({tag for told in steps.values() for tag in told})
         self.worker.emit(
             "scalars",
             steps=numbers,
             loss=[steps[n].get(LOSS) for n in numbers],
-            lr={_part(tag): [steps[n].get(tag) for n in numbers] for tag in tags},
+            lr={part: [steps[n].get(tag) for n in numbers] for part, tag in parts.items()},
         )
 
     def _on_saving(self, event: dict[str, Any]) -> None:
@@ -293,10 +288,21 @@ def _pace(times: list[float]) -> float | None:
     return sum(later) / len(later) if later else None
 
 
-def _part(tag: str) -> str:
-    """The name of a learning rate: what the other backends call "te" is "textencoder" here."""
-    name = tag.removeprefix(RATE)
-    return {"textencoder": "te"}.get(name, name)
+def rate_tags(tags: Iterable[str]) -> dict[str, str]:
+    """The learning rates among the script's tags: part -> tag. What the other backends call "te" is "textencoder" here.
+
+    Prodigy multiplies the rate it is given by one of its own finding, which is what the weights are changed by: `d*lr/unet`
+    stands for `unet` then. The script tells each rate once more by the number of its group, and the first one as `textencoder`.
+    """
+    found: dict[str, str] = {}
+    for tag in sorted(tags, key=lambda t: _SCALED in t):
+        if not tag.startswith(RATE) or "/group" in tag:
+            continue
+        name = " ".join(tag.removeprefix(RATE).removeprefix(_SCALED).split())
+        found[f"te{name[len('textencoder') :]}" if name.startswith("textencoder") else name] = tag
+    if any(part.startswith("te ") for part in found):
+        found.pop("te", None)
+    return dict(sorted(found.items()))
 
 
 def _save_bytes(plan: TrainingPlan) -> int:

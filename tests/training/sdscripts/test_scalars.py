@@ -10,6 +10,7 @@ import pytest
 from studio.training.progress import Metrics
 from studio.training.sdscripts.scalars import Scalar, ScalarFile, Scalars, scalars_of
 from studio.training.watching import Watch, disk_nearly_full
+from studio.training.workers.kohya_follow import rate_tags
 
 
 def record(step: int, **values: float) -> bytes:
@@ -72,6 +73,22 @@ def test_losses_of_single_steps_replace_the_means() -> None:
     assert seen.rates == [{"unet": 0.1}, {}, {}]
     seen.add([{"type": "step", "step": 2, "epoch": 1, "loss": 6.0}])
     assert (seen.steps, seen.smoothed) == ([1, 2], [4.0, 5.0])
+
+
+@pytest.mark.parametrize(("tags", "parts"), [
+    ("unet group0", {"unet": "unet"}),
+    ("textencoder group1 unet", {"te": "textencoder", "unet": "unet"}),
+    ("textencoder textencoder_1_ group1 group2 textencoder_2_ unet",
+     {"te 1": "textencoder 1 ", "te 2": "textencoder 2 ", "unet": "unet"}),
+    ("d*lr/group0 d*lr/unet group0 unet", {"unet": "d*lr/unet"}),
+    ("d*lr/group1 d*lr/textencoder d*lr/unet group1 textencoder unet",
+     {"te": "d*lr/textencoder", "unet": "d*lr/unet"}),
+    ("unet unet_plus", {"unet": "unet", "unet plus": "unet plus"}),
+])  # fmt: skip
+def test_each_rate_is_told_once_and_as_it_counts(tags: str, parts: dict[str, str]) -> None:
+    """The script's tags for plain, several and numbered text encoders, for Prodigy and for LoRA+."""
+    told = [f"lr/{t.replace('_', ' ')}" for t in tags.split()]
+    assert rate_tags([*told, "loss/current"]) == {part: f"lr/{tag}" for part, tag in parts.items()}
 
 
 def test_silence_and_a_full_disk_are_told_once(tmp_path: Path) -> None:

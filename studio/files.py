@@ -269,3 +269,12 @@ def human_time(seconds: float) -> str:
     if minutes < 90:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+
+
+def human_span(least: float, most: float) -> str:
+    """Two lengths of time in seconds for people: `3 to 5 min`, `50 s to 2 min`, or one where they read the same."""
+    few, many = human_time(least), human_time(most)
+    if few == many:
+        return few
+    (one, *unit), (_, *other) = few.split(" "), many.split(" ")
+    return f"{one if unit == other and len(unit) == 1 else few} to {many}"

@@ -24,7 +24,6 @@ from studio.dataset.origins import regularisation_pictures
 from studio.dataset.scan import known_looks, scan, thumb_path
 from studio.errors import StudioError
 from studio.evaluation.grid import list_grids
-from studio.files import human_time
 from studio.findings import Finding, blocking
 from studio.jobs.job import Job, active_jobs
 from studio.library.entry import LibraryEntry, list_library
@@ -292,7 +291,9 @@ def _run(project: Project, ready: bool) -> Step:
     words = f"{count_words(len(trained), 'run')} finished" if trained else ""
     live = next((r for r in runs if r.job.is_alive), None)
     if live is not None:
-        return Step("run", "Run", "working", words or "training now", _left(live.job), "Watch it learn")
+        return Step(
+            "run", "Run", "working", words or "training now", live.job.progress.left, "Watch it learn"
+        )
     if trained:
         return Step("run", "Run", "done", words)
     if runs:
@@ -306,17 +307,17 @@ def _ended(run: Run) -> str:
     return {"failed": "not able to finish", "stopped": "stopped"}.get(run.job.state, "interrupted")
 
 
-def _left(job: Job) -> str:
-    eta = job.progress.eta_seconds
-    return f"about {human_time(eta)} left" if eta else ""
-
-
 def _evaluation(project: Project, run: Step) -> Step:
     grids = list_grids(project)
     live = next((g for g in grids if g.job.is_alive), None)
     if live is not None:
         return Step(
-            "evaluation", "Evaluation", "working", "drawing the grid now", _left(live.job), "Watch the grid"
+            "evaluation",
+            "Evaluation",
+            "working",
+            "drawing the grid now",
+            live.job.progress.left,
+            "Watch the grid",
         )
     entries = registered(project)
     if entries:

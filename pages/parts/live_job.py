@@ -13,7 +13,7 @@ import streamlit as st
 from pages.parts.flash import act
 from pages.parts.page import caught
 from pages.parts.words import plain
-from studio.files import human_size, human_time
+from studio.files import human_size
 from studio.jobs.job import Job
 
 RUNNING = frozenset(("starting", "running", "stopping"))
@@ -97,9 +97,8 @@ def _counted(progress: Any) -> str:
     elif total:
         # Whole numbers: a piece that is half done is not counted yet.
         parts.append(f"{int(done):,} of {int(total):,} {unit}".strip())
-    eta = getattr(progress, "eta_seconds", None)
-    if eta:
-        parts.append(f"about {human_time(eta)} left")
+    if progress.left:
+        parts.append(progress.left)
     return " · ".join(parts) or "Getting ready"
 
 

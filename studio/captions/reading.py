@@ -229,7 +229,8 @@ class CaptionReader:
             try:
                 if stamp is None:
                     raise FileNotFoundError
-                texts[stem] = (stamp, *words.decode((self.folder / f"{stem}.txt").read_bytes()))
+                with open(f"{self._folder}/{stem}.txt", "rb") as f:
+                    texts[stem] = (stamp, *words.decode(f.read()))
             except OSError:
                 texts.pop(stem, None)
                 continue

@@ -105,14 +105,16 @@ def folded_tags(text: str, trigger: str = "") -> Mapping[str, str]:
 @lru_cache(maxsize=65_536)
 def terms(text: str, trigger: str = "") -> frozenset[str]:
     """What a caption speaks of, in lower case: its short tags as they are, and the words of longer phrases."""
-    found = set()
-    for tag in words.tags(words.without_trigger(text, trigger)):
-        tag = tag.casefold().strip(" .;:!?")
-        parts = _PARTS.findall(tag)
-        if 0 < len(parts) <= 3:
-            found.add(tag)
-        found |= {p for p in parts if p not in _LITTLE and len(p) > 1}
+    found = set().union(*map(_terms_of_one, words.tags(words.without_trigger(text, trigger))))
     return frozenset(found - {trigger.casefold()})
+
+
+@lru_cache(maxsize=65_536)  # ten thousand captions hold few different tags
+def _terms_of_one(tag: str) -> frozenset[str]:
+    tag = tag.casefold().strip(" .;:!?")
+    parts = _PARTS.findall(tag)
+    found = {p for p in parts if p not in _LITTLE and len(p) > 1}
+    return frozenset(found | {tag} if 0 < len(parts) <= 3 else found)
 
 
 def term_shares(

@@ -212,8 +212,7 @@ class Tally:
         self.misspelt.pop(name, None)
         if now.misspelt:
             self.misspelt[name] = now.misspelt
-        for term in now.terms - was.terms:
-            self.terms[term] += 1
+        self.terms.update(now.terms - was.terms)
         for term in was.terms - now.terms:
             self.terms[term] -= 1
             if not self.terms[term]:
@@ -230,8 +229,12 @@ class Tally:
         for key, tag in now.tags.items():
             if was.tags.get(key) != tag:
                 self._touched.add(key)
-                self._spelt.setdefault(key, Counter())[tag] += 1
-                self._holders.setdefault(key, set()).add(name)
+                spelt = self._spelt.get(key)
+                if spelt is None:
+                    self._spelt[key], self._holders[key] = Counter((tag,)), {name}
+                    continue
+                spelt[tag] += 1
+                self._holders[key].add(name)
 
     _moved = False  # whether tags came or went since their spellings were compared
 
@@ -322,7 +325,13 @@ def misspelt_trigger(text: str, trigger: str) -> str:
     wanted = trigger.casefold()
     if len(wanted) < 5 or " " in wanted:
         return ""
-    for word in _WORD.findall(words.without_trigger(text, trigger)):
+    parts = words.tags(words.without_trigger(text, trigger))
+    return next((found for part in parts if (found := _misspelt_in(part, wanted))), "")
+
+
+@lru_cache(maxsize=65_536)  # ten thousand captions hold few different tags
+def _misspelt_in(part: str, wanted: str) -> str:
+    for word in _WORD.findall(part):
         # Casefolding lengthens few letters, "\u00df" to "ss" among them: most words are told apart by their length alone.
         if (abs(len(word) - len(wanted)) <= 1 or not word.isascii()) and _nearly(word.casefold(), wanted):
             return str(word)

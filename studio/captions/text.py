@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 Change = Callable[[str], str]
 """A function from a caption's old words to its new ones."""
 
+_AFTER = re.compile(r"^\s*[,;]?\s*")
+_SENTENCE = re.compile(r"[^\W\d_]{2}[.!?](?:\s|$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -31,23 +34,31 @@ def clean(text: str) -> str:
 
 def tags(text: str) -> list[str]:
     """The comma-separated parts of a caption, trimmed, empty ones left out."""
-    return [part for p in text.replace("\n", ",").split(",") if (part := p.strip())]
+    return list(_parts(text))
+
+
+@lru_cache(maxsize=8)  # whoever counts a caption asks several times in a row
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part for p in text.replace("\n", ",").split(",") if (part := p.strip()))
+
+
+@lru_cache(maxsize=64)
+def _leading(trigger: str) -> re.Pattern[str]:
+    return re.compile(re.escape(trigger) + r"(?![\w-])", re.IGNORECASE)
 
 
 def leads(text: str, trigger: str) -> bool:
     """Whether the caption starts with the trigger word as a word of its own; upper and lower case count as equal."""
-    return (
-        bool(trigger)
-        and re.match(re.escape(trigger) + r"(?![\w-])", text.lstrip(), re.IGNORECASE) is not None
-    )
+    return bool(trigger) and _leading(trigger).match(text.lstrip()) is not None
 
 
+@lru_cache(maxsize=8)
 def without_trigger(text: str, trigger: str) -> str:
     """The caption after its leading trigger word; the whole caption when it does not lead."""
     text = text.lstrip()
     if not leads(text, trigger):
         return text
-    return re.sub(r"^\s*[,;]?\s*", "", text[len(trigger) :])
+    return _AFTER.sub("", text[len(trigger) :], count=1)
 
 
 def with_trigger(text: str, trigger: str) -> str:
@@ -73,7 +84,7 @@ def looks_like_tags(text: str) -> bool:
     counts as a tag. Judged without knowing any vocabulary, so short sentences with many commas may pass for tags.
     """
     parts = tags(text)
-    if not parts or re.search(r"[^\W\d_]{2}[.!?](?:\s|$)", text):
+    if not parts or _SENTENCE.search(text):
         return False
     lengths = [len(p.split()) for p in parts]
     return sum(lengths) / len(parts) <= (4 if len(parts) > 1 else 3)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,25 +30,30 @@ CLIP_TOKENS = 75
 T5_TOKENS = {"sd3": 255, "flux": 511, "flux-schnell": 255}
 """Tokens that T5 reads without its end mark. Trainers and samplers cut at 256 for SD3.5 and FLUX.1 schnell, at 512 for
 FLUX.1 dev (sd-scripts, train_util and flux_train_utils; diffusers, max_sequence_length)."""
-_REMEMBERED = 200_000  # texts whose counts are kept, for each tokenizer
+_REMEMBERED = 200_000  # texts, or words, whose counts are kept, for each tokenizer
+_BLANKS = re.compile(r"[ \t\n\r]+")
 
 
 @dataclass
 class _Table:
-    """One tokenizer with the counts that it was asked for."""
+    """One tokenizer with the counts that it was asked for: of whole texts, or of what stands between blanks where it never
+    looks across one, as CLIP's does. Ten thousand captions hold few different words."""
 
     tokenizer: Any
+    apart: bool = False
     known: dict[str, int] = field(default_factory=dict)
 
     def counts(self, texts: list[str]) -> list[int]:
-        fresh = [t for t in dict.fromkeys(texts) if t not in self.known]
+        pieces = [_BLANKS.split(t) for t in texts] if self.apart else [[t] for t in texts]
+        fresh = {p for every in pieces for p in every if p not in self.known}
         if fresh:
             if len(self.known) + len(fresh) > _REMEMBERED:
                 self.known.clear()
-                fresh = list(dict.fromkeys(texts))
-            found = self.tokenizer.encode_batch_fast(fresh, add_special_tokens=False)
-            self.known.update((t, len(e.ids)) for t, e in zip(fresh, found, strict=True))
-        return [self.known[t] for t in texts]
+                fresh = {p for every in pieces for p in every}
+            asked = list(fresh)
+            found = self.tokenizer.encode_batch_fast(asked, add_special_tokens=False)
+            self.known.update((t, len(e.ids)) for t, e in zip(asked, found, strict=True))
+        return [sum([self.known[p] for p in every]) for every in pieces]
 
 
 @dataclass(frozen=True)
@@ -217,9 +223,30 @@ def _table_of(folder: Path, _changed: int) -> _Table | None:
             made = _from_two_tables(folder)
         made.no_truncation()
         made.no_padding()
-        return _Table(made)
+        return _Table(made, _reads_words_apart(made))
     except Exception:  # noqa: BLE001  the tokenizers library raises plain Exception
         return None
+
+
+def _reads_words_apart(tokenizer: Any) -> bool:
+    """Whether blanks part what the tokenizer reads: CLIP's rules throw them away and make nothing of them."""
+    rules = json.loads(tokenizer.to_str())
+    steps = rules["normalizer"] or {}, rules["pre_tokenizer"] or {}
+    before, parts = steps[0].get("normalizers", ()), steps[1].get("pretokenizers", ())
+    first = parts[0] if parts else {}
+    return (
+        rules["model"]["type"] == "BPE"
+        and {n["type"] for n in before} <= {"NFC", "Replace", "Lowercase"}
+        and all(
+            n["pattern"] == {"Regex": r"\s+"} and n["content"] == " "
+            for n in before
+            if n["type"] == "Replace"
+        )
+        and [p["type"] for p in parts] == ["Split", "ByteLevel"]
+        and (first["behavior"], first["invert"]) == ("Removed", True)
+        and first["pattern"].get("Regex", "").endswith(r"[^\s\p{L}\p{N}]+")
+        and not parts[1]["add_prefix_space"]
+    )
 
 
 def _from_two_tables(folder: Path) -> Any:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from studio.cli.output import LiveLine, Out
 from studio.cli.parser import problem
 from studio.cli.spec import Option
-from studio.files import human_time
 from studio.findings import Finding
 
 if TYPE_CHECKING:
@@ -40,8 +39,8 @@ def progress_words(job: Job) -> str:
         parts.append(f"epoch {p.epoch}" + (f" of {p.epochs}" if p.epochs else ""))
     if p.loss is not None:
         parts.append(f"loss {p.loss:.4f}")
-    if p.eta_seconds is not None:
-        parts.append(f"{human_time(p.eta_seconds)} left")
+    if p.left:
+        parts.append(p.left)
     return " · ".join(parts)
 
 

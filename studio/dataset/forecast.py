@@ -2,25 +2,27 @@
 
 Each step is announced with what it costs on a reference machine. What the steps so far really took tells how much
 slower this machine is, now and with these pictures; the later steps are expected to be slower by as much. The step at
-work is judged by its own pace as soon as there is one.
+work is judged by its own pace (`studio.jobs.pace`) as soon as there is one, and how that changes goes for the later ones.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
+
+from studio.jobs.pace import Pace
 
 if TYPE_CHECKING:
     from studio.jobs.lifeline import Worker
 
 Progress = Callable[[int, int, str], None]
 
-LOOK_S, TAKE_IN_S, CHANGE_S, READ_S = 0.007, 0.009, 0.05, 0.3
-"""Seconds a picture takes to be looked at, imported (and looked at), changed, read for writing: 1 MP JPEGs, two cores."""
+LOOK_S, TAKE_IN_S, CHANGE_S, READ_S, DEEP_S = 0.007, 0.009, 0.05, 0.3, 0.06
+"""Seconds a picture takes to be looked at, imported (and looked at), changed, read for writing, looked at with a network:
+1 MP JPEGs, two cores."""
 KNOWN_S = 0.0002
 """Seconds a known picture takes when the dataset is listed and its captions are read."""
 _EQUAL_BYTES = 1_200_000
@@ -28,7 +30,7 @@ _EQUAL_BYTES = 1_200_000
 _ONLY_READ = 0.08
 """Share of the time of taking a picture in that finding out takes that it is there already."""
 _OWN_PACE_S = 2.0
-_WINDOW_S = 30.0
+"""Seconds from which on a step is judged by its own pace."""
 
 
 def weight(size: int) -> float:
@@ -55,7 +57,15 @@ class _Step:
     done: float = 0.0
     began: float | None = None
     ended: float | None = None
-    recent: deque[tuple[float, float]] = field(default_factory=deque)
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def trend(self) -> float:
+        """How many times slower than on the whole it went lately."""
+        per = self.pace.per()
+        if per is None or self.pace.took < _OWN_PACE_S:
+            return 1.0
+        return per.likely * self.pace.work / self.pace.took
 
 
 class Forecast:
@@ -90,14 +100,16 @@ class Forecast:
                 if total
                 else 1.0
             )
+            left, between = self.told(step, share)
             self._worker.progress(
-                done, total, "pictures", message, eta_seconds=round(self.told(step, share), 1)
+                done, total, "pictures", message, eta_seconds=round(left, 1), eta_between=between
             )
 
         return tell
 
-    def told(self, step: str, share: float) -> float:
-        """A step is done to this share, 0 to 1: seconds that the whole job will still take."""
+    def told(self, step: str, share: float) -> tuple[float, tuple[float, float] | None]:
+        """A step is done to this share, 0 to 1: seconds that the whole job will still take, and between which two while
+        the pace is not steady."""
         now = self._clock()
         if step not in self._steps:
             self.expect(step, 0.0)
@@ -108,14 +120,11 @@ class Forecast:
             self._at, self._steps[step].began = step, now
         own = self._steps[step]
         own.done = share
-        recent = own.recent
-        if not recent or now - recent[-1][0] >= _WINDOW_S / 80:
-            recent.append((now, share))
-            while now - recent[0][0] > _WINDOW_S:
-                recent.popleft()
+        own.pace.tell(now, share)
         slower = self._slowness(now)
         later = sum(s.cost() for s in self._steps.values() if s.began is None) * slower
-        return max(0.0, self._own_rest(own, now, slower)) + later
+        left = max(0.0, self._own_rest(own, now, slower)) + later
+        return left, own.pace.span(left) if own.pace.took >= _OWN_PACE_S else None
 
     def _pass_over(self, step: str) -> None:
         """Steps announced before this one that told nothing had nothing to do, or are over."""
@@ -131,17 +140,13 @@ class Forecast:
         took = cost = 0.0
         for s in self._steps.values():
             if s.began is not None:
-                took += (s.ended or now) - s.began
+                took += ((s.ended or now) - s.began) * s.trend
                 cost += s.cost() * (1.0 if s.ended else s.done)
         # A little of the reference machine is added to both: the very first pictures say nothing.
         return (took + 0.2) / (cost + 0.2)
 
     def _own_rest(self, own: _Step, now: float, slower: float) -> float:
-        rest, took = 1 - own.done, now - (own.began or now)
-        if took < _OWN_PACE_S or not own.done:
+        rest, per = 1 - own.done, own.pace.per()
+        if per is None or now - (own.began or now) < _OWN_PACE_S:
             return rest * own.cost() * slower
-        whole = took / own.done
-        (then, before), (_, after) = own.recent[0], own.recent[-1]
-        lately = (own.recent[-1][0] - then) / (after - before) if after > before else whole
-        # A moment in which the computer does something else is no pace: it counts for a little.
-        return rest * (whole + min(max(lately, whole / 2), whole * 2)) / 2
+        return rest * per.likely

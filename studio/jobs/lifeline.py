@@ -28,7 +28,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -39,6 +38,7 @@ from filelock import FileLock
 from studio.errors import StudioError
 from studio.jobs import causes, disk, locks, reserve
 from studio.jobs.environment import Blotter
+from studio.jobs.pace import Pace
 
 PROGRESS_EVERY_S = 0.5  # pages look once a second
 WORKER_WAIT_S = 10.0  # an earlier worker of the job may be on its way out
@@ -46,38 +46,6 @@ WORKER_WAIT_S = 10.0  # an earlier worker of the job may be on its way out
 
 class JobStopped(BaseException):
     """Raised by `Worker.check` to leave deep code when the job shall stop. Not an error: passes `except Exception`."""
-
-
-class Pace:
-    """Forecasts the time left from the recent pace. Only ever told of a clock that cannot be set."""
-
-    def __init__(self, window_s: float = 120.0, points: int = 64) -> None:
-        self._points: deque[tuple[float, float]] = deque(maxlen=points)
-        self._window_s = window_s
-        self._what: tuple[str, float | None] = ("", None)
-
-    def eta(self, at: float, done: float, total: float | None, unit: str) -> float | None:
-        """Seconds left at monotonic time `at`, or None before two points. A new unit, total or a step back starts over."""
-        points = self._points
-        if self._what != (unit, total) or (points and done < points[-1][1]):
-            points.clear()
-            self._what = (unit, total)
-        if not points or done > points[-1][1]:
-            # Points are thinned out, so that the window covers a stretch of time however fast the steps are.
-            if len(points) >= 2 and at - points[-2][0] < self._window_s / 64:
-                points[-1] = (at, done)
-            else:
-                points.append((at, done))
-        while len(points) > 2 and at - points[0][0] > self._window_s:
-            points.popleft()
-        if total is None or len(points) < 2:
-            return None
-        (t0, d0), (t1, d1) = points[0], points[-1]
-        if d1 <= d0 or t1 <= t0:
-            return None
-        # Time spent in the step at hand is taken off, until it is longer than a step takes.
-        per = (t1 - t0) / (d1 - d0)
-        return max(0.0, (total - d1) * per - min(at - t1, per))
 
 
 class Worker:
@@ -241,14 +209,16 @@ class Worker:
         """Say how far it is. May be called at every step: at most two a second reach the disk, the newest always.
 
         more: `stage`, `step`, `epoch`, `epochs`, `loss`, or anything else, which readers find in `extra`.
-        `eta_seconds` overrides the forecast.
+        `eta_seconds` overrides the forecast; `eta_between` then says between which two it lies, where that is wide.
         """
         now = time.monotonic()
         known: dict[str, Any] = {
             k: more.pop(k) for k in ("stage", "step", "epoch", "epochs", "loss") if k in more
         }
-        eta = more.pop("eta_seconds", None)
+        eta, between = more.pop("eta_seconds", None), more.pop("eta_between", None)
         forecast = self._pace.eta(now, float(done), float(total) if total is not None else None, unit)
+        if eta is None and forecast is not None:
+            eta, between = forecast, self._pace.span(forecast)
         self._newest = {
             "attempt": self.attempt,
             "fraction": min(1.0, max(0.0, done / total)) if total else None,
@@ -256,7 +226,8 @@ class Worker:
             "total": total,
             "unit": unit,
             "message": message,
-            "eta_seconds": eta if eta is not None else forecast,
+            "eta_seconds": eta,
+            "eta_between": between,
             "elapsed_seconds": round(now - self._began, 3),
             "updated": round(time.time(), 3),
             **known,

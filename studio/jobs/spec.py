@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from studio.errors import InputError
+from studio.files import human_span
 from studio.jobs.environment import is_secret_name
 
 State = Literal["starting", "running", "stopping", "finished", "failed", "stopped", "interrupted"]
@@ -79,6 +81,7 @@ class Progress:
 
     fraction: 0 to 1, or None when the whole is not known. done / total: in `unit` (such as "steps", "pictures").
     eta_seconds: forecast from the recent pace, measured with a clock that nobody can set; None when unknown.
+    eta_between: the least and the most of it while the pace is not steady, such as when the computer's load changes.
     elapsed_seconds: since the worker began this attempt. updated: wall clock, seconds since 1970.
     step, epoch, epochs, loss, stage: given by training; others in `extra`.
     """
@@ -89,6 +92,7 @@ class Progress:
     unit: str = ""
     message: str = ""
     eta_seconds: float | None = None
+    eta_between: Sequence[float] | None = None
     elapsed_seconds: float = 0.0
     updated: float = 0.0
     stage: str = ""
@@ -97,3 +101,10 @@ class Progress:
     epochs: int | None = None
     loss: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def left(self) -> str:
+        """The time left in words, `about 3 min left` or `about 3 to 5 min left`; empty while it is not known, or nothing."""
+        if not self.eta_seconds or self.eta_seconds < 0.5:
+            return ""
+        return f"about {human_span(*(self.eta_between or (self.eta_seconds, self.eta_seconds)))} left"

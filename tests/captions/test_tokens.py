@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import struct
 import time
 from pathlib import Path
@@ -202,6 +203,24 @@ def test_many_captions_are_counted_in_a_moment_and_once(workspace: Workspace) ->
     assert readers(sdxl, workspace)[0].counts(texts) == counts
     assert time.process_time() - begin < max(0.2, first / 3)
     assert first < 10
+
+
+def test_words_counted_one_by_one_come_to_what_the_whole_text_comes_to(workspace: Workspace) -> None:
+    """Blanks of every kind, marks that join letters, marks of the tokenizer itself: against the tokenizer on the whole."""
+    table = readers(get_model(workspace, "pocket"), workspace)[0].table()
+    assert table is not None and table.apart
+    chance = random.Random(5)
+    signs = [
+        *"abX09 ,.'\"-_\t\n\r\x0b\x85\u00a0\u2003\u0301\u00e9\u00df\u0130\u03a3\u6f22\U0001f642<|>",
+        "<|endoftext|>",
+        "'s",
+        " \u0301",
+        "'S",
+    ]
+    texts = ["".join(chance.choices(signs, k=chance.randrange(30))) for _ in range(2000)]
+    whole = table.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    assert table.counts(texts) == [len(e.ids) for e in whole]
+    assert len(table.known) < 10_000
 
 
 def test_older_model_folders_with_two_tables(workspace: Workspace, tmp_path: Path) -> None:

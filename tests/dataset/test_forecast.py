@@ -15,9 +15,19 @@ class Told:
 
     def __init__(self) -> None:
         self.eta = 0.0
+        self.between: tuple[float, float] | None = None
 
-    def progress(self, done: float, total: float, unit: str, message: str, *, eta_seconds: float) -> None:
-        self.eta = eta_seconds
+    def progress(
+        self,
+        done: float,
+        total: float,
+        unit: str,
+        message: str,
+        *,
+        eta_seconds: float,
+        eta_between: tuple[float, float] | None,
+    ) -> None:
+        self.eta, self.between = eta_seconds, eta_between
 
 
 class Machine:
@@ -27,6 +37,7 @@ class Machine:
         self.now, self.worker = 0.0, Told()
         self.forecast = Forecast(self.worker, lambda: self.now)  # type: ignore[arg-type]
         self.readings: list[tuple[float, float]] = []
+        self.ranges: list[tuple[float, float] | None] = []
 
     def run(self, step: str, seconds_each: list[float], **given: Any) -> None:
         tell = self.forecast.teller(step, **given)
@@ -34,6 +45,7 @@ class Machine:
             self.now += seconds
             tell(done, len(seconds_each), "")
             self.readings.append((self.now, self.worker.eta))
+            self.ranges.append(self.worker.between)
 
     def errors(self, shares: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)) -> list[float]:
         """Relative errors of the forecast at these shares of the whole time."""
@@ -108,3 +120,30 @@ def test_a_moment_in_which_nothing_went_on_does_not_set_the_pace() -> None:
     m.forecast.expect("look", 100)
     m.run("look", [0.05] * 1200 + [30.0] + [0.05] * 1199)
     assert max(m.errors((0.5, 0.6, 0.75))) < 0.8
+
+
+@pytest.mark.parametrize("times", [3.0, 5.0])
+def test_a_load_that_rises_in_the_middle_is_believed_for_this_step_and_for_the_later_ones(
+    times: float,
+) -> None:
+    """Another program begins to work when a third is done: half a minute later the forecast is right again."""
+    m = Machine()
+    m.forecast.expect("look", 70)
+    m.forecast.expect("take in", 30)
+    m.run("look", [0.01] * 5000 + [0.01 * times] * 2000)
+    m.run("take in", [0.003 * times] * 10_000)
+    rose = 50.0
+    late = [(at, eta) for at, eta in m.readings if at > rose + 30 and at < 0.97 * m.now]
+    assert max(abs(eta - (m.now - at)) / (m.now - at) for at, eta in late) < 0.15
+
+
+def test_a_range_is_told_while_the_pace_changes_and_holds_what_comes_out() -> None:
+    m = Machine()
+    m.forecast.expect("look", 300)
+    m.run("look", [0.01] * 5000 + [0.03] * 8000)
+    told = [
+        (at, between) for (at, _), between in zip(m.readings, m.ranges, strict=True) if between is not None
+    ]
+    assert told and all(50 < at < 140 for at, _ in told)
+    held = [low <= m.now - at <= 1.02 * high for at, (low, high) in told if at > 60]
+    assert sum(held) > 0.75 * len(held)

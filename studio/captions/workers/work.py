@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from studio.captions.workers.picture import content_hash
 from studio.dataset.folder import look
 from studio.dataset.scan import known_looks
 from studio.errors import GateError, InputError
+from studio.jobs.pace import Pace
 from studio.project import Project, open_project
 from studio.workspace import Workspace
 
@@ -115,7 +117,7 @@ class _Batch:
         self._counts: Counter[str] = Counter()
         self._troubles: list[Trouble] = []
         self._done = 0
-        self._asking = (0.0, 0)  # when the engine was first asked, and how many pictures were done by then
+        self._pace: Pace | None = None  # of asking alone: what is on record already takes no time
 
     def run(self, examples: tuple[str, ...]) -> dict[str, Any]:
         began = time.monotonic()
@@ -144,7 +146,8 @@ class _Batch:
 
     def _ask(self, asked: Engine, todo: list[Ask]) -> None:
         good = 0
-        self._asking = (time.monotonic(), self._done)
+        self._pace = Pace()
+        self._left()
         for answer in asked.caption(todo, lambda: self._worker.should_stop):
             if isinstance(answer, Proposal):
                 good += 1
@@ -192,16 +195,17 @@ class _Batch:
         wrong = len(self._troubles)
         self._worker.progress(
             self._done, len(self._names), "pictures", message,
-            written=self._counts["written"], errors=wrong, eta_seconds=self._left_s(),
+            written=self._counts["written"], errors=wrong, **self._left(),
         )  # fmt: skip
 
-    def _left_s(self) -> float | None:
-        """Seconds left, by the pace of asking alone: what an earlier attempt asked comes from its record in no time."""
-        began, before = self._asking
-        asked = self._done - before
-        if not began or not asked:
-            return None
-        return round((time.monotonic() - began) / asked * (len(self._names) - self._done), 1)
+    def _left(self) -> dict[str, Any]:
+        """What is told of the time left: nothing before the engine has answered."""
+        left = None
+        if self._pace is not None:
+            left = self._pace.eta(time.monotonic(), self._done, len(self._names), "pictures")
+        if self._pace is None or left is None:
+            return {"eta_seconds": math.nan}
+        return {"eta_seconds": round(left, 1), "eta_between": self._pace.span(left)}
 
 
 def download_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:

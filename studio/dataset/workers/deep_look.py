@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from studio.dataset import deep
+from studio.dataset import deep, forecast
 from studio.dataset.apart import Apart
 from studio.dataset.bars import find_bars
 from studio.dataset.duplicates import best_first
 from studio.dataset.formats import open_picture
 from studio.dataset.pixels import WORK_SIDE, cpu_threads, on_white, shrink
-from studio.dataset.scan import Scan, scan
+from studio.dataset.scan import Scan, known_looks, scan, waiting_sizes
 from studio.dataset.workers.efficientnet import BATCH, EfficientNetLite
 from studio.jobs.lifeline import Worker
 from studio.project import open_project
@@ -71,20 +71,32 @@ def compare(scan: Scan) -> int:
     return deep.compare(scan.cache, best_first(scan), Apart(scan.folder.parent))
 
 
+def _comparing(count: int) -> float:
+    """Seconds of `compare`, on the machine of `studio.dataset.forecast`."""
+    return 2e-4 * count + 4e-8 * count * count
+
+
 def run(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     """What the job runs. Its result: pictures looked at, pairs found."""
     project = open_project(Workspace(Path(payload["workspace"])), payload["project"])
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpu_threads()))
-    worker.progress(0, None, "", "Looking at the pictures")
-    seen = scan(project, should_stop=lambda: worker.should_stop)
+    left = forecast.Forecast(worker)
+    unseen, known = waiting_sizes(project), len(known_looks(project))
+    left.expect("look", forecast.LOOK_S * sum(forecast.weights(unseen)))
+    left.expect("deep", forecast.DEEP_S * max(len(unseen), known - len(deep.features(project.cache_dir))))
+    left.expect("compare", _comparing(max(known, len(unseen))))
+    seen = scan(project, left.teller("look"), lambda: worker.should_stop)
     wanted = set(deep.missing(seen))
     todo = [(p.sha256, p.name) for p in seen.readable if p.name in wanted]
+    left.expect("deep", forecast.DEEP_S * len(todo))
+    left.expect("compare", _comparing(len(seen)))
+    deeper = left.teller("deep")
 
     def tell(done: int, total: int) -> bool:
-        worker.progress(done, total, "pictures", "Looking at what is on them")
+        deeper(done, total, "Looking at what is on them")
         return not worker.should_stop
 
     done = look(project.cache_dir, project.dataset_dir, todo, tell) if todo else 0
     worker.check()
-    worker.progress(done, len(todo), "pictures", "Comparing them")
+    left.teller("compare")(0, len(seen), "Comparing them")
     return {"looked_at": done, "pairs": compare(seen)}

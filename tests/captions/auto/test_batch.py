@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -258,11 +260,13 @@ def test_what_an_earlier_attempt_asked_does_not_shorten_the_forecast(
     names = [f"{n}.png" for n in range(100)]
     batch = _Batch(Worker(tmp_path / "job"), project, auto.ready(project), names)
     batch._done = 80
-    assert batch._left_s() is None, "nothing was asked yet"
-    batch._asking = (1000.0, 80)
+    assert math.isnan(batch._left()["eta_seconds"]), "nothing was asked yet"
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    batch._ask(SimpleNamespace(caption=lambda *_: ()), [])
+    assert math.isnan(batch._left()["eta_seconds"]), "nothing was answered yet"
     batch._done = 90
     monkeypatch.setattr(time, "monotonic", lambda: 1010.0)
-    assert batch._left_s() == pytest.approx(10)
+    assert batch._left()["eta_seconds"] == pytest.approx(10)
 
 
 def test_stopped_and_gone_on_with(

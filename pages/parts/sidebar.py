@@ -18,8 +18,8 @@ _STATIC = Path(__file__).resolve().parent.parent / "static"
 
 def draw(open_page: str) -> None:
     """Draw the sidebar; `open_page` is the title of the page that is open."""
-    theme = "dark" if st.context.theme.type == "dark" else "light"
-    st.logo(str(_STATIC / f"logo-{theme}.svg"), icon_image=str(_STATIC / "icon.svg"), size="large")
+    # One picture for light and dark: it asks the browser, so that it follows a change at once and not with the next click.
+    st.logo(str(_STATIC / "logo.svg"), icon_image=str(_STATIC / "icon.svg"), size="large")
     with st.sidebar:
         link("home", project="", width="stretch")
         project = current_project()

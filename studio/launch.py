@@ -93,11 +93,14 @@ def _start(project: Project, gpu: int | None) -> Run:
     folder = new_run_folder(project)
     judged = dataset_fingerprint(project)
     plan = freeze(project, entry, folder, output_name=files.slug(f"{intent.name}-{folder.name[-4:]}"))
-    if dataset_fingerprint(project) != judged:
+    # What was frozen is what the gates saw only if nothing was changed between asking them and freezing.
+    if dataset_fingerprint(project) != judged or any(
+        s.state != "passed" for s in gates.states(project).values()
+    ):
         shutil.rmtree(folder)
         raise GateError(
             "Training was not started.",
-            "Pictures or captions were changed at this very moment, and the gates have not seen the change.",
+            "Pictures, captions or settings were changed at this very moment, and the gates have not seen the change.",
             "Run the gates again, then start.",
         )
     command = get_backend(settings.backend).command(plan)

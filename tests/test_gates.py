@@ -6,10 +6,11 @@ import ast
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from studio import environment, files, gates, launch
+from studio import choices, environment, files, gates, launch
 from studio.captions.store import CaptionStore
 from studio.dataset.set_aside import remove_pictures
 from studio.errors import BusyError, EnvironmentalError, GateError, InputError, NotFoundError
@@ -19,6 +20,7 @@ from studio.project import Project
 from studio.training import dry_run, prepare
 from studio.workspace import Workspace, shipped
 from tests.helpers import sample_project
+from tests.pages import worlds
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -260,3 +262,23 @@ def test_what_changes_during_the_dry_run_makes_it_stale(workspace: Workspace) ->
     project.save_settings(project.settings.model_copy(update={"rank": 4}))
     job.wait(timeout=dry_run.LIMIT_SECONDS)
     assert gates.state(project, "dry_run").state == "stale"
+
+
+@pytest.mark.parametrize("change", [{"rank": 3}, {"extra_options": ("loss_type = huber",)}])
+def test_a_config_changed_while_the_run_is_being_frozen_is_not_trained(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
+) -> None:
+    """As by the command line in the same moment: the gates had passed, and what was frozen is something else."""
+    project = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    worlds.pass_gates(project, monkeypatch)
+    gates.require_gates(project)
+    freeze = launch.freeze
+
+    def slow(*told: Any, **more: Any) -> Any:
+        choices.change(project, change)
+        return freeze(*told, **more)
+
+    monkeypatch.setattr(launch, "freeze", slow)
+    with pytest.raises(GateError, match="changed at this very moment"):
+        launch.start_training(project)
+    assert list(project.runs_dir.iterdir()) == []

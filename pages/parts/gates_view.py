@@ -17,6 +17,7 @@ from studio.errors import StudioError
 from studio.files import human_memory, human_size, human_time
 from studio.findings import Finding
 from studio.project import Project
+from studio.settings import knobs
 from studio.training import dry_run
 
 LOOK: dict[str, tuple[str, str, str]] = {
@@ -99,9 +100,15 @@ def _findings(gate: str, findings: tuple[Finding, ...]) -> None:
     loud = [f for f in findings if f.severity != "info"]
     quiet = [f for f in findings if f.severity == "info"]
     if loud:
-        show_findings(loud, key=f"found_{gate}", limit=4)
+        show_findings([_titled(f) for f in loud], key=f"found_{gate}", limit=4)
     if quiet:
         st.caption("  \n".join(f":material/info: {f.what}" for f in quiet))
+
+
+def _titled(finding: Finding) -> Finding:
+    """The finding with the settings it names called as on the config page."""
+    known = {**{n: k.title for n, k in knobs().items()}, "base_model": "Base model"}
+    return finding.model_copy(update={"where": tuple(known.get(w, w) for w in finding.where)})
 
 
 def _mend(gate: str, findings: tuple[Finding, ...]) -> None:
@@ -129,6 +136,14 @@ def gates_to_pass(project: Project, start: Callable[[Project], None]) -> None:
     if states["dry_run"].state == "running":
         watch_gates(project)
         return
+    if st.session_state.get("start") and any(s.state != "passed" for s in states.values()):
+        # The click came too late: the button is drawn no more, and would otherwise vanish without a word.
+        st.warning(
+            "Something was changed in another window or at the command line after this page was drawn, and the gates below "
+            "have not seen it.\n\n**What to do:** look at what is out of date, then check everything again.",
+            title="Training was not started",
+            icon=":material/update:",
+        )
     queue = st.session_state.get(queue_key(project), [])
     current = queue[0] if queue else ""
     for gate, status in states.items():

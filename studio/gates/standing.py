@@ -22,7 +22,7 @@ from studio.gates.verdicts import (
     stored,
 )
 from studio.project import Project
-from studio.settings import TrainingSettings
+from studio.settings import TrainingSettings, knobs
 from studio.training import dry_run
 
 
@@ -88,10 +88,24 @@ def state(project: Project, gate: GateName) -> GateStatus:
     except StudioError as e:
         return GateStatus(gate, title, purpose, "stale", said, e.what)
     if not fresh:
-        return GateStatus(gate, title, purpose, "stale", said, "Something it looked at has changed since.")
+        return GateStatus(gate, title, purpose, "stale", said, _changed_since(project, said))
     if not said.passed:
         return GateStatus(gate, title, purpose, "blocked", said, said.words)
     return GateStatus(gate, title, purpose, "passed", said, "")
+
+
+def _changed_since(project: Project, said: Verdict) -> str:
+    """Why a verdict no longer fits, in one sentence; by name where gate 2 kept what it looked at."""
+    seen = said.facts.get("settings")
+    if said.gate == "config" and isinstance(seen, dict):
+        now, known = project.settings.model_dump(mode="json"), knobs()
+        names = [k.title for n, k in known.items() if n in seen and seen[n] != now[n]]
+        if said.facts.get("base_model") != project.intent.base_model:
+            names.insert(0, "Base model")
+        if names:
+            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            return f"Changed since it was checked: {', '.join(names[:4])}{more}."
+    return "Something it looked at has changed since."
 
 
 def states(project: Project) -> dict[GateName, GateStatus]:

@@ -101,6 +101,13 @@ def test_all_that_is_to_be_mended_is_told_at_once_and_no_step_is_trained(
     assert _starts(at) == []
 
 
+def test_a_gate_names_settings_as_the_config_page_does(project: Project) -> None:
+    choices.change(project, {"network_dropout": 0.9, "rank": 500, "alpha": 1.0})
+    gates.run_gate(project, "config")
+    told = texts(open_page("run", project.slug))
+    assert "Network dropout" in told and "network_dropout" not in told
+
+
 def test_a_change_makes_a_gate_stale_and_takes_the_start_away(green: Project) -> None:
     assert _starts(open_page("run", green.slug))
     CaptionStore(green).set("01_car.png", "bluprnt, a small car", "person")
@@ -123,6 +130,18 @@ def test_start_launches_and_watches_the_run(green: Project, monkeypatch: pytest.
     assert len(started) == 1
     assert at.query_params["run"] in ("run-new", ["run-new"])
     assert "Training finished" in texts(at)
+
+
+def test_a_start_pressed_after_another_window_changed_the_config_is_refused_in_words(
+    green: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "start_training", lambda *_a, **_k: pytest.fail("it must not start"))
+    at = open_page("run", green.slug)
+    choices.change(green, {"rank": 3, "seed": 7})
+    sound(at.button(key="start").click().run())
+    assert "Training was not started" in texts(at) + "".join(w.proto.title for w in at.warning)
+    assert "Changed since it was checked: Rank, " in texts(at) and "Seed." in texts(at)
+    assert _starts(at) == []
 
 
 def test_a_refused_start_says_why(green: Project, monkeypatch: pytest.MonkeyPatch) -> None:

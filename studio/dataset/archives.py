@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from studio.dataset.formats import MAX_FILE_BYTES
 from studio.dataset.items import (
-    MAX_CAPTION_BYTES,
     SILENT,
     SYSTEM,
     Gathered,
     Item,
     Sidecars,
     caption_of,
+    of_a_length,
     repeats_of,
     take_list,
 )
@@ -59,7 +59,7 @@ def list_archive(found: Gathered, label: str, source: Path | io.BytesIO) -> None
         )
         return
     names = {id(e): _entry_name(e) for e in entries}
-    texts = {names[id(e)]: e for e in entries if e.file_size <= MAX_CAPTION_BYTES}
+    texts = {names[id(e)]: e for e in entries if not stat.S_ISLNK(e.external_attr >> 16)}
     captions, lists = Sidecars(texts), CaptionLists()
     for entry in entries:
         name = names[id(entry)]
@@ -103,7 +103,11 @@ def list_archive(found: Gathered, label: str, source: Path | io.BytesIO) -> None
                 "Unpack it and add the pictures.",
             )
         elif path.name.lower() not in SYSTEM and path.suffix.lower() not in SILENT:
-            inside = [_entry_reader(archive, texts[t]) for t in captions.of(name)]
+            inside = [
+                _entry_reader(archive, texts[t])
+                for t in captions.of(name)
+                if of_a_length(found, f"{label}: {t}", texts[t].file_size)
+            ]
             found.items.append(
                 Item(
                     shown,

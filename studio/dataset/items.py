@@ -7,14 +7,17 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from studio.captions.text import decode
+from studio.dataset.formats import same_stem
 from studio.dataset.lists import MAX_LIST_BYTES, CaptionLists, must_be_list
 from studio.findings import Finding
 
-MAX_CAPTION_BYTES = 200_000
+MAX_CAPTION_BYTES = 80_000
+"""Bytes of the longest caption file: more letters than a caption may have (`studio.captions.writing.LONGEST`), in any script."""
 
 CAPTION_SUFFIXES = (".txt", ".caption")
 SILENT = frozenset(
@@ -98,14 +101,28 @@ class Sidecars:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {n for n in names if n.lower().endswith(CAPTION_SUFFIXES)}
-        self._folded = {n.lower(): n for n in sorted(self._names)}
+        self._folded = {
+            same_stem(n): n for n in sorted(self._names)
+        }  # macOS writes letters and their accents apart
 
     def of(self, picture: str) -> list[str]:
         """Names of the files that may hold this picture's caption, the likeliest first."""
         stem = os.path.splitext(picture)[0]
         wanted = [f"{base}{suffix}" for base in (stem, picture) for suffix in CAPTION_SUFFIXES]
         exact = [w for w in wanted if w in self._names]
-        return exact or [self._folded[w.lower()] for w in wanted if w.lower() in self._folded]
+        return exact or [self._folded[w] for w in map(same_stem, wanted) if w in self._folded]
+
+
+def of_a_length(found: Gathered, shown: str, size: int) -> bool:
+    """Whether a caption file may be read; a longer one is no caption, and told by name."""
+    if size > MAX_CAPTION_BYTES:
+        found.refuse(
+            shown,
+            "caption-too-long",
+            f"It holds {size:,} bytes, more than any caption: {MAX_CAPTION_BYTES:,} are the limit.",
+            "Shorten it to what the picture shows and import it again; the picture is there, and takes the words then.",
+        )
+    return size <= MAX_CAPTION_BYTES
 
 
 def caption_of(
@@ -118,7 +135,7 @@ def caption_of(
         best = None
         for reader in readers:
             try:
-                best = decode(reader()[:MAX_CAPTION_BYTES])[0]
+                best = decode(reader())[0]
             except UNREADABLE:
                 continue
             if best:
@@ -131,13 +148,21 @@ def caption_of(
 def take_list(
     found: Gathered, lists: CaptionLists, label: str, shown: str, read: Callable[[], bytes], size: int
 ) -> None:
-    """Read a caption list; an unreadable one is told only when its name says that it is one."""
-    try:
-        if size <= MAX_LIST_BYTES and lists.add(label, read()):
-            return
-    except UNREADABLE:
-        pass
-    if must_be_list(label):
+    """Read a caption list; an unreadable one is told only when its name says that it is one, lines of one always."""
+    bad = None
+    with suppress(*UNREADABLE):
+        bad = lists.add(label, read()) if size <= MAX_LIST_BYTES else None
+    if bad:
+        which = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+        found.refused.append(
+            Finding(
+                severity="warn", code="captions-in-part", where=(shown,),
+                what=f"{shown} was read in part.",
+                why=f"Line{'s' if len(bad) > 1 else ''} {which} cannot be read; the captions of the other lines came along.",
+                fix='Mend what stands there, such as {"file_name": "a.png", "text": "a cat"} in UTF-8, and import it again.',
+            )
+        )  # fmt: skip
+    elif bad is None and must_be_list(label):
         found.refuse(
             shown,
             "captions-unreadable",

@@ -52,23 +52,23 @@ def _text_of(record: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def parse_list(raw: bytes) -> dict[str, str] | None:
-    """Texts by the picture's name as the list writes it; None when this is no caption list."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None
+def parse_list(raw: bytes) -> tuple[dict[str, str], list[int]] | None:
+    """Texts by the picture's name as the list writes it, and the numbers, from 1, of lines that cannot be read; None when
+    this is no caption list."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raw = raw.decode("utf-16", "replace").encode("utf-8", "replace")
     found: dict[str, str] = {}
+    bad: list[int] = []
     try:
-        data = json.loads(text)
+        data = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         data = []
-        for line in text.splitlines():
+        for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
             if line.strip():
                 try:
-                    data.append(json.loads(line))
+                    data.append(json.loads(line.decode("utf-8")))
                 except (ValueError, RecursionError):
-                    return None
+                    bad.append(number)
     if isinstance(data, dict):
         if any(isinstance(data.get(n), str) for n in _NAMES):
             data = [data]  # one record
@@ -83,7 +83,7 @@ def parse_list(raw: bytes) -> dict[str, str] | None:
                 )
                 if said:
                     found[str(name)] = said
-            return found or None
+            return (found, bad) if found else None
     if not isinstance(data, list):
         return None
     for record in data:
@@ -92,7 +92,7 @@ def parse_list(raw: bytes) -> dict[str, str] | None:
             said = _text_of(record)
             if name and said:
                 found[name] = said
-    return found or None
+    return (found, bad) if found else None
 
 
 class CaptionLists:
@@ -101,13 +101,13 @@ class CaptionLists:
     def __init__(self) -> None:
         self._by_folder: dict[str, list[_Texts]] = {}
 
-    def add(self, label: str, raw: bytes) -> bool:
-        """Take in a file; False when it is no caption list."""
-        found = parse_list(raw)
-        if found is None:
-            return False
-        self._by_folder.setdefault(_key(_parent(label)), []).append(_Texts(found))
-        return True
+    def add(self, label: str, raw: bytes) -> list[int] | None:
+        """Take in a file; the numbers of its lines that cannot be read, or None when it is no caption list."""
+        told = parse_list(raw)
+        if told is None:
+            return None
+        self._by_folder.setdefault(_key(_parent(label)), []).append(_Texts(told[0]))
+        return told[1]
 
     def of(self, label: str) -> Callable[[], str | None] | None:
         """What gives the text of a picture; None when no list can know it."""

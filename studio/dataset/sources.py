@@ -22,6 +22,7 @@ from studio.dataset.items import (
     Item,
     Sidecars,
     caption_of,
+    of_a_length,
     repeats_of,
     take_list,
 )
@@ -44,6 +45,7 @@ def gather(sources: Iterable[Path], leave_out: Iterable[Path] = ()) -> Gathered:
     """
     own = {p.resolve() for p in leave_out}
     found = Gathered()
+    beside: dict[Path, Sidecars] = {}
     for source in sources:
         source = Path(source).expanduser()
         if not is_there(source):
@@ -56,7 +58,7 @@ def gather(sources: Iterable[Path], leave_out: Iterable[Path] = ()) -> Gathered:
         elif source.is_dir():
             _folder(found, source, own)
         elif source.is_file():
-            _file(found, source)
+            _file(found, source, beside)
     return found
 
 
@@ -76,7 +78,9 @@ def gather_uploads(uploads: Iterable[tuple[str, bytes]]) -> Gathered:
                 ending = PurePosixPath(name).suffix
                 found.refuse(name, "not-a-picture", f"A {ending} file is no picture.", "Leave it out.")
         else:
-            texts = [_giver(contents[t]) for t in captions.of(name)]
+            texts = [
+                _giver(contents[t]) for t in captions.of(name) if of_a_length(found, t, len(contents[t]))
+            ]
             caption = caption_of(texts, lists.of(name))
             found.items.append(
                 Item(name, len(raw), _giver(raw), caption, PurePosixPath(name).name, repeats_of(name))
@@ -108,7 +112,8 @@ def _head(path: Path) -> bytes:
         return f.read(32)
 
 
-def _file(found: Gathered, path: Path) -> None:
+def _file(found: Gathered, path: Path, known: dict[Path, Sidecars]) -> None:
+    """A file that was chosen by itself. known: the captions of folders that were listed already."""
     try:
         head = _head(path)
         if is_zip(path.name, head[:4]):
@@ -117,12 +122,10 @@ def _file(found: Gathered, path: Path) -> None:
         parent = path.resolve().parent
         label = f"{parent.name}/{path.name}" if repeats_of(f"{parent.name}/x") else path.name
         place = f"{_called(parent)}/{path.name}"
-        texts = [
-            p
-            for n in (path.stem, path.name)
-            for s in CAPTION_SUFFIXES
-            if (p := path.parent / f"{n}{s}").is_file() and not p.is_symlink()
-        ]
+        if path.parent not in known:
+            known[path.parent] = Sidecars(os.listdir(path.parent))
+        beside = known[path.parent].of(path.name)
+        texts = [path.parent / n for n in beside if _readable_caption(found, n, path.parent / n)]
         found.items.append(
             Item(
                 label,
@@ -136,6 +139,15 @@ def _file(found: Gathered, path: Path) -> None:
         )
     except OSError as e:
         _unreadable(found, path.name, e)
+
+
+def _readable_caption(found: Gathered, label: str, path: Path) -> bool:
+    """Whether the words beside a picture may be read; a link is not followed."""
+    try:
+        info = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(info.st_mode) and of_a_length(found, label, info.st_size)
 
 
 def _unreadable(found: Gathered, label: str, error: BaseException) -> None:
@@ -187,8 +199,7 @@ def _folder(found: Gathered, top: Path, leave_out: set[Path]) -> None:
             try:
                 info = path.lstat()
                 if stat.S_ISLNK(info.st_mode):
-                    if not name.lower().endswith(CAPTION_SUFFIXES):
-                        found.refuse(label, "link", "It is a link to another file.", "Add the file itself.")
+                    found.refuse(label, "link", "It is a link to another file.", "Add the file itself.")
                     continue
                 if not stat.S_ISREG(info.st_mode):
                     continue
@@ -199,7 +210,10 @@ def _folder(found: Gathered, top: Path, leave_out: set[Path]) -> None:
             if is_zip(name, head[:4]):
                 list_archive(found, label, path)
             elif not _passed_over(name, head):
-                texts = [here / t for t in captions.of(name) if not (here / t).is_symlink()]
+                above = label[: -len(name)]
+                texts = [
+                    here / t for t in captions.of(name) if _readable_caption(found, f"{above}{t}", here / t)
+                ]
                 found.items.append(
                     Item(
                         label,

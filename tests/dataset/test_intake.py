@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import os
+import unicodedata
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_links_are_refused(project: Project, tmp_path: Path) -> None:
     (source / "p00.txt").unlink()
     (source / "p00.txt").symlink_to("/etc/hostname")
     report = import_pictures(project, [source])
-    assert codes(report) == {"link.png": "link", "more": "link"}
+    assert codes(report) == {"link.png": "link", "more": "link", "p00.txt": "link"}
     assert names(project) == ["p00.png"]
 
 
@@ -389,6 +390,59 @@ def test_an_unreadable_list_is_named_and_the_pictures_come_in(
     (tmp_path / "s" / "unrelated.json").write_bytes(content)
     report = import_pictures(project, [tmp_path / "s"])
     assert report.added == ["a.png"] and codes(report) == {"metadata.jsonl": "captions-unreadable"}
+
+
+def test_a_list_with_wrong_lines_gives_what_the_others_say_and_names_those(
+    project: Project, tmp_path: Path
+) -> None:
+    for n, name in enumerate(("a.png", "b.png", "c.png")):
+        write(tmp_path / "s" / name, scene(n))
+    (tmp_path / "s" / "metadata.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"file_name": "a.png", "text": "said of a"}\n{broken\n\n\xff\xfe\n[1]\n'
+        b'{"file_name": "../../etc/passwd", "text": "x"}\n{"file_name": "c.png", "text": null}\n'
+        b'{"file_name": "b.png", "text": "said of b"}\n'
+    )
+    report = import_pictures(project, [tmp_path / "s"])
+    assert texts(project) == {"a.png": "said of a", "b.png": "said of b", "c.png": ""}
+    assert codes(report) == {"metadata.jsonl": "captions-in-part"}
+    assert "Lines 2, 4 cannot be read" in report.refused[0].why
+
+
+@pytest.mark.parametrize("way", ["folder", "file", "archive", "uploads"])
+def test_words_find_their_picture_however_accents_are_written(
+    project: Project, tmp_path: Path, way: str
+) -> None:
+    """macOS writes \u00e9 as e and an accent; the caption was written elsewhere."""
+    picture, words = unicodedata.normalize("NFD", "\u00e9t\u00e9.png"), "\u00e9t\u00e9.txt"
+    content = {picture: encoded(scene(1)), words: b"in summer"}
+    if way == "archive":
+        import_pictures(project, [pack(tmp_path / "z.zip", content)])
+    elif way == "uploads":
+        import_uploads(project, list(content.items()))
+    else:
+        (tmp_path / "s").mkdir()
+        for name, raw in content.items():
+            (tmp_path / "s" / name).write_bytes(raw)
+        import_pictures(project, [tmp_path / "s" if way == "folder" else tmp_path / "s" / picture])
+    assert texts(project) == {"\u00e9t\u00e9.png": "in summer"}
+
+
+@pytest.mark.parametrize("way", ["folder", "file", "archive", "uploads"])
+def test_a_text_too_long_for_a_caption_is_told_and_not_cut(
+    project: Project, tmp_path: Path, way: str
+) -> None:
+    content = {"a.png": encoded(scene(1)), "a.txt": "\u6f22".encode() * 30_000, "b.txt": b"x" * 90_000}
+    if way == "archive":
+        report = import_pictures(project, [pack(tmp_path / "z.zip", content)])
+    elif way == "uploads":
+        report = import_uploads(project, list(content.items()))
+    else:
+        (tmp_path / "s").mkdir()
+        for name, raw in content.items():
+            (tmp_path / "s" / name).write_bytes(raw)
+        report = import_pictures(project, [tmp_path / "s" if way == "folder" else tmp_path / "s" / "a.png"])
+    assert texts(project) == {"a.png": ""}
+    assert list(codes(report).values()) == ["caption-too-long"]
 
 
 def test_names_in_any_script_come_in_safely(project: Project, tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ with page(
     elif view == "tools":
         lora_tools()
     elif view == "places":
-        st.markdown("The folders of ComfyUI, A1111 and Forge, named once.")
+        st.markdown(
+            "Name the folders of ComfyUI, A1111 and Forge once; after that a LoRA is put there with one click, and taken back as easily."
+        )
         places_list()
     else:
         shelf(entries)

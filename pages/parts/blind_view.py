@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts.cell_pictures import cell_url
 from pages.parts.flash import act
 from pages.parts.words import plain
-from studio.evaluation.blind import BlindTest, standing_words
+from studio.evaluation.blind import BlindTest, doubt_words, standing_words
 from studio.evaluation.grid import Grid
 from studio.evaluation.spec import Cell
 
@@ -53,8 +53,8 @@ def blind_test(grid: Grid, cells: Sequence[Cell]) -> None:
     pair = test.next(cells)
     if pair is None or st.session_state.get("blind_show"):
         st.markdown(f"### {standing_words(standing, plain(name(a)), plain(name(b)))}")
-        st.caption(f"{standing.first} to {standing.second}, {standing.alike} alike. If both were alike, a result like this or clearer would "
-                   f"come up {standing.chance:.0%} of the time.")  # fmt: skip
+        alike = f" {standing.alike} alike, which count for neither." if standing.alike else ""
+        st.caption(f"{doubt_words(standing, plain(name(a)))}{alike}")
         with st.container(horizontal=True):
             st.button(
                 "Begin anew",

@@ -71,7 +71,7 @@ def kept_figure(blocks: list[dict[str, Any]]) -> go.Figure:
     figure = go.Figure()
     figure.add_bar(
         x=[b["block"] for b in blocks], y=shares, marker={"color": tone["line"]}, customdata=ranks,
-        hovertemplate="%{x}: %{y:.1f} % kept, rank %{customdata}<extra></extra>",
+        hovertemplate="%{x}: %{y:.1f}% kept, rank %{customdata}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
         height=260, margin={"l": 8, "r": 8, "t": 12, "b": 8}, showlegend=False,

@@ -35,8 +35,8 @@ def measuring_models() -> None:
     """What measures grids beside the built-in features; none of it is needed."""
     st.subheader("Models that measure", anchor=False)
     st.markdown(
-        f"Grids are measured with {BUILT_IN}, which needs nothing else. These models add measures; without one its measures are "
-        "not available, and nothing takes their place."
+        f"Grids are measured with {BUILT_IN}, which needs nothing else. Each of these models adds measures of its own. Without it they "
+        "are shown as not available; no other figure stands in for them."
     )
     now = chosen(workspace())
     with st.grid(3, min_column_width=300):

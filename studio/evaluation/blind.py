@@ -23,11 +23,11 @@ Column = tuple[str, float]
 """Checkpoint and weight."""
 Answer = Literal["left", "right", "alike"]
 Z95 = 1.959964
-"""Standard deviations of a 95 % interval."""
+"""Standard deviations of a 95% interval."""
 
 
 def wilson(wins: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """The 95 % interval of a share: 8 of 8 gives 0.68 to 1; (0, 1) when nothing was judged."""
+    """The 95% interval of a share: 8 of 8 gives 0.68 to 1; (0, 1) when nothing was judged."""
     if total <= 0:
         return 0.0, 1.0
     share, square = wins / total, z * z
@@ -57,7 +57,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a comparison stands. low, high: 95 % interval of the first column's share; chance: of this when both are alike."""
+    """How a comparison stands. low, high: 95% interval of the first column's share; chance: of this when both are alike."""
 
     first: int
     second: int
@@ -151,9 +151,20 @@ def standing_words(standing: Standing, first: str, second: str) -> str:
     total = standing.first + standing.second
     if not total:
         return "Nothing is decided yet."
-    share = (
-        f"{first} won {standing.first} of {total} (95 % interval {standing.low:.0%} to {standing.high:.0%})"
-    )
+    count = f"{first} was chosen in {standing.first} of {total} {'pair' if total == 1 else 'pairs'}"
     if not standing.decided:
-        return f"{share}: no clear winner."
-    return f"{share}: {first if standing.low > 0.5 else second} is better."
+        return f"{count}: no clear winner yet."
+    return f"{count}: {first if standing.low > 0.5 else second} is better."
+
+
+def doubt_words(standing: Standing, first: str) -> str:
+    """How much a comparison says, for people without statistics; "" when nothing was decided."""
+    total = standing.first + standing.second
+    if not total:
+        return ""
+    rare = "less than 1%" if standing.chance < 0.01 else f"{standing.chance:.0%}"
+    return (
+        f"With {total} {'pair' if total == 1 else 'pairs'}, all that is known is that {first} would be chosen in {standing.low:.0%} to "
+        f"{standing.high:.0%} of many more (95% interval: such a range is right 19 times out of 20). If there were no difference, "
+        f"chance alone would give a result as clear as this {rare} of the time."
+    )

@@ -58,7 +58,7 @@ class Curve:
 
     @property
     def enough(self) -> float:
-        """Nearness from which more weight adds nothing worth a risk: 90 % of what the best checkpoint of the grid reaches, at
+        """Nearness from which more weight adds nothing worth a risk: 90% of what the best checkpoint of the grid reaches, at
         least a little more than clearly there, at most ENOUGH."""
         reach = self.reach if self.best_reach is None else self.best_reach
         return min(max(CLEARLY * 1.2, 0.9 * reach), ENOUGH) if np.isfinite(reach) else ENOUGH
@@ -76,7 +76,7 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 
 def best_weight(curve: Curve) -> tuple[float, float]:
-    """The best weight and its score: the middle of all weights within 2 % of the best score."""
+    """The best weight and its score: the middle of all weights within 2% of the best score."""
     weights = candidates(curve)
     scores = [curve.score(w) for w in weights]
     top = max(scores)

@@ -59,7 +59,7 @@ _FEATURES = "EfficientNet-Lite0 features, made here"
 MEASURES: tuple[Measure, ...] = (
     Measure(
         "nearness", "Nearness to your pictures",
-        "How much of the way from the base model to your pictures they went: 0 % is the base model, 100 % is in their midst.",
+        "How much of the way from the base model to your pictures they went: 0% is the base model, 100% is in their midst.",
         "Who it is, hands, and whether it is as strong as you meant it. Movement in other directions does not count.",
         f"{_FEATURES}: for a style means and spreads of early feature maps (Huang and Belongie 2017, arXiv 1703.06868) and "
         "colours, for a character or an object pooled features.",
@@ -74,7 +74,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "kept", "Subjects kept",
-        "Whether the pictures still differ from prompt to prompt as the base model's do: 100 % as much, 0 % when all look alike.",
+        "Whether the pictures still differ from prompt to prompt as the base model's do: 100% as much, 0% when all look alike.",
         "Small details, hands and faces. Pictures that were alike from the start cannot lose anything.",
         f"{_FEATURES}, and histograms of oriented gradients (Dalal and Triggs 2005).",
         better="high", needs="three prompts with the trigger word",
@@ -88,7 +88,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "leak", "Without the trigger word",
-        "How much of the nearness also comes when the trigger word is left out: 0 % none, 100 % as much.",
+        "How much of the nearness also comes when the trigger word is left out: 0% none, 100% as much.",
         "Whether that harms: for a LoRA that is only used on purpose it does not.",
         f"{_FEATURES}; pairs of prompts, as in sd-scripts issue 1633 and kohya_ss issue 2826.",
         better="low", needs="a prompt without the trigger word, and some nearness with it",
@@ -102,7 +102,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "diversity", "Variety over seeds",
-        "How much the seeds of a prompt differ, against the base model: 100 % is as varied.",
+        "How much the seeds of a prompt differ, against the base model: 100% is as varied.",
         "Whether the variety is good: broken pictures count as varied too. Few seeds say little (compare arXiv 2210.02410).",
         f"{_FEATURES}; mean distance between the seeds of a prompt.",
         better="high", needs="two seeds, which the base model draws differently",
@@ -201,7 +201,7 @@ def over_weights(metrics: Mapping[str, Any], checkpoint: str) -> list[dict[str, 
 
 
 def limits(measure: Measure, rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Lowest and highest value that a chart of these rows must show, spread included; shares always show 0 to 100 %."""
+    """Lowest and highest value that a chart of these rows must show, spread included; shares always show 0 to 100%."""
     values = [float(r[measure.id]) for r in rows if r.get(measure.id) is not None]
     for row in rows:
         values += [float(v) for v in (row.get("spread") or {}).get(measure.id) or ()]

@@ -165,7 +165,7 @@ def per_checkpoint(metrics: Mapping[str, Any], verdict: SweetSpot) -> dict[str, 
 
 
 def _percent(share: float) -> str:
-    return f"{round(100 * max(0.0, share))} %"
+    return f"{round(100 * max(0.0, share))}%"
 
 
 def _found(

@@ -9,6 +9,7 @@ from typing import Any
 
 from studio import files
 from studio.errors import InputError, StudioError
+from studio.evaluation.measures import BY_ID
 from studio.library.entry import LibraryEntry
 from studio.library.evaluations import Evaluation, evaluation, pictures
 from studio.lora.info import describe
@@ -22,12 +23,7 @@ _PARAMS = (
     ("preset", "Preset"), ("epochs", "Epochs"), ("steps", "Steps"), ("alpha", "Alpha"),
     ("learning_rate", "Learning rate"), ("optimizer", "Optimizer"), ("pictures", "Pictures, repeats counted"), ("seed", "Seed"),
 )  # fmt: skip
-# Names as the verdict and the guides use them; what each one means is told in studio.evaluation.metrics.
-_MEASURED = (
-    ("nearness", "Nearness to the training pictures"), ("effect", "Distance from the base"), ("kept", "What the base can do, kept"),
-    ("fault", "Faults"), ("leak", "Leak without the trigger word"), ("memorised", "Copies of training pictures"),
-    ("diversity", "Variety over seeds"),
-)  # fmt: skip
+_MEASURED = ("nearness", "effect", "kept", "fault", "leak", "memorised", "diversity")
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ def _rows(
         row("Training", "Ended", [e.trained[:10] for e in entries]),
         *(row("Training", label, [e.params.get(key) for e in entries]) for key, label in _PARAMS),
         row("Measured", "At weight", [x.weight if x else None for x in found]),
-        *(row("Measured", label, [x.row.get(key) if x else None for x in found]) for key, label in _MEASURED),
+        *(row("Measured", BY_ID[key].title, [_figure(x, key) for x in found]) for key in _MEASURED),
         row("Measured", "Verdict", [_verdict(x, e) for x, e in zip(found, entries, strict=True)]),
     ]
     return [r for r in rows if any(v != NOT_THERE for v in r.values)]
@@ -130,6 +126,11 @@ def _described(workspace: Workspace, entry: LibraryEntry) -> dict[str, str]:
 def _verdict(found: Evaluation | None, entry: LibraryEntry) -> str:
     verdict = found.grid.verdict if found is not None else None
     return verdict.headline if verdict is not None else entry.verdict
+
+
+def _figure(found: Evaluation | None, key: str) -> str | None:
+    value = found.row.get(key) if found is not None else None
+    return None if value is None else BY_ID[key].words(float(value))
 
 
 def _words(value: Any) -> str:

@@ -47,6 +47,9 @@ _TRAINING: tuple[tuple[str, str], ...] = (
 )
 """Text fields that sd-scripts (`ss_*`) and the model metadata standard 1.0.0 (`modelspec.*`) write, and how they are shown."""
 
+_IN_WORDS = {("ss_mixed_precision", "no"): "full (fp32)"}
+"""Values that say nothing beside their label."""
+
 
 @dataclass(frozen=True)
 class LoraInfo:
@@ -172,7 +175,7 @@ def _describe(path: Path, tensors: Tensors) -> LoraInfo:
             Counter(DTYPE_WORDS.get(tensors.dtype(n), tensors.dtype(n)) for n in tensors.header).most_common()
         ),
         trained={
-            label: told[key]
+            label: _IN_WORDS.get((key, told[key]), told[key])
             for key, label in _TRAINING
             if told.get(key, "").strip() not in ("", "None", "null")
         },

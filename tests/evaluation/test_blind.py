@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import InputError
-from studio.evaluation.blind import BlindTest, chance, standing_words, wilson
+from studio.evaluation.blind import BlindTest, chance, doubt_words, standing_words, wilson
 from studio.evaluation.spec import Cell, GridPrompt
 
 
@@ -52,6 +52,10 @@ def test_sides_are_mixed_and_answers_count_for_the_right_column(tmp_path: Path) 
     standing = again.standing(found)
     assert (standing.first, standing.second, standing.alike, standing.left) == (18, 0, 1, 1)
     assert standing.decided and standing_words(standing, "early", "late").endswith("early is better.")
+    assert standing_words(standing, "early", "late").startswith("early was chosen in 18 of 18 pairs")
+    assert "82% to 100% of many more" in doubt_words(
+        standing, "early"
+    ) and "less than 1% of the time" in doubt_words(standing, "early")
     again.forget()
     assert again.standing(found).judged == 0
 

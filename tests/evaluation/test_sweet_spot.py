@@ -210,7 +210,7 @@ def test_it_says_when_it_does_not_know() -> None:
 
 def test_leaking_is_said() -> None:
     leaky = metrics((0, 0.2, 0.55, 0.8, 0.95, 1.0), (1, 0.95, 0.85, 0.7, 0.4, 0.3), leak=0.9)
-    assert any("without the trigger word (90 %" in r for r in find_sweet_spot(leaky).reasons)
+    assert any("without the trigger word (90%" in r for r in find_sweet_spot(leaky).reasons)
     assert not any("without the trigger" in r for r in find_sweet_spot(RIGHT).reasons)
 
 

@@ -70,7 +70,7 @@ def test_two_entries_side_by_side(workspace: Workspace, pair: list[LibraryEntry]
     assert rows["Weight"].values == ("0.5", "0.9 (0.6 to 0.9)") and rows["Weight"].differs
     assert rows["Trigger word"].values == ("bluprnt", "bluprnt") and not rows["Trigger word"].differs
     assert rows["At weight"].values == ("0.5", "0.9")
-    assert rows["Nearness to the training pictures"].differs and rows["Rank"].values == ("1", "1")
+    assert rows["Nearness to your pictures"].differs and rows["Rank"].values == ("1", "1")
     assert len(found.shared) == 8 and all(len(p) == 2 for p in found.shared.values()), (
         "the same prompts, a picture of each"
     )

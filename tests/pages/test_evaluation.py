@@ -295,7 +295,7 @@ def test_a_blind_test_counts(project: Project, trained: Run) -> None:
     assert keys == {"left": "1", "alike": "0", "right": "2"}
     for _ in range(len(grid.spec.prompts)):
         sound(at.button(key="blind_left").click().run())
-    assert "95 % interval" in texts(at)
+    assert "95% interval" in texts(at) and "was chosen in" in texts(at)
 
 
 def test_curves_are_also_there_in_words(project: Project, trained: Run) -> None:

@@ -259,5 +259,5 @@ COMMANDS = (
         Option("--download", "Download a model of the list, checked by its hash; it is in use then.", metavar="ID", convert=text(60)),
         Option("--forget", "Take the model of a kind out of use. Its files stay."),
     ), examples=("setup measuring", "setup measuring clip /models/clip-vit-base-patch32", "setup measuring --download dinov2-small"), check=_check_setup, project=False,
-        details="Weights must be safetensors (CCIP: ONNX). Without a model its measures are not available; nothing takes their place."),
+        details="Weights must be safetensors (CCIP: ONNX). Without a model its measures are shown as not available; no other figure stands in for them."),
 )  # fmt: skip

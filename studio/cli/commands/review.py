@@ -87,7 +87,7 @@ def _target(raw: str) -> Path:
 
 
 def _blind(ctx: Context, args: Namespace) -> Reply:
-    from studio.evaluation.blind import BlindTest, standing_words
+    from studio.evaluation.blind import BlindTest, doubt_words, standing_words
 
     project = ctx.project()
     grid = find_grid(project, args.grid)
@@ -120,6 +120,7 @@ def _blind(ctx: Context, args: Namespace) -> Reply:
         ctx.out.next("the same line with --answer left, right or alike")
     else:
         ctx.out.say(standing_words(standing, args.first, args.second))
+        ctx.out.paragraph(doubt_words(standing, args.first))
     hidden = pair is not None
     return Reply({"project": project.slug, "grid": grid.id, "weight": weight, "judged": standing.judged, "left_to_judge": standing.left,
                   "pair": {"prompt": pair.left.prompt.text, "left": str(pair.left.path), "right": str(pair.right.path)} if pair else None,

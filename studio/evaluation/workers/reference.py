@@ -15,7 +15,7 @@ def as_drawable(
     """The pictures as the base model's autoencoder gives them back: the most that any LoRA for it can reach.
 
     The built-in model's small autoencoder softens fine lines. Measured against the originals, pencil drawings that were learnt
-    well had gone 19 % of the way; against what can be drawn, 61 %. Those of SD1.5 and SDXL give back nearly what they get.
+    well had gone 19% of the way; against what can be drawn, 61%. Those of SD1.5 and SDXL give back nearly what they get.
     place: folder of the autoencoder in diffusers layout; pictures all of one size.
     """
     if not pictures:

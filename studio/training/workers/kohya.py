@@ -145,6 +145,7 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     watched, measured = psutil.Process(process.pid), 0.0
     # A few quick steps of a dry run fit between two looks, and its peak is what the forecast goes by from then on.
     pause = POLL_S if plan.limit_steps else MEASURE_EVERY_S
+    follower.measure(watched)  # a script that ends within half a second had some memory, too
     with follower.watch:
         while process.poll() is None:
             if worker.sleep(POLL_S):

@@ -3,6 +3,7 @@ recorded runs printed, in their order and to the same streams."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def out_of_memory():
     sys.exit(1)
 if how == "oom":
     out_of_memory()
+if "max_train_steps" in train:
+    time.sleep(0.8)  # a dry run's memory is measured, which takes a moment
 per = math.ceil(count / data["datasets"][0]["batch_size"])
 epochs = train.get("max_train_epochs", 1)
 total = train.get("max_train_steps", per * epochs)
@@ -90,13 +93,35 @@ say("                    INFO     model saved.                  train_network.py
 """
 
 
-def stand_in(folder: Path, how: str = "") -> dict[str, str]:
-    """A folder that is started like sd-scripts; what the plan's `engine` says of it."""
+# Its Python. Loading PyTorch only to start the stand-in would cost each test more than all else in it, so what accelerate would
+# start is started at once. What the script can import is answered by a file `probed` where there is one.
+PYTHON = """#!/bin/sh
+case "$*" in
+*accelerate.commands.launch*)
+    while [ $# -gt 0 ]; do
+        case "$1" in *sdscripts_guard.py) break ;; esac
+        shift
+    done ;;
+*'print("PROBE"'*)
+    told="$(dirname "$0")/probed"
+    [ -f "$told" ] && exec cat "$told" ;;
+esac
+exec "{python}" "$@"
+"""
+
+
+def stand_in(folder: Path, how: str = "", *, accelerate: bool = False) -> dict[str, str]:
+    """A folder that is started like sd-scripts; what the plan's `engine` says of it. accelerate: the real one starts it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("train_network", "sdxl_train_network", "sd3_train_network", "flux_train_network"):
         (folder / f"{name}.py").write_text(STAND_IN)
     (folder / "how").write_text(how)
-    return {"source": str(folder), "python": sys.executable, "commit": ""}
+    python = Path(sys.executable)
+    if os.name != "nt" and not accelerate:
+        python = folder / "python"
+        python.write_text(PYTHON.format(python=sys.executable))
+        python.chmod(0o755)
+    return {"source": str(folder), "python": str(python), "commit": ""}
 
 
 def make_plan(

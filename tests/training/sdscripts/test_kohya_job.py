@@ -53,7 +53,7 @@ def processes(folder: Path) -> list[psutil.Process]:
 
 
 def test_a_run_from_start_to_end(tmp_path: Path) -> None:
-    plan = make_plan(tmp_path / "run", stand_in(tmp_path / "sd"))
+    plan = make_plan(tmp_path / "run", stand_in(tmp_path / "sd", accelerate=True))
     job = start(plan)
     assert job.wait(120) == "finished", job.log_tail()
     seen = Metrics().add(job.events()[0])
@@ -107,7 +107,7 @@ def test_stopped_and_gone_on_with_twice(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 @pytest.mark.parametrize("victim", ["supervisor", "worker", "both"])
 def test_nothing_trains_on_unseen(tmp_path: Path, victim: str) -> None:
-    plan = make_plan(tmp_path / "run", stand_in(tmp_path / "sd", "slow"), epochs=200)
+    plan = make_plan(tmp_path / "run", stand_in(tmp_path / "sd", "slow", accelerate=True), epochs=200)
     job = start(plan)
     until(lambda: events(job, "step"))
     told = files.read_json(plan.run_folder / "process.json")

@@ -1,13 +1,15 @@
 """Our tagger beside the one of sd-scripts: are the tags equal, and how fast is each?
 
     python -m benchmarks.tagger --sd-scripts FOLDER --python THEIR_PYTHON --pictures FOLDER [--pictures FOLDER ...]
-                                [--count 40] [--batch 4] [--models 1] [--json]
+                                [--count 40] [--batch 4] [--models 1] [--rounds 1] [--json]
 
 Both run in a process of their own over the same pictures with the same ONNX models (stand-ins with the interface of the
 WD taggers: one that only averages, so that reading pictures is what counts, and one or more of random convolutions,
 where the model counts and fine detail decides). Ours runs in both of its ways to make pictures smaller: `area`, which is
-that of sd-scripts, so that tags must be equal, and `bicubic`, which is that of the taggers' authors. Each is run over few and over all pictures: the difference is the time for the pictures themselves, told apart
-from the start. The photographs are joined by derived ones: transparent, CMYK, grey, 16 bits, palette, turned by EXIF.
+that of sd-scripts, so that tags must be equal, and `bicubic`, which is that of the taggers' authors. Each is
+run over few and over all pictures: the difference is the time for the pictures themselves, told apart from the start.
+With several rounds these runs take turns, and each figure is the median of its kind. The photographs are joined by
+derived ones: transparent, CMYK, grey, 16 bits, palette, turned by EXIF.
 
 Tags are compared picture by picture. For pictures turned by EXIF and with 16 bits ours differ on purpose: we tag what a
 viewer shows; sd-scripts tags pixels as they lie in the file, and cuts 16 bits off at white. Characters are left out:
@@ -21,6 +23,7 @@ import json
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -195,11 +198,17 @@ def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             work / "models" / f"local_{kind}", heavy=kind != "light", seed=7 + int(kind[5:] or 0)
         )
         model_for_them = model.parent / kind  # their folder is <model_dir>/<repo id with _>
-        runs: dict[str, dict[str, tuple[float, float]]] = {who: {} for who in (*WAYS, "theirs")}
-        for part in ("few", "all"):
-            runs["theirs"][part] = theirs(args, model_for_them, work / part, work / f"theirs_{kind}.json")
-            for way in WAYS:
-                runs[way][part] = ours(model, work / part, work / f"{way}_{kind}.json", args.batch, way)
+        seen: dict[str, dict[str, list[tuple[float, float]]]] = {
+            who: {"few": [], "all": []} for who in (*WAYS, "theirs")
+        }
+        for _ in range(args.rounds):
+            for part in ("few", "all"):
+                out = work / f"theirs_{kind}.json"
+                seen["theirs"][part].append(theirs(args, model_for_them, work / part, out))
+                for way in WAYS:
+                    out = work / f"{way}_{kind}.json"
+                    seen[way][part].append(ours(model, work / part, out, args.batch, way))
+        runs = {who: {part: medians(r) for part, r in parts.items()} for who, parts in seen.items()}
         each = {
             who: {
                 "seconds_each": round((r["all"][0] - r["few"][0]) / (len(names) - FEW), 4),
@@ -220,6 +229,12 @@ def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
                 **against(each[way], each["theirs"], names, mine, other),
             }
     return told
+
+
+def medians(runs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of the seconds by the clock and of those of the processors."""
+    clock, cpu = zip(*runs, strict=True)
+    return statistics.median(clock), statistics.median(cpu)
 
 
 def against(
@@ -260,6 +275,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--models", type=int, default=1, help="stand-ins of random convolutions")
+    parser.add_argument("--rounds", type=int, default=1, help="how often everything is timed")
     parser.add_argument("--workers", type=int, default=2, help="its DataLoader workers")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

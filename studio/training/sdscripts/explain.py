@@ -100,7 +100,7 @@ class Story:
     def take(self, event: dict[str, Any]) -> None:
         """One more event."""
         told, kind = self.told, event["type"]
-        self.recognised = self.recognised or kind in ("plan", "step", "saved", "usage", "epoch")
+        self.recognised = self.recognised or kind in ("plan", "step", "saved", "usage", "epoch", "script")
         if kind == "step":
             self._step(event)
         elif kind == "start":

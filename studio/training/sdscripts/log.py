@@ -7,6 +7,7 @@ pattern is searched within a line and never tied to its start. Recorded output o
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ _DEVICE = re.compile(r"accelerator device: *(\S+)")
 _SAVING = re.compile(r"saving checkpoint: *(.+?\.(?:safetensors|ckpt|pt))")
 _REMOVING = re.compile(r"removing old checkpoint: *(.+?\.(?:safetensors|ckpt|pt))")
 _SAVED = re.compile(r"\bmodel saved\.")
+# The first lines of every script; of one that ended while it loaded they are all there is.
+_OURS = re.compile(r"\btrain_util\.py:\d+\s*$")
 _STATE = re.compile(r"\{'current_epoch': (?P<epoch>\d+), 'current_step': (?P<step>\d+)\}")
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):")
 # The line that ends a traceback: `KeyError: 'x'`, `toml.decoder.TomlDecodeError: ...`, or an exception without a text.
@@ -65,7 +68,7 @@ _TELLING = tuple(
         b"%|", b" images", b"epoch", b"size per device", b"ation steps", b"accelerator device:", b"checkpoint:", b"model saved.",
         b"[studio] ", b"Traceback (", b"Error", b"Exception", b"Invalid", b"Interrupt", b"Exit", b"std::bad_alloc",
         b".py: error:", b"ERROR", b"WARNING", b"CRITICAL", b"Killed", b"Terminated", b"died with <", b".toml not found.",
-        b"No data found.",
+        b"No data found.", b"train_util.py:",
     )
 )  # fmt: skip
 
@@ -91,13 +94,12 @@ class LogReader:
     `plan` (total_steps, epochs, steps_per_epoch, pictures, batch_size ...; each time one more is known),
     `start` (step: where it begins, 0 unless resumed; a log may hold several), `step` (step, total, loss or None,
     seconds_per_step), `epoch` (epoch, epochs), `stage` (name, done, total) for other bars, `saving` and `removed` (path), `saved`, `resumed` (epoch, step), `device`, `warning` and `error` (text),
-    `exception` (kind, text), `usage` (script, text), `killed` (signal).
+    `exception` (kind, text), `usage` (script, text), `killed` (signal), `script` (a line of sd-scripts' own, at its start).
 
     Step numbers count from the start of the training, also in a resumed run, whose own bar starts at 0 again.
     `loss` is the mean that the script shows: over the epoch so far, and not of that step alone.
 
-    offset: steps done before, for a resumed run whose start is known. None: taken from the log. A state that was itself
-    saved by a resumed run names too small a step there, since the script counts each resumed run from 0.
+    offset: steps done before, for a resumed run whose start is known. None: taken from the log.
     """
 
     offset: int | None = None
@@ -111,13 +113,16 @@ class LogReader:
     _before: int = 0
     _begun: bool = False
     _resuming: bool = False
+    _resumed_epoch: int = 0
+    _decoder: codecs.IncrementalDecoder | None = None
+    _fed: bool = False
 
     def __post_init__(self) -> None:
         self._before = self.offset or 0
 
     def feed(self, data: bytes | str) -> list[dict[str, Any]]:
         """The events of the next piece of output. A piece may end anywhere, also within a character."""
-        new = data if isinstance(data, bytes) else data.encode()
+        new = self._as_utf8(data) if isinstance(data, bytes) else data.encode()
         text = (self._rest + new).replace(b"\r", b"\n")
         end = text.rfind(b"\n") + 1
         whole, self._rest = text[:end], text[end:]
@@ -128,6 +133,14 @@ class LogReader:
         if b"\x1b" in whole:
             whole = _ANSI.sub(b"", whole)
         return [e for line in _telling(whole) for e in self._line(line)]
+
+    def _as_utf8(self, data: bytes) -> bytes:
+        """What PowerShell's `>` writes is UTF-16 and says so with its first two bytes."""
+        if not self._fed and data:
+            self._fed = True
+            if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+        return self._decoder.decode(data).encode("utf-8", "replace") if self._decoder else data
 
     def end(self) -> list[dict[str, Any]]:
         """The events of what is left when the output has ended."""
@@ -150,7 +163,7 @@ class LogReader:
         step, total = int(bar["step"]), int(bar["total"])
         loss = _LOSS.search(bar["post"])
         found = self._drawn_once(step)
-        if step < self._seen or (step == 0 and not self._begun):
+        if step < self._seen or self._resuming or (step == 0 and not self._begun):
             found.append(self._starts())
         # Each step is drawn twice: first with the mean of the step before, then with its own.
         again, self._seen = step == self._seen, step
@@ -177,8 +190,17 @@ class LogReader:
         self._once = None
         if not self._resuming:
             self._before = self.offset or 0
+        elif self.offset is None:
+            self._before = self._steps_of_state()
         self._resuming = False
         return {"type": "start", "step": self._before}
+
+    def _steps_of_state(self) -> int:
+        """Steps before the state that was read. A resumed run counts from 0, so that a state it saved tells too few; the epoch
+        is right all the same, and a state is mostly that of its end."""
+        told, epoch = self._before, self._resumed_epoch
+        per_epoch = -(-self._plan.get("steps_per_epoch", 0) // max(1, self._plan.get("accumulation", 1)))
+        return epoch * per_epoch if told <= (epoch - 1) * per_epoch else told
 
     def _drawn_once(self, step: int) -> list[dict[str, Any]]:
         """The step whose bar was drawn only once, when the bar has moved on to `step`, or the output has ended.
@@ -210,7 +232,7 @@ class LogReader:
             found.append({"type": "epoch", "epoch": int(told["epoch"]), "epochs": int(told["epochs"])})
         if told := _STATE.search(line):
             self._before = int(told["step"]) if self.offset is None else self.offset
-            self._resuming = True
+            self._resuming, self._resumed_epoch = True, int(told["epoch"])
             found.append({"type": "resumed", "epoch": int(told["epoch"]), "step": self._before})
         if told := _SAVING.search(line):
             found.append({"type": "saving", "path": told[1].strip()})
@@ -218,6 +240,8 @@ class LogReader:
             found.append({"type": "removed", "path": told[1].strip()})
         if _SAVED.search(line):
             found.append({"type": "saved"})
+        if _OURS.search(line):
+            found.append({"type": "script"})
         return found
 
     def _trouble(self, line: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from studio.training.sdscripts.explain import explain, explain_text
 from studio.training.sdscripts.log import LogReader
 
 RECORDED = zipfile.ZipFile(Path(__file__).with_name("recorded.zip"))
+TWICE = Path(__file__).with_name("sdxl_resumed_twice.txt")
 
 # recording -> (outcome, code of the first finding)
 TOLD = {
@@ -263,3 +264,32 @@ def test_the_log_of_a_job_is_read_from_its_head_on(tmp_path: Path) -> None:
     assert (told.outcome, told.step, told.device) == ("finished", 8, "cpu"), told.sentence
     with pytest.raises(InputError, match="not a log"):
         explain_job(tmp_path / "nothing")
+
+
+def test_a_run_resumed_twice_counts_from_its_first_start() -> None:
+    """A real run of SDXL, four epochs of four steps, stopped after the first and after the second. The state of the second
+    start tells four steps, its own, where eight were done."""
+    told = explain_text(TWICE.read_bytes())
+    assert (told.outcome, told.step, told.total_steps, told.resumed_at) == ("finished", 16, 16, 8)
+    assert [Path(p).name for p in told.saved][-1] == "mystyle.safetensors"
+    assert len(told.saved) == 4
+
+
+@pytest.mark.parametrize("way", ["utf-16", "crlf", "colours", "lines"])
+def test_a_log_that_went_through_another_tool(way: str) -> None:
+    """PowerShell's `>` writes UTF-16; editors and terminals change line ends and colours."""
+    plain = TWICE.read_bytes()
+    changed = {
+        "utf-16": plain.decode().encode("utf-16"),
+        "crlf": plain.replace(b"\n", b"\r\n"),
+        "colours": plain.replace(b"INFO", b"\x1b[34mINFO\x1b[0m").replace(b"steps:", b"\x1b[A\x1b[2Ksteps:"),
+        "lines": plain.replace(b"\r", b"\n"),
+    }[way]
+    assert explain_text(changed) == explain_text(plain)
+
+
+def test_a_log_that_ends_while_the_model_is_loaded_is_one_all_the_same() -> None:
+    """A computer that was switched off, or a process that was ended, leaves no more than this."""
+    plain = TWICE.read_bytes()
+    told = explain_text(plain[: plain.index(b"prepare images.")])
+    assert (told.outcome, [f.code for f in told.findings]) == ("not started", ["no-step"])

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from studio import vram
 from studio.errors import StudioError
+from studio.files import human_memory
 from studio.findings import Finding
 from studio.modelfiles.kinds import Look, look
 from studio.models import BaseModelEntry
@@ -20,10 +22,22 @@ from studio.vram import GIB, MARGIN
 from studio.vram.conditions import STATE
 from studio.workspace import Workspace
 
-__all__ = ["GIB", "MARGIN", "Estimate", "StepPlan", "estimate", "file_of", "fitting_batch", "plan_steps"]
+__all__ = [
+    "GIB",
+    "MARGIN",
+    "BaseFile",
+    "Estimate",
+    "StepPlan",
+    "estimate",
+    "file_of",
+    "fitting_batch",
+    "plan_steps",
+]
 
 # A measured peak moves this much between two runs of the same settings.
 MEASURED_BAND = 0.05
+# Reading captions takes the text encoders' weights and hardly anything else, so less has to stay free than for the steps.
+READING_MARGIN = 0.10
 RENTED = "replicate"
 # Bytes of a LoRA file from rented computers for each rank (half precision, all linear layers; about 6 to 11 million bytes).
 RENTED_LORA_BYTES_PER_RANK = 10_700_000
@@ -57,12 +71,28 @@ def plan_steps(shown_per_bucket: list[int], settings: TrainingSettings) -> StepP
 
 
 @dataclass(frozen=True)
+class BaseFile:
+    """What the files of a base model say of its size; the original of its family by default.
+
+    inner:    parameters of the part that draws. blocks: its transformer blocks; both as in `modelfiles.kinds.Look`.
+    small_t5: its T5 is a file in fp8.
+    """
+
+    inner: int = 0
+    blocks: tuple[int, ...] = ()
+    small_t5: bool = False
+
+
+@dataclass(frozen=True)
 class Estimate:
     """Forecast of a run.
 
     terms:        memory in bytes by part, in words, during a step.
     phases:       memory in bytes by phase; the fullest decides.
     memory_bytes: what has to fit; memory_low / memory_high: the error band around it.
+    steps_bytes, text_bytes: of it, what everything else needs, and what reading captions before the steps
+                  needs; 0 where they are not read then. Once measured, steps_bytes is all.
+    small_t5:     T5's file is fp8.
     known:        what the band rests on, in words.
     refused:      combinations of settings that cannot work or that cost more than they save.
     seconds:      time of the run, None while nothing was measured on this computer.
@@ -82,10 +112,32 @@ class Estimate:
     phases: dict[str, int] = field(default_factory=dict)
     known: str = ""
     refused: tuple[Finding, ...] = ()
+    text_bytes: int = 0
+    steps_bytes: int = 0
+    small_t5: bool = False
 
     def fits(self, available_bytes: int) -> bool:
         """Whether it fits into `available_bytes` with the margin left free."""
-        return self.memory_bytes <= available_bytes * (1 - MARGIN)
+        return self._steps_fit(available_bytes) and self.text_bytes <= available_bytes * (1 - READING_MARGIN)
+
+    def _steps_fit(self, available_bytes: int) -> bool:
+        return self.steps_bytes <= available_bytes * (1 - MARGIN)
+
+    def short_of(self, available_bytes: int) -> tuple[str, str]:
+        """Why it does not fit into `available_bytes`, and what helps."""
+        if self._steps_fit(available_bytes):
+            return (
+                f"The steps fit, but before them the text encoders read all captions, which takes {human_memory(self.text_bytes)} "
+                "however the base model is stored.",
+                "Choose a smaller base model."
+                if self.small_t5
+                else "Add the base model again with a T5 file in fp8 (t5xxl_fp8_e4m3fn.safetensors), and keep the base model in 8 bits.",
+            )
+        return (
+            f"With {MARGIN:.0%} kept free, {human_memory(available_bytes * (1 - MARGIN))} can be used. Even a batch of one does "
+            "not fit.",
+            "Turn on gradient checkpointing, lower the resolution or the rank, or choose a smaller base model.",
+        )
 
     @property
     def band_words(self) -> str:
@@ -114,7 +166,7 @@ def estimate(
     peak_bytes: int | None = None,
     overhead_seconds: float = 15.0,
     device: str = "cuda",
-    file: Look | None = None,
+    file: Look | BaseFile | None = None,
 ) -> Estimate:
     """Forecast a run.
 
@@ -127,8 +179,9 @@ def estimate(
     """
     if settings.backend == RENTED:
         return _rented(settings, shown_per_bucket, seconds_per_step, overhead_seconds)
-    known = (file.inner, file.blocks) if file is not None else (0, ())
-    conditions = vram.conditions(family, settings, device, inner=known[0], blocks=known[1])
+    own = file if file is not None else BaseFile()
+    small = isinstance(own, BaseFile) and own.small_t5
+    conditions = vram.conditions(family, settings, device, inner=own.inner, blocks=own.blocks, small_t5=small)
     told = vram.forecast(conditions)
     steps = plan_steps(shown_per_bucket, settings)
     total = peak_bytes or told.total
@@ -159,17 +212,28 @@ def estimate(
         phases=told.phases,
         known=told.known,
         refused=tuple(vram.refusals(conditions)),
+        steps_bytes=total if peak_bytes else told.steps,
+        text_bytes=0 if peak_bytes else told.reading,
+        small_t5=small,
     )
 
 
-def file_of(entry: BaseModelEntry, workspace: Workspace) -> Look | None:
-    """What the file of a base model is, from its header; None when it is not here, is a folder, or cannot be read."""
+def file_of(entry: BaseModelEntry, workspace: Workspace) -> BaseFile | None:
+    """What a base model's files are, from their headers; None when it is not here, is a folder, or cannot be read."""
     if entry.format != "checkpoint":
         return None
     try:
-        return look(entry.main_place(workspace))
+        own = look(entry.main_place(workspace))
     except StudioError:
         return None
+    return BaseFile(own.inner, own.blocks, _is_fp8(entry.part_paths(workspace).get("t5xxl")))
+
+
+def _is_fp8(path: Path | None) -> bool:
+    try:
+        return path is not None and look(path).precision.startswith("F8")
+    except StudioError:
+        return False
 
 
 def _rented(
@@ -201,7 +265,7 @@ def fitting_batch(
     available_bytes: int,
     *,
     device: str = "cuda",
-    file: Look | None = None,
+    file: Look | BaseFile | None = None,
 ) -> int:
     """The largest batch size, halving from the chosen one, that fits with the margin; 0 when even 1 does not."""
     batch = settings.batch_size

@@ -77,8 +77,9 @@ def beside(project: Project, settings: TrainingSettings) -> None:
     st.markdown(f":material/memory: **{where}** :small[:gray[{told.basis}]]")
     memory_bar(told, machine.memory_bytes)
     if not told.fits(machine.memory_bytes):
-        st.markdown(":red[:material/block: Too much for this computer.] Lower the batch size or the resolution, or turn on "
-                    "gradient checkpointing.")  # fmt: skip
+        st.markdown(
+            f":red[:material/block: Too much for this computer.] {told.short_of(machine.memory_bytes)[1]}"
+        )
     with st.expander("Where the memory goes"):
         st.table({part: human_memory(size) for part, size in told.terms.items()}, border="horizontal")
         st.caption(memory_words(told))

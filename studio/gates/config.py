@@ -6,7 +6,7 @@ from studio import machine as computer
 from studio.captions.store import CaptionStore
 from studio.dataset.subsets import subset_findings, teaching_count
 from studio.errors import StudioError
-from studio.estimate import MARGIN, estimate, file_of, fitting_batch
+from studio.estimate import estimate, file_of, fitting_batch
 from studio.files import human_memory
 from studio.findings import Finding
 from studio.gates.forecasts import forecast
@@ -59,13 +59,14 @@ def config_gate(project: Project) -> Verdict:
             )
         )
     if not plan.fits(machine.memory_bytes):
+        why, fix = plan.short_of(machine.memory_bytes)
         found.append(
             Finding(
                 severity="block",
                 code="memory-short",
                 what=f"The run needs about {human_memory(plan.memory_bytes)}, and this computer has {human_memory(machine.memory_bytes)}.",
-                why=f"With {MARGIN:.0%} kept free, {human_memory(machine.memory_bytes * (1 - MARGIN))} can be used. Even a batch of one does not fit.",
-                fix="Turn on gradient checkpointing, lower the resolution or the rank, or choose a smaller base model.",
+                why=why,
+                fix=fix,
                 where=("gradient_checkpointing", "resolution", "rank"),
             )
         )

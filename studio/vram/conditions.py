@@ -30,7 +30,9 @@ class Conditions:
     linear_only: only linear layers are stored smaller, as other trainers than sd-scripts do it.
     text_before: captions were read before, in a process of their own.
     text_small: the T5 is held as fp8 too, as sd-scripts does with an fp8 base model.
-    text_kept, vae_kept: whether the text encoders and the VAE stay in memory during the steps.
+    text_kept, vae_kept: whether the text encoders and the VAE stay in memory during the steps. A CLIP that is taught stays in
+                 any case.
+    whole_first: the base model comes to the card whole and is made smaller there, as some other trainers do it.
     efficient:   attention that keeps no score matrices (sdpa, xformers, flash).
     sampling:    whether samples are drawn on the way.
     device:      "cuda", "mps" or "cpu"; on the last the memory is the computer's own.
@@ -56,8 +58,10 @@ class Conditions:
     linear_only: bool = False
     text_before: bool = False
     text_small: bool = False
+    text_read_small: bool = False
     text_kept: bool = False
     vae_kept: bool = False
+    whole_first: bool = False
     efficient: bool = True
     sampling: bool = False
     device: str = "cuda"
@@ -78,6 +82,18 @@ def _switched_on(settings: TrainingSettings) -> frozenset[str]:
     return frozenset(name.strip() for name, _, value in told if value.strip().lower() in ("", "true"))
 
 
+def _text_cached(family: str, settings: TrainingSettings) -> bool:
+    """Whether captions are read once, before the steps, so that what reads them can leave the card. sd-scripts keeps what T5
+    says even while CLIP is taught, and keeps nothing of captions that are left out now and then."""
+    taught = settings.train_text_encoder
+    if settings.backend == "kohya":
+        if family in ("sd35", "flux"):
+            taught = taught and settings.train_t5
+        if settings.caption_dropout:
+            return False
+    return settings.cache_text_embeddings and not taught and not settings.shuffle_captions
+
+
 def conditions(
     family: str,
     settings: TrainingSettings,
@@ -85,8 +101,12 @@ def conditions(
     *,
     inner: int = 0,
     blocks: tuple[int, ...] = (),
+    small_t5: bool = False,
 ) -> Conditions:
-    """The conditions that settings mean. Settings that not every version has count as off where they are missing."""
+    """The conditions that settings mean. Settings that not every version has count as off where they are missing.
+
+    small_t5: the file of T5 is fp8.
+    """
 
     def told(name: str, default: object) -> object:
         return getattr(settings, name, default)
@@ -95,9 +115,6 @@ def conditions(
     stored = "fp8" if told("fp8_base", False) else "fp32" if computed == 4 else "16"
     extra = _switched_on(settings)
     full_half = bool({"full_bf16", "full_fp16"} & extra)
-    cached_text = (
-        settings.cache_text_embeddings and not settings.train_text_encoder and not settings.shuffle_captions
-    )
     return Conditions(
         family=family,
         width=settings.resolution,
@@ -114,7 +131,8 @@ def conditions(
         offloaded="cpu_offload_checkpointing" in extra,
         swapped=int(str(told("blocks_to_swap", 0) or 0)),
         text_small=stored == "fp8",
-        text_kept=not cached_text,
+        text_read_small=small_t5 and stored == "fp8",
+        text_kept=not _text_cached(family, settings),
         vae_kept=not settings.cache_latents,
         efficient=told("attention", "sdpa") != "none",
         sampling=bool(settings.sample_every_epochs) and family != "pocket",

@@ -27,6 +27,10 @@ BLOCK_BYTES = 133.0
 TEXT_ACTIVATIONS = 0.2 * GIB
 # Encoding or decoding: five tensors of 128 channels at full size, a reckoning that nobody has published a measurement of.
 VAE_TENSORS, VAE_CHANNELS = 5, 128
+READING = "Reading captions"
+# Weights that are in their file as they are reckoned with are read from there where they are needed: on a CPU they count as
+# memory in use, and the system may take that memory back. Seen with FLUX: 12.1 GB in use, of which 1.2 GB could not be taken.
+MAPPED = "On a CPU, text encoders that were read once may be dropped from memory when it runs short; then it shows less."
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Forecast:
     terms:      bytes by part during a step, in words; they add up to `phases["Training"]`.
     phases:     bytes in use in each phase; the largest is what has to fit.
     allocated:  the largest phase, without what the driver and PyTorch take for themselves.
-    total:      what the card (or the computer) has to have for it.
+    total:      what the card (or the computer) has to have for it. reading: for reading captions alone; steps: for all else.
     low, high:  the error band around total. known: what it rests on, in words.
     trained:    count of trained parameters.
     """
@@ -49,6 +53,8 @@ class Forecast:
     high: int
     known: str
     trained: int
+    reading: int
+    steps: int
 
     @property
     def fullest(self) -> str:
@@ -94,6 +100,12 @@ def _stored(c: Conditions, family: Family) -> float:
     return (family.base - _swapped(c, family)) * each
 
 
+def _text(c: Conditions, family: Family, *, small: bool) -> float:
+    """Bytes of all text encoders; small: the T5 among them is fp8."""
+    large = family.text_large if small else 0.0
+    return (family.text - large) * c.computed + large
+
+
 def _activations(c: Conditions, family: Family) -> float:
     shape, wide = family.shape, c.computed / 2
     if isinstance(shape, Unet):
@@ -137,15 +149,17 @@ def forecast(c: Conditions) -> Forecast:
     family = sized(c.family, c.inner, c.blocks)
     trained = trained_parameters(c)
     weights = _stored(c, family)
-    small = family.text_large if c.text_small else 0.0
-    text = (family.text - small) * c.computed + small
+    text = _text(c, family, small=c.text_small)
     if c.resident and not c.text_kept and isinstance(family.shape, Unet):
         text = family.text * 4.0  # cached text encoders of UNets are put away in full precision
+    held_text = text if c.text_kept or c.resident else 0.0
+    if c.teach_text and not held_text:
+        held_text = text - family.text_large * (1 if c.text_small else c.computed)
     vae = family.vae * c.computed
     terms = {
         "Base model": weights,
         "Its working copies": _copies(c, family),
-        "Text encoders": text if c.text_kept or c.resident else 0.0,
+        "Text encoders": held_text,
         "VAE": vae if c.vae_kept or c.resident else 0.0,
         "LoRA": trained * c.adapters,
         "Its gradients": trained * c.adapters,
@@ -158,7 +172,7 @@ def forecast(c: Conditions) -> Forecast:
     held = weights + terms["Text encoders"] + trained * (c.adapters + STATE[c.optimizer])
     phases = {"Training": step}
     if not c.text_kept and family.text_large and not c.text_before:
-        phases["Reading captions"] = text
+        phases[READING] = _text(c, family, small=c.text_read_small)
     if c.family != "pocket":
         phases["Encoding pictures"] = vae + (_coding(c, c.batch) + held if c.vae_kept else _coding(c, 1))
         if c.sampling:
@@ -168,16 +182,23 @@ def forecast(c: Conditions) -> Forecast:
     elif c.device == "cpu":
         # The file's weights and the model's are both there for a moment.
         phases["Loading"] = 2 * family.base * STORED[c.stored] + text
+    if c.whole_first:
+        phases["Loading"] = family.base * c.computed
     peak = max(phases.values())
-    total = peak * (1 + (SLACK if c.device == "cuda" else 0.0)) + CONTEXT
+    slack = 1 + (SLACK if c.device == "cuda" else 0.0)
+    total = peak * slack + CONTEXT
+    reading = phases.get(READING, 0.0)
     low, high = family.band if c.checkpointing else family.band_full
+    mapped = text if c.resident and not c.text_kept and family.text_large else 0.0
     return Forecast(
         terms={name: int(size) for name, size in terms.items() if size},
         phases={name: int(size) for name, size in phases.items()},
         allocated=int(peak),
         total=int(total),
-        low=int(total * (1 - low)),
+        low=int((total - mapped) * (1 - low)),
         high=int(total * (1 + high)),
-        known=family.known,
+        known=f"{family.known} {MAPPED}" if mapped else family.known,
         trained=int(trained),
+        reading=int(reading * slack + CONTEXT) if reading else 0,
+        steps=int(max(size for name, size in phases.items() if name != READING) * slack + CONTEXT),
     )

@@ -1,44 +1,62 @@
-"""The memory model against what others measured: points.csv, whose rows say which were used to fit the model ("fitted"),
-which were kept back ("kept back"), and which it misses and why ("miss"). Two rows that differ only in the card are one
-measurement made twice."""
+"""The memory model against what others measured: points.csv. Two rows that differ only in the card are one measurement made twice.
+
+use   fitted      the model was fitted to it.
+      kept back   the model knows nothing of it; its conditions are told.
+      open        so too, but a condition is not told: the column `open` names what it could have been (`field:value|value`, an
+                  empty value is no), and the measured peak has to lie in the band of one of these. Rows of one source that
+                  were measured alike have to agree on one answer.
+      counted     every tensor of a step of sd-scripts' own layers, added up without a card (scripts/sdscripts/count_tensors.py): the
+                  least that a run takes, so it lies in the band and not above the number.
+      refused     a combination that is refused before a run, and was measured to cost more than what it should save.
+      bound       the size of a card that it fitted or did not fit on; open conditions count as well.
+"""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from studio.estimate import estimate
+from studio.estimate import BaseFile, estimate
 from studio.modelfiles.kinds import look
 from studio.settings import parse_settings
-from studio.vram import GIB, Conditions, forecast, refusals
+from studio.training.sdscripts import lines
+from studio.vram import GIB, Conditions, Forecast, conditions, forecast, refusals
 from studio.vram.families import FAMILIES, sized
 from tests.modelfiles import headers
 
+Row = dict[str, str]
 with (Path(__file__).parent / "points.csv").open(encoding="utf-8", newline="") as f:
-    ROWS = list(csv.DictReader(f))
+    ROWS: list[Row] = list(csv.DictReader(f))
 _SWITCHES = (
     "teach_text",
     "checkpointing",
     "linear_only",
     "text_before",
     "text_small",
+    "text_read_small",
     "text_kept",
     "vae_kept",
+    "whole_first",
+    "efficient",
 )
 # How many there are of each, so that none can be dropped or moved in silence.
-COUNTS = {"fitted": 8, "kept back": 21, "miss": 11, "bound": 39}
+COUNTS = {"fitted": 9, "kept back": 24, "counted": 16, "open": 5, "refused": 1, "bound": 41}
+# A monitor shows the whole card; on Windows the desktop and other programs hold up to this much of it, as owners tell.
+DESKTOP = 1.2e9
 
 
-def name(row: dict[str, str]) -> str:
+def name(row: Row) -> str:
     return " ".join(row[k] for k in ("family", "trainer", "width", "batch", "rank", "stored", "checkpointing", "swapped", "kind", "gib"))  # fmt: skip
 
 
-def conditions_of(row: dict[str, str]) -> Conditions:
-    yes = {k: row[k] == "yes" for k in _SWITCHES}
+def conditions_of(row: Row) -> Conditions:
+    yes = {k: row.get(k, "yes") == "yes" for k in _SWITCHES}
     numbers = {
         k: int(row[k]) for k in ("width", "height", "batch", "rank", "computed", "adapters", "swapped")
     }
@@ -48,41 +66,88 @@ def conditions_of(row: dict[str, str]) -> Conditions:
     )  # fmt: skip
 
 
-def of(*uses: str) -> list[dict[str, str]]:
+def ways(row: Row) -> Iterator[Row]:
+    """The row with each answer to what it does not tell."""
+    told = dict(part.split(":") for part in row["open"].split(";") if part)
+    for values in itertools.product(*(v.split("|") for v in told.values())):
+        answer = dict(zip(told, values, strict=True))
+        yield {**row, **answer, "height": answer.get("width", row["height"])}
+
+
+def of(*uses: str) -> list[Row]:
     return [r for r in ROWS if r["use"] in uses]
 
 
-def share(row: dict[str, str]) -> tuple[float, float, float]:
+def share(row: Row) -> tuple[float, float, float]:
     """The measured peak as a share of the forecast, and the band's ends."""
     told = forecast(conditions_of(row))
     # Some trainers print what PyTorch had allocated, others read a monitor, which also counts what the driver holds.
     center = told.allocated if row["reading"] == "allocated" else told.total
-    return float(row["gib"]) * GIB / center, told.low / told.total, told.high / told.total
+    more = DESKTOP / told.total if row["reading"] == "monitor" else 0
+    return float(row["gib"]) * GIB / center, told.low / told.total, told.high / told.total + more
+
+
+def within(row: Row, times: float = 1.0) -> bool:
+    """Whether the measured peak, times a factor, lies in the band."""
+    seen, low, high = share(row)
+    return low <= seen * times <= high
+
+
+def holds(row: Row, told: Forecast) -> bool:
+    """Whether a forecast agrees with the size of a card."""
+    size = float(row["gib"]) * GIB
+    return told.low <= size if row["kind"] == "fits" else told.high >= size
 
 
 def test_no_point_was_dropped() -> None:
-    assert {use: len(of(use)) for use in COUNTS} == COUNTS
-    assert all(r["source"] for r in ROWS) and all(r["why"] for r in of("miss"))
+    assert {use: len(of(use)) for use in COUNTS} == COUNTS and sum(COUNTS.values()) == len(ROWS) == 96
+    assert all(r["source"] for r in ROWS) and all(
+        r["why"] for r in ROWS if r["open"] or r["use"] == "refused"
+    )
+    assert all(bool(r["open"]) for r in of("open")) and not any(r["open"] for r in of("fitted", "kept back"))
 
 
 @pytest.mark.parametrize("row", of("fitted", "kept back"), ids=name)
-def test_measured_peaks_lie_within_the_band(row: dict[str, str]) -> None:
+def test_measured_peaks_lie_within_the_band(row: Row) -> None:
     seen, low, high = share(row)
     assert low <= seen <= high
 
 
-@pytest.mark.parametrize("row", of("miss"), ids=name)
-def test_what_the_model_misses_is_known(row: dict[str, str]) -> None:
-    """Should one of them come to lie within the band, it is no miss any more and the table has to say so."""
-    seen, low, high = share(row)
-    assert seen < low or (seen > high and row["kind"] == "measured"), row["why"]
+@pytest.mark.parametrize("row", of("counted"), ids=name)
+def test_the_tensors_of_a_step_lie_in_the_lower_half_of_the_band(row: Row) -> None:
+    seen, low, _ = share(row)
+    assert low <= seen <= 1.01
+
+
+@pytest.mark.parametrize("row", of("open"), ids=name)
+def test_what_a_source_does_not_tell_stays_open(row: Row) -> None:
+    """The peak lies in the band of one of the answers and, but for one row, outside of that of another: so it says something."""
+    fit = [within(w) for w in ways(row)]
+    assert any(fit) and len(fit) > 1
+    assert not all(fit) or row["trainer"] == "fluxgym", "both sizes fit there"
+
+
+def test_rows_of_one_source_agree_on_one_answer() -> None:
+    rows = [r for r in of("open") if r["trainer"].startswith("peft")]
+    assert len(rows) == 2
+    assert any(within(a) and within(b) for a, b in zip(*map(ways, rows), strict=True))
+
+
+@pytest.mark.parametrize("row", of("refused"), ids=name)
+def test_a_combination_that_is_refused_was_measured_to_cost_more(row: Row) -> None:
+    """The forecast need not meet it, since nobody is let run it; it must not be above it either."""
+    c = conditions_of(row)
+    assert [f.severity for f in refusals(c)] == ["block"]
+    alike = [r for r in ROWS if all(r[k] == row[k] for k in ("family", "trainer", "width", "batch", "checkpointing")) and r["stored"] == "16"]  # fmt: skip
+    assert alike and all(float(row["gib"]) > 1.5 * float(r["gib"]) for r in alike)
+    assert forecast(c).low < float(row["gib"]) * GIB
+    assert forecast(c).total > forecast(replace(c, stored="16")).total
+    assert refusals(replace(c, checkpointing=True)) == []
 
 
 @pytest.mark.parametrize("row", of("bound"), ids=name)
-def test_documented_bounds_hold(row: dict[str, str]) -> None:
-    told = forecast(conditions_of(row))
-    size = float(row["gib"]) * GIB
-    assert (told.low <= size) if row["kind"] == "fits" else (told.high >= size)
+def test_documented_bounds_hold(row: Row) -> None:
+    assert any(holds(row, forecast(conditions_of(w))) for w in ways(row))
 
 
 def test_the_number_itself_is_near_too() -> None:
@@ -127,15 +192,6 @@ def test_combinations_that_are_refused(changes: dict[str, object], code: str) ->
     found = refusals(replace(Conditions("flux", 1024, 1024), **changes))  # type: ignore[arg-type]
     assert [(f.code, f.severity) for f in found] == [(code, "block")]
     assert found[0].why and found[0].fix
-
-
-def test_the_refused_fp8_was_measured_to_cost_more() -> None:
-    took = {r["stored"]: float(r["gib"]) for r in ROWS if r["family"] == "sdxl" and r["trainer"] == "SimpleTuner" and not r["checkpointing"]}  # fmt: skip
-    assert took["fp8"] > took["16"]
-    assert forecast(Conditions("sdxl", 1024, 1024, stored="fp8", checkpointing=False)).total > forecast(
-        Conditions("sdxl", 1024, 1024, checkpointing=False)
-    ).total  # fmt: skip
-    assert refusals(Conditions("sdxl", 1024, 1024, stored="fp8")) == []
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "sd35", "flux"])
@@ -188,7 +244,7 @@ def test_measured_on_a_cpu_with_sd_scripts() -> None:
     full size 13.3 GiB at loading, and 9.3 GiB when all is in half precision; both within the band, near the number itself."""
     plain = {
         "backend": "kohya", "precision": "bf16", "resolution": 256, "rank": 4, "gradient_checkpointing": True,
-        "train_text_encoder": False, "cache_text_embeddings": True, "sample_every_epochs": 0,
+        "train_text_encoder": False, "cache_text_embeddings": True, "caption_dropout": 0, "sample_every_epochs": 0,
     }  # fmt: skip
     for extra, peak in (((), 13.28), (("full_bf16 = true",), 9.27)):
         told = estimate("sdxl", parse_settings({**plain, "extra_options": extra}), [6], device="cpu")
@@ -213,3 +269,38 @@ def test_adapters_are_as_large_as_in_files_that_sd_scripts_wrote() -> None:
     assert sized("flux", 687_000_000, (1, 2)).rank_all * 4 == 1_007_632 - 16
     assert sized("sd35", 20_000_000, (4,)).rank_all * 4 == 172_069 - 37
     assert sized("sd35", 8_056_600_000, (38,)).rank_all == FAMILIES["sd35"].rank_all
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd35", "flux"])
+@pytest.mark.parametrize("taught", [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("other", [{}, {"caption_dropout": 0.1}, {"shuffle_captions": True}, {"cache_text_embeddings": False}])  # fmt: skip
+def test_text_encoders_stay_where_the_script_keeps_them(
+    family: str, taught: tuple[bool, bool], other: dict[str, object]
+) -> None:
+    """The same answer as in the lines that sd-scripts is given."""
+    settings = parse_settings({
+        "backend": "kohya", "precision": "bf16", "cache_text_embeddings": True, "caption_dropout": 0, "shuffle_captions": False,
+        "train_text_encoder": taught[0], "train_t5": taught[1], **other,
+    })  # fmt: skip
+    c = conditions(family, settings)
+    assert c.text_kept is not lines.caches_text(settings, family)
+    held = forecast(c).terms.get("Text encoders", 0)
+    large = FAMILIES[family].text_large
+    assert (held > 2 * large) if c.text_kept else (0 < held < 2 * large) if taught[0] else held == 0
+
+
+def test_a_t5_in_16_bit_is_read_whole_before_a_small_card_is_trained_on(tmp_path: Path) -> None:
+    """sd-scripts turns T5 to fp8 only when its file is; its documentation asks for such a file on cards of 8 and 10 GB."""
+    settings = parse_settings({
+        "backend": "kohya", "precision": "bf16", "fp8_base": True, "gradient_checkpointing": True, "blocks_to_swap": 28, "rank": 4,
+        "optimizer": "adamw8bit", "train_text_encoder": False, "cache_text_embeddings": True, "caption_dropout": 0,
+        "sample_every_epochs": 0, "resolution": 1024,
+    })  # fmt: skip
+    whole, small = (estimate("flux", settings, [8], file=BaseFile(small_t5=small)) for small in (False, True))
+    assert whole.steps_bytes == small.steps_bytes < 8 * GIB < whole.text_bytes == whole.memory_bytes
+    assert small.text_bytes < whole.text_bytes / 1.8
+    assert not whole.fits(10 * GIB) and small.fits(10 * GIB)
+    assert whole.fits(12 * GIB), "9.8 GiB of weights and nothing else leave enough of 12"
+    assert "T5 file in fp8" in whole.short_of(10 * GIB)[1] and "checkpointing" in small.short_of(4 * GIB)[1]
+    measured = estimate("flux", settings, [8], peak_bytes=7 * GIB, seconds_per_step=1)
+    assert measured.steps_bytes == measured.memory_bytes == 7 * GIB and measured.text_bytes == 0

@@ -43,6 +43,8 @@ def _estimate(ctx: Context, args: Namespace) -> Reply:
             ("Disk", human_size(told.disk_bytes)),
         ]
     )
+    if not fits:
+        ctx.out.say(" ".join(told.short_of(machine.memory_bytes)))
     for finding in told.refused:
         ctx.out.say(f"{finding.what} {finding.why} {finding.fix}")
     return Reply(

@@ -80,6 +80,7 @@ class Large {
     select.value = other ? other.id : "";
     select.disabled = !found.length;
     this.get("missing").hidden = cell.drawn;
+    this.get("look").hidden = !cell.drawn;
     this.get("missing").textContent = cell.drawn ? "" : cell.error ? "Not drawn: " + cell.error : "Not drawn yet.";
     this.get("pc").hidden = !cell.drawn;
     const mine = { src: cell.drawn ? b.url(cell, "large") : "", words: d.weights[at.w] === 0 ? "Without the LoRA" : "Weight " + number(d.weights[at.w]) };

@@ -65,17 +65,18 @@ def _only_training(project: Project, backend: str, gpu: int | None = None) -> It
 
 
 @full_look()
-def start_training(project: Project, gpu: int | None = None) -> Run:
+def start_training(project: Project, gpu: int | None = None, queued: str = "") -> Run:
     """Start a run with the project's pictures, captions and settings as they are now.
 
     gpu: number of the card that it shall have to itself; None: it may use any, and no other training runs beside it.
+    queued: its id in the queue, by which the queue finds the run that it started.
 
     Raises GateError unless all four gates pass at this moment, BusyError while another training runs on this computer,
     EnvironmentalError when the disk is too full.
     """
     gates.require_gates(project)
     with _only_training(project, project.settings.backend, gpu):
-        return _start(project, gpu)
+        return _start(project, gpu, queued)
 
 
 def _is_rented(job: Job) -> bool:
@@ -87,7 +88,7 @@ def _is_rented(job: Job) -> bool:
         return False
 
 
-def _start(project: Project, gpu: int | None) -> Run:
+def _start(project: Project, gpu: int | None, queued: str) -> Run:
     intent, settings = project.intent, project.settings
     entry = get_model(project.workspace, intent.base_model)
     folder = new_run_folder(project)
@@ -127,6 +128,7 @@ def _start(project: Project, gpu: int | None) -> Run:
         "forecast_seconds": forecast.seconds,
         "machine": machine.as_dict(),
         "gpu": gpu,
+        **({"queued": queued} if queued else {}),
         "engine": {k: v for k, v in plan.engine.items() if k in ("commit", "version")},
         "command": command,
         "gates": {g: s.verdict.fingerprint for g, s in gates.states(project).items() if s.verdict},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from studio.machine import Gpu, card_env, detect
 from studio.project import Project, open_project
 from studio.queue.book import Item, items, update
 from studio.settings import TrainingSettings, parse_settings
-from studio.training.runs import Run
+from studio.training.runs import Run, list_runs
 from studio.workspace import Workspace
 
 KIND = "queue"
@@ -62,10 +62,9 @@ def serve(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
         return {"already": True}
     try:
         done = {"started": 0, "refused": 0}
-        # Whoever was checking when the last runner ended begins again; its gates remember what they found.
         for item in items(workspace):
             if item.state == "checking":
-                update(workspace, item.id, state="waiting")
+                _take_up(workspace, item)
         while not worker.should_stop:
             settle(workspace)
             now = items(workspace)
@@ -81,6 +80,17 @@ def serve(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
         return done
     finally:
         lock.release()
+
+
+def _take_up(workspace: Workspace, item: Item) -> None:
+    """A run that was about to start when the last runner ended: it has started, or it waits again; its gates remember what
+    they found."""
+    with suppress(StudioError, OSError):
+        for run in list_runs(open_project(workspace, item.project)):
+            if run.manifest.get("queued") == item.id and (run.folder / "job.json").exists():
+                update(workspace, item.id, state="running", run=run.id, gpu=run.manifest.get("gpu"))
+                return
+    update(workspace, item.id, state="waiting")
 
 
 def settle(workspace: Workspace) -> None:
@@ -189,7 +199,7 @@ def start(workspace: Workspace, item: Item, gpu: int | None) -> bool:
                 if gates.state(project, gate).state != "passed" and not gates.run_gate(project, gate).passed:
                     break
                 used.append(project.settings)
-            run = launch.start_training(project, gpu=gpu)
+            run = launch.start_training(project, gpu=gpu, queued=item.id)
     except BusyError:
         # Somebody started a training by hand while the gates ran; this one waits on.
         update(workspace, item.id, state="waiting")

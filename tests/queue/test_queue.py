@@ -85,7 +85,7 @@ def test_ten_in_a_row_one_at_a_time(project: Project, monkeypatch: pytest.Monkey
     alive: list[str] = []
     seen: list[int] = []
 
-    def start(wanted: Project, gpu: int | None = None) -> Run:
+    def start(wanted: Project, gpu: int | None = None, queued: str = "") -> Run:
         assert not alive, "one at a time"
         if wanted.settings.rank == 4:
             raise GateError("Training was not started.", "The dry run failed.", "Mend it.")
@@ -234,7 +234,7 @@ def test_after_a_reboot_it_goes_on(project: Project, monkeypatch: pytest.MonkeyP
     assert queue.wake(workspace) is not None and len(started) == 1
     tried: list[str] = []
 
-    def refuse(wanted: Project, gpu: int | None = None) -> Run:
+    def refuse(wanted: Project, gpu: int | None = None, queued: str = "") -> Run:
         tried.append(wanted.slug)
         raise GateError("No.", "", "")
 

@@ -134,6 +134,7 @@
   class Picture extends Drawn {
     show(p) {
       const address = p.value || "";
+      this.gui.title = p.data.name + "\n" + p.data.by;
       if (this.shown === address) { return; }
       this.shown = address;
       this.gui.className = "thumb";
@@ -205,6 +206,13 @@
     }
   }
 
+  // In a narrow window the words need the room: the file is then told where the mouse rests on its picture.
+  const resized = (e) => {
+    const column = e.api.getColumn("name");
+    const wide = e.clientWidth >= 600;
+    if (column && e.clientWidth && column.isVisible() !== wide) { e.api.setColumnsVisible(["name"], wide); }
+  };
+
   // Whoever writes with an input method starts with a key that stands for no letter: the cell opens as it does for others.
   const composed = (e) => {
     const key = e.event;
@@ -212,5 +220,5 @@
     e.api.startEditingCell({ rowIndex: e.rowIndex, colKey: e.column });
   };
 
-  return { value: value, collect: collect, forget: forget, composed: composed, follow: follow, Picture: Picture, Facts: Facts, Editor: Editor };
+  return { value: value, collect: collect, forget: forget, composed: composed, follow: follow, resized: resized, Picture: Picture, Facts: Facts, Editor: Editor };
 })())

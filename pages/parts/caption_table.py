@@ -166,14 +166,14 @@ def _options() -> dict[str, Any]:
             {
                 "field": "picture",
                 "headerName": "Picture",
-                "width": 100,
+                "width": 88,
                 "cellRenderer": JsCode("window.captionGrid.Picture"),
             },
             {
                 "field": "caption",
                 "headerName": "Caption",
                 "flex": 1,
-                "minWidth": 220,
+                "minWidth": 180,
                 "editable": True,
                 "wrapText": True,
                 "autoHeight": True,
@@ -187,7 +187,7 @@ def _options() -> dict[str, Any]:
             {
                 "field": "approved",
                 "headerName": "Approved",
-                "width": 98,
+                "width": 90,
                 "editable": True,
                 "cellDataType": "boolean",
                 "valueGetter": value,
@@ -196,7 +196,7 @@ def _options() -> dict[str, Any]:
             {
                 "field": "tokens",
                 "headerName": "Tokens",
-                "width": 78,
+                "width": 70,
                 "cellClassRules": {"long": "data.long"},
                 "headerTooltip": "What the base model reads as one piece. Orange: the end is not read.",
             },
@@ -204,7 +204,7 @@ def _options() -> dict[str, Any]:
                 "field": "name",
                 "headerName": "File",
                 "valueGetter": JsCode("(p) => p.data.name + ' ' + p.data.by"),
-                "width": 140,
+                "width": 124,
                 "cellRenderer": JsCode("window.captionGrid.Facts"),
             },
         ],
@@ -225,6 +225,7 @@ def _options() -> dict[str, Any]:
         "loadThemeGoogleFonts": False,
         "onRowDataUpdated": JsCode("(e) => window.captionGrid.forget(e.api)"),
         "onModelUpdated": JsCode("(e) => window.captionGrid.follow(e.api)"),
+        "onGridSizeChanged": JsCode("(e) => window.captionGrid.resized(e)"),
         "onCellKeyDown": JsCode("(e) => window.captionGrid.composed(e)"),
         "onGridReady": JsCode("(e) => e.api.setGridAriaProperty('label', 'Captions, one row a picture')"),
     }
@@ -250,6 +251,7 @@ def _theme() -> StAggridTheme:
         fontFamily=["Figtree", "Segoe UI", "system-ui", "sans-serif"],
         fontSize=14,
         wrapperBorderRadius=8,
+        cellHorizontalPadding=10,
     )
 
 
@@ -309,7 +311,7 @@ def _css(base: str) -> dict[str, dict[str, str]]:
         },
         ".typing": {
             "box-sizing": "border-box",
-            "padding": "8px 15px",
+            "padding": "8px 9px",
             "font-family": "inherit",
             "font-size": "14px",
             "line-height": "1.45",

@@ -41,7 +41,7 @@ def _pills(overview: Overview, query: str, key: str, label: str) -> frozenset[st
     chosen = [t for t in st.session_state.get(key) or [] if t in counts]
     offered = list(dict.fromkeys([*chosen, *shown[:SHOWN]]))
     picked = st.pills(label, offered, key=key, selection_mode="multi", label_visibility="collapsed", wrap=True,
-                      format_func=lambda t: f"{plain(t, 26)} · {counts[t]}")  # fmt: skip
+                      format_func=lambda t: f"{plain(t, 26)} ·\u00a0{counts[t]}")  # fmt: skip
     if len(shown) > SHOWN:
         st.caption(f"and {len(shown) - SHOWN} rarer ones")
     return frozenset(picked or [])

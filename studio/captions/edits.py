@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from studio.captions import text as words
 from studio.captions.store import Caption, CaptionStore, EditResult, gone
+from studio.captions.writing import must_be_a_caption
 from studio.errors import InputError
 
 EditKind = Literal[
@@ -133,7 +135,8 @@ def preview(
 ) -> list[Change]:
     """The captions that `edit` would change, in the order given; nothing is written. Empty captions stay empty.
 
-    Raises InputError when the edit lacks its text or its pattern is no regular expression.
+    Raises InputError when the edit lacks its text, its pattern is no regular expression or takes too long, or a caption
+    would become longer than captions may be.
     """
     change = _changer(edit)
     found = []
@@ -147,6 +150,9 @@ def preview(
             front = before[: len(before) - len(rest)] if rest and new else f"{trigger}, " if trigger else ""
             after = words.with_trigger(front + new if new else trigger, trigger)
             if after != before:
+                must_be_a_caption(
+                    name, after
+                )  # here already: thousands of them would not fit in memory either
                 found.append(Change(name, before, after, edit.kind in MECHANICAL))
     return found
 
@@ -235,19 +241,27 @@ def _replacer(edit: Edit) -> words.Change:
     if edit.whole_word:
         pattern = rf"(?<!\w)(?:{pattern})(?!\w)"
     try:
-        checked = re.compile(pattern, 0 if edit.match_case else re.IGNORECASE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python may read otherwise
+            checked = re.compile(pattern, 0 if edit.match_case else re.IGNORECASE)
         replacement = edit.text if edit.regex else edit.text.replace("\\", r"\\")
         if edit.regex:  # a bad reference such as \9 would show itself only at the first match
             re._parser.parse_template(replacement, checked)  # type: ignore[attr-defined]
-    except (re.error, IndexError) as e:
+    except (re.error, IndexError, RecursionError, OverflowError) as e:
         raise InputError(
             "The search pattern is not a regular expression.",
-            f"{str(e).capitalize()}.",
+            _why(e),
             "Mend the pattern, or turn 'regular expression' off to search for the text itself.",
         ) from e
     if not edit.regex:
         return lambda rest: _tidy(checked.sub(replacement, rest), rest)
     return _patient(pattern, 0 if edit.match_case else re.IGNORECASE, replacement)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "Its brackets lie too deep within each other."
+    return f"{str(error).capitalize()}."
 
 
 def _patient(pattern: str, flags: int, replacement: str) -> words.Change:
@@ -256,10 +270,8 @@ def _patient(pattern: str, flags: int, replacement: str) -> words.Change:
 
     try:
         compiled = regex.compile(pattern, flags)
-    except regex.error as e:
-        raise InputError(
-            "The search pattern cannot be used here.", f"{str(e).capitalize()}.", "Write it more simply."
-        ) from e
+    except (regex.error, RecursionError, OverflowError) as e:
+        raise InputError("The search pattern cannot be used here.", _why(e), "Write it more simply.") from e
     left = [PATIENCE_S]
 
     def change(rest: str) -> str:

@@ -101,12 +101,20 @@ def test_empty_captions_stay_empty() -> None:
         Edit(kind="replace", text="x"), Edit(kind="replace", find="(", regex=True), Edit(kind="replace", find="a", text=r"\9", regex=True),
         Edit(kind="replace", find="a", text=r"\g<name>", regex=True), Edit(kind="prepend", text=" , "), Edit(kind="append"), Edit(kind="remove_tag", find=","),
         Edit(kind="rename_tag", find="a"), Edit(kind="rename_tag", text="a"),
+        Edit(kind="replace", find="(" * 400 + "a" + ")" * 400, regex=True), Edit(kind="replace", find="x*", text="y" * 5000, regex=True),
+        Edit(kind="append", text="long " * 1000 + "x"),
     ],
 )  # fmt: skip
 def test_edits_without_sense_are_refused_before_anything_happens(edit: Edit) -> None:
     with pytest.raises(InputError) as e:
-        preview({"a.png": "mira, a"}, edit, "mira")
+        preview({"a.png": "mira, a" + ", word" * 3000}, edit, "mira")
     assert e.value.why and e.value.fix
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pattern_that_a_later_python_may_read_otherwise_is_no_warning() -> None:
+    edit = Edit(kind="replace", find="[[a]", text="b", regex=True)
+    assert preview({"a.png": "mira, a"}, edit, "mira")[0].after == "mira, b"
 
 
 def test_what_the_preview_shows_is_what_is_written(project: Project) -> None:

@@ -113,7 +113,7 @@ def test_publishing_shows_everything_and_waits(ws: Workspace) -> None:
     slug = next(e.slug for e in list_library(ws) if e.trigger == "inkwsh")
     at = open_page("library")
     sound(at.button(key=f"publish_{slug}").click().run())
-    assert "Say where to first" in texts(at)
+    assert "Name the repository first" in texts(at)
     sound(at.text_input(key="publish_repo").set_value("ann/--").run())
     assert "no name for a repository" in "".join(str(getattr(e.proto, "title", "")) for e in at.error)
     sound(at.text_input(key="publish_repo").set_value("ann/ink").run())

@@ -44,7 +44,9 @@ SOURCES: dict[str, str] = {
         "measures",
     ),
     **dict.fromkeys(("broken", "dead"), "file"),
-    **dict.fromkeys(("loss-nan", "loss-divergence", "loss-no-progress", "loss-plateau"), "loss curve"),
+    **dict.fromkeys(
+        ("loss-nan", "loss-divergence", "loss-guessing", "loss-no-progress", "loss-plateau"), "loss curve"
+    ),
     "log-no-kernel": "log",
     **dict.fromkeys(
         ("high-rate", "low-rate", "prodigy", "many-steps", "few-steps", "no-regularisation", "regularisation-heavy",

@@ -191,6 +191,7 @@ def wobbling(level: Any, steps: int = 600) -> list[float]:
 CURVES: dict[str, tuple[list[float], int, str]] = {
     "loss-nan": ([0.2, 0.1, math.nan], 100, "black"),
     "loss-divergence": (wobbling(lambda i: 0.1 if i < 400 else 0.1 + (i - 400) * 0.005), 700, "loss-grows"),
+    "loss-guessing": (wobbling(lambda i: 0.5 if i < 8 else 0.95), 700, "noise"),
     "loss-no-progress": (wobbling(lambda _i: 0.2), 700, "flat-loss"),
     "loss-plateau": (wobbling(lambda i: 0.1 + 0.4 * math.exp(-i / 25)), 1000, "flat-loss"),
 }

@@ -311,7 +311,7 @@ _GUI_NETWORK_ARGS: Final = ("rank_dropout", "module_dropout", "loraplus_lr_ratio
                             "loraplus_text_encoder_lr_ratio", "block_dims", "block_alphas", "down_lr_weight", "mid_lr_weight",
                             "up_lr_weight", "train_double_block_indices", "train_single_block_indices", "train_blocks", "split_qkv")  # fmt: skip
 # Values of the window that stand for "as usual".
-_GUI_USUAL: Final = {"min_timestep": (0,), "max_timestep": (1000,), "clip_skip": (1,), "vae_batch_size": (0,),
+_GUI_USUAL: Final = {"dynamo_backend": ("no",), "min_timestep": (0,), "max_timestep": (1000,), "clip_skip": (1,), "vae_batch_size": (0,),
                      "multires_noise_discount": (0, 0.3), "train_blocks": ("all",), "train_double_block_indices": ("all",),
                      "train_single_block_indices": ("all",)}  # fmt: skip
 # Of the window itself, of LyCORIS networks, or about starting the process: nothing that a run here could use.

@@ -297,9 +297,10 @@ def state(project: Project, ready: Ready) -> ReviewState:
         return ReviewState("none", "No samples were made yet.")
     if samples.fingerprint != ready.fingerprint:
         return ReviewState("stale", "The samples were made with other settings.", samples)
-    if len(samples.items) < samples.wanted:
+    made, wanted = len({s.name for s in samples.items}), min(COUNT, len(look(project.dataset_dir).pictures))
+    if made < max(wanted, samples.wanted):
         return ReviewState(
-            "stale", f"Only {len(samples.items)} of {samples.wanted} samples were made.", samples
+            "stale", f"Only {made} of {max(wanted, samples.wanted)} samples were made.", samples
         )
     if samples.open:
         left = len(samples.open)

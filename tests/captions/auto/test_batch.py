@@ -80,6 +80,14 @@ def test_no_batch_without_review(project: Project, tagging: AutoSettings) -> Non
         start_batch(project)
     assert "skipped every" in e.value.why
     samples.review(project, made.items[0].name, "adjusted", "a fine red")
+    path = project.folder / "captions" / "samples.json"
+    whole = files.read_json(path)
+    for fewer in (whole["items"][:1], whole["items"][:1] * 5):  # somebody who finds five too many
+        files.write_json(path, {**whole, "items": fewer, "wanted": 1})
+        with pytest.raises(GateError) as e:
+            start_batch(project)
+        assert "1 of 5" in e.value.why
+    files.write_json(path, whole)
     assert start_batch(project).wait(60) == "finished"
 
 

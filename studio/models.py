@@ -227,6 +227,12 @@ def add_local_model(
     parts: text encoders and autoencoder of SD3.5 and FLUX; those not named are looked for beside the file and in the
     workspace. Raises InputError, with every problem at once, when it is not a base model that the studio can train.
     """
+    if path.parts and path.parts[0].lower() in ("http:", "https:"):
+        raise InputError(
+            "That is an address, not a file on this computer.",
+            "A base model of your own is trained from where it lies.",
+            "Download it, then give the path of the file. Models of the list are downloaded by their own button.",
+        )
     path = path.expanduser().resolve()
     if not path.exists():
         raise InputError(

@@ -47,6 +47,7 @@ def test_wrong_files_are_refused_by_kind(workspace: Workspace, tmp_path: Path) -
     (tmp_path / "folder").mkdir()
     cases = {
         tmp_path / "none.safetensors": "nothing at",
+        Path("https://huggingface.co/x/y.safetensors"): "an address, not a file",
         tmp_path / "old.ckpt": "pickle",
         tmp_path / "folder": "not a base model",
         h.write(tmp_path / "cut.safetensors", h.SD15, cut=2): "not whole",

@@ -93,6 +93,8 @@ def _no_safetensors(path: Path, head: bytes, length: int, size: int) -> InputErr
             f"The header alone has {length:,} bytes, and the file has {size:,}.",
             _ADVICE,
         )
+    if not size:
+        return InputError(f"{path.name} is empty.", "Nothing of it has arrived.", _ADVICE)
     return InputError(
         f"{path.name} is not a safetensors file, or only a part of one.",
         "Its first bytes do not say how long its header is.",

@@ -83,7 +83,7 @@ def test_size_and_precision_are_counted(tmp_path: Path) -> None:
         ("a.gguf", b"GGUF" + b"\0" * 64, "GGUF"),
         ("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "only a note"),
         ("page.safetensors", b"\n<!DOCTYPE html><html><head><title>Sign in", "web page"),
-        ("empty.safetensors", b"", "not a safetensors file"),
+        ("empty.safetensors", b"", "is empty"),
         ("short.safetensors", b"\x01\x02", "not a safetensors file"),
         ("text.safetensors", b"hello, this is no model at all", "not a safetensors file"),
         ("cut-head.safetensors", struct.pack("<Q", 5000) + b'{"a": ', "not even its header"),

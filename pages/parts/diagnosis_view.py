@@ -6,8 +6,11 @@ import streamlit as st
 
 from pages.parts.flash import act, say
 from pages.parts.nav import link
+from pages.parts.run_words import day
+from pages.parts.words import plain
+from studio.compare import Difference, differences
 from studio.diagnosis import engine
-from studio.diagnosis.lineage import compared, drawn, lineage
+from studio.diagnosis.lineage import Node, compared, drawn, lineage
 from studio.diagnosis.rows import all_rows
 from studio.evaluation.grid import Grid
 from studio.project import Project
@@ -16,13 +19,18 @@ from studio.training.runs import Run, list_runs
 PLACES = {"dataset": "Dataset", "captions": "Captions", "evaluation": "Evaluation", "setup": "Set-up"}
 SHOWN = 5
 """Causes that are shown at once; the likeliest."""
+CHANGES = 5
+"""Changed settings that are named in the tree; the others stand in the comparison below it."""
 
 
 def diagnosis(project: Project, grid: Grid) -> None:
     """What fits, each with its evidence and its changes; then any other symptom; then the tree."""
     run = engine.run_of(project, grid)
     found = engine.diagnose(project, grid, run)
-    if not found:
+    if not found and grid.metrics is None:
+        st.info("The figures come when every picture is drawn. Until then mark faults on the pictures, or look up what you see below.",
+                title="Nothing was measured yet", icon=":material/hourglass_empty:")  # fmt: skip
+    elif not found:
         st.info("Mark faults on the pictures, or look up what you see below.", title="Nothing stands out",
                 icon=":material/check_circle:")  # fmt: skip
     for one in found[:SHOWN]:
@@ -102,25 +110,49 @@ def _joined(words: tuple[str, ...]) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
+def _changed(runs: dict[str, Run], node: Node) -> list[Difference]:
+    """What was changed for a run since the one that it came from."""
+    if node.run not in runs or node.parent not in runs:
+        return []
+    return differences(runs[node.parent], runs[node.run])
+
+
+def _node(depth: int, node: Node, name: str, changed: list[Difference]) -> None:
+    """A run as a line of the tree, with what was changed for it below and what came out."""
+    indent = "&emsp;" * 2 * depth
+    mend = f" · to mend: {'; '.join(node.symptoms).lower()}" if node.symptoms else ""
+    rated = f" · rated {node.rating:g}" if node.rating else ""
+    lines = [
+        f"{indent}:material/{'subdirectory_arrow_right' if node.parent else 'circle'}: **{name}** :gray[{node.state}{plain(mend, 300)}{rated}]"
+    ]
+    if changed:
+        more = f" and {len(changed) - CHANGES} more" if len(changed) > CHANGES else ""
+        told = "; ".join(f"{d.what} {d.before} → {d.after}" for d in changed[:CHANGES])
+        lines.append(f"{indent}&emsp; :small[:gray[Changed: {plain(told, 400)}{more}]]")
+    lines.append(
+        f"{indent}&emsp; :small[{plain(node.verdict, 300) if node.verdict else 'Not evaluated yet'}]"
+    )
+    st.markdown("  \n".join(lines))
+
+
 def tree(project: Project) -> None:
     """Which run came from which, and what came out; two runs compared."""
     nodes = lineage(project)
     if len(nodes) < 2:
         return
-    st.markdown("**Runs**")
-    for depth, node in drawn(nodes):
-        mend = f" · to mend: {'; '.join(node.symptoms).lower()}" if node.symptoms else ""
-        rated = f" · rated {node.rating:g}" if node.rating else ""
-        st.markdown(
-            f"{'&emsp;' * 2 * depth}:material/{'subdirectory_arrow_right' if node.parent else 'circle'}: **{node.run}**"
-            f" :gray[{node.created[:10]}{mend}{rated}]  \n{'&emsp;' * 2 * depth}&emsp; :small[{node.verdict or node.state}]"
-        )
     runs = {r.id: r for r in list_runs(project)}
+    names = {n.run: f"{day(n.created)} ({n.run.rpartition('-')[2]})" for n in nodes}
+    st.markdown("**Which run came from which**")
+    with st.container(gap="small", key="lineage"):
+        for depth, node in drawn(nodes):
+            _node(depth, node, names[node.run], _changed(runs, node))
     ids = [n.run for n in nodes][::-1]
     with st.container(horizontal=True):
-        after = st.selectbox("Compare", ids, key="tree_after")
+        after = st.selectbox("Compare", ids, key="tree_after", format_func=names.__getitem__)
         parent = next((n.parent for n in nodes if n.run == after), "") or ids[-1]
-        before = st.selectbox("with", ids, index=ids.index(parent), key=f"tree_before_{after}")
+        before = st.selectbox(
+            "with", ids, index=ids.index(parent), key=f"tree_before_{after}", format_func=names.__getitem__
+        )
     if not after or not before or before == after:
         return
     found, pictures = compared(runs[before], runs[after])

@@ -232,6 +232,21 @@ class CaptionStore(CaptionWriter):
             if known:
                 self._cache.journal.renamed(known)
 
+    def hand_on(self, source: str, target: str) -> EditResult:
+        """Give a picture that has no caption the one of another picture, under the name of who wrote it and approved as it
+        is there. One that has words by then keeps them. Raises NotFoundError when one of them is not there."""
+        known = self.get(source)
+        was = self._notes.get(source)
+
+        def note(_known: Caption, before: str | None, after: str) -> Note:
+            kept: Status = "approved" if known.status == "approved" else "needs review"
+            key = was.made_with if was is not None else ""
+            return Note(known.author, files.now(), kept, mark_of(after), known.engine, key)
+
+        return self._edit(
+            {target: known.text}, {target: ""}, f"caption of {source} given to {target}", known.author, note
+        )
+
     def restore(self, name: str, number: int, *, expected: str | None = None) -> EditResult:
         """Write an earlier version of a caption (see `versions`) again, approved, under the name of who wrote it then.
 

@@ -8,7 +8,7 @@ are kept in `<project>/not_duplicates.json` (`studio.dataset.apart`) and never a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +18,7 @@ from studio.captions.store import CaptionStore
 from studio.dataset import deep, pairing
 from studio.dataset.apart import NOT_DUPLICATES, Apart
 from studio.dataset.index import Index
+from studio.dataset.origins import ORIGINS, for_regularisation
 from studio.dataset.scan import scan as all_pictures
 from studio.dataset.set_aside import remove_pictures
 from studio.dataset.watch import on_a_page
@@ -66,8 +67,9 @@ Mark = tuple[object, ...]
 
 
 def mark(scan: Scan) -> Mark:
-    """Changes whenever `find_duplicates` may answer otherwise for the same pictures. Costs three looks at a file."""
+    """Changes whenever `find_duplicates` may answer otherwise for the same pictures. Costs four looks at a file."""
     return (
+        _stamp(scan.folder.parent / ORIGINS),
         _stamp(scan.folder.parent / NOT_DUPLICATES),
         deep.mark(scan.cache),
         Index(scan.cache).mark("pairs"),
@@ -160,7 +162,8 @@ def _groups(scan: Scan) -> tuple[list[DuplicateGroup], int]:
                 exact.setdefault(b, set()).add(a)
             else:
                 near.setdefault(a, {})[b] = near.setdefault(b, {})[a] = (likeness, kind == "deep")
-    ranked = sorted(scan.readable, key=_rank)
+    extra = for_regularisation(scan.folder.parent)
+    ranked = sorted(scan.readable, key=lambda p: (p.name in extra, *_rank(p)))
     used: set[str] = set()
     groups = []
     # Those that rest were compared with the one in the middle only, so it is the one to keep.
@@ -175,7 +178,7 @@ def _groups(scan: Scan) -> tuple[list[DuplicateGroup], int]:
                 if p.name not in used
             ]
             if len(same) > 1:
-                groups.append(_group("exact", best, [p for p in same if p is not best], 1.0))
+                groups.append(_group("exact", best, [p for p in same if p is not best], extra))
                 used |= {p.name for p in same}
     exactly = {g.suggested_keep for g in groups}
     taken: set[str] = {n for g in groups for n in g.names} - exactly
@@ -186,7 +189,7 @@ def _groups(scan: Scan) -> tuple[list[DuplicateGroup], int]:
             if others:
                 likeness = min(alike[p.sha256][0] for p in others)
                 only_deep = all(alike[p.sha256][1] for p in others)
-                groups.append(_group("near", best, others, likeness, only_deep))
+                groups.append(_group("near", best, others, extra, likeness, only_deep))
                 taken |= {best.name, *(p.name for p in others)}
     place = {p.name: n for n, p in enumerate(ranked)}
     groups.sort(key=lambda g: (g.kind != "exact", place[g.suggested_keep]))
@@ -212,12 +215,15 @@ def _group(
     kind: Literal["exact", "near"],
     best: Picture,
     others: list[Picture],
-    likeness: float,
+    extra: Collection[str],
+    likeness: float = 1.0,
     deep_only: bool = False,
 ) -> DuplicateGroup:
     others = sorted(others, key=_rank)
     rival = others[0]
-    if rival.bars and not best.bars and best.pixels < rival.pixels:
+    if rival.name in extra and best.name not in extra:
+        why = "the one that is taught; the other is for regularisation"
+    elif rival.bars and not best.bars and best.pixels < rival.pixels:
         why = "the one without bars"
     elif best.pixels > rival.pixels:
         why = f"largest, {best.width} x {best.height}"
@@ -254,11 +260,9 @@ def resolve(project: Project, group: DuplicateGroup, keep: str | Iterable[str] |
     if len(kept) == 1 and gone:
         store, one = CaptionStore(project), next(iter(kept))
         if (project.dataset_dir / one).is_file() and not store.get(one).text:
-            for name in gone:
-                caption = store.get(name)
-                if caption.text:
-                    store.set(one, caption.text, caption.author, expected="")
-                    break
+            told = next((n for n in gone if store.get(n).text), None)
+            if told is not None:
+                store.hand_on(told, one)
     return remove_pictures(
         project,
         gone,

@@ -55,7 +55,13 @@ def _read(path: Path) -> dict[str, Origin]:
     }  # fmt: skip
 
 
+ORIGINS = "pictures.json"
 _known: Unchanged[dict[str, Origin]] = Unchanged(_read, {})
+
+
+def for_regularisation(folder: Path) -> frozenset[str]:
+    """Names of all pictures that were ever marked for regularisation in the project of this folder."""
+    return frozenset(n for n, o in _known.of(folder / ORIGINS).items() if o.regularisation)
 
 
 def all_origins(project: Project) -> dict[str, Origin]:
@@ -65,7 +71,7 @@ def all_origins(project: Project) -> dict[str, Origin]:
 
 def _origins(project: Project) -> dict[str, Origin]:
     """`all_origins`, the same object while the file does not change; not to be changed."""
-    return _known.of(project.folder / "pictures.json")
+    return _known.of(project.folder / ORIGINS)
 
 
 def add(project: Project, new: Mapping[str, Origin]) -> list[str]:
@@ -127,7 +133,7 @@ def _save(project: Project, known: Mapping[str, Origin]) -> None:
         }
         for n, o in sorted(known.items())
     }
-    files.write_json(project.folder / "pictures.json", plain)
+    files.write_json(project.folder / ORIGINS, plain)
 
 
 def picture_repeats(project: Project) -> dict[str, int]:

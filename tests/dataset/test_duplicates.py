@@ -14,6 +14,7 @@ from studio.dataset.index import Index
 from studio.dataset.intake import import_pictures
 from studio.dataset.scan import Scan, scan
 from studio.dataset.set_aside import restore_pictures, set_aside_list
+from studio.dataset.subsets import mark_regularisation
 from studio.errors import InputError
 from studio.project import Project
 from studio.workspace import shipped
@@ -136,6 +137,32 @@ def test_resolving_sets_the_others_aside_and_carries_the_caption(filled: Project
     assert [(s.name, s.reason) for s in aside] == [("p03.png", "nearly the same picture as large.png")]
     restore_pictures(filled, ["p03.png"])
     assert len(find_duplicates(scan(filled))) == 1
+
+
+def test_an_engines_caption_is_handed_on_as_the_engines(filled: Project) -> None:
+    write(filled.dataset_dir / "large.png", scene(3, (320, 240)).resize((640, 480)))
+    store = CaptionStore(filled)
+    (filled.dataset_dir / "p03.txt").unlink()
+    store.write_machine({"p03.png": "a, b"}, "wd", {"t": 1})
+    store.approve(["p03.png"])
+    assert resolve(filled, find_duplicates(scan(filled))[0]) == ["p03.png"]
+    kept = store.get("large.png")
+    assert (kept.text, kept.author, kept.engine, kept.status) == ("mirastyle, a, b", "wd", "wd", "approved")
+    assert store.can_undo == "caption of p03.png given to large.png"
+    assert store.versions("large.png")[-1].settings == {"t": 1}
+
+
+def test_the_one_that_is_taught_is_kept_before_one_for_regularisation(filled: Project) -> None:
+    write(filled.dataset_dir / "large.png", scene(3, (320, 240)).resize((640, 480)))
+    assert find_duplicates(scan(filled))[0].suggested_keep == "large.png"
+    mark_regularisation(filled, ["large.png"])
+    group = find_duplicates(scan(filled))[0]
+    assert (group.suggested_keep, group.why) == (
+        "p03.png",
+        "the one that is taught; the other is for regularisation",
+    )
+    mark_regularisation(filled, ["large.png"], False)
+    assert find_duplicates(scan(filled))[0].suggested_keep == "large.png"
 
 
 def test_the_user_chooses_what_to_keep(filled: Project) -> None:

@@ -317,6 +317,20 @@ def _check_pictures(s: TrainingSettings, entry: BaseModelEntry) -> list[Finding]
                 where=("prediction",),
             )
         )
+    said = entry.prediction if s.prediction == "auto" else s.prediction
+    if said == "v_prediction" and entry.family == "sdxl" and s.noise_offset:
+        # arXiv 2305.08891: training up to pure noise is the cure for what offset noise makes up for.
+        found.append(
+            Finding(
+                severity="info",
+                code="noise-offset-with-v",
+                what="A model that predicts v needs no noise offset.",
+                why="It is trained up to pure noise and so reaches deep shadows and bright lights by itself; the offset was made for "
+                "models that cannot.",
+                fix="Set the noise offset to 0, unless your pictures come out too even.",
+                where=("noise_offset",),
+            )
+        )
     return found
 
 

@@ -79,6 +79,7 @@ def test_sound_settings_raise_nothing() -> None:
         ("pocket", CPU, {"bucket_step": 64}, "bucket-step-large", "warn"),
         ("sdxl", GPU, {"prediction": "v_prediction"}, "prediction-differs", "block"),
         ("noobai-vpred", GPU, {"prediction": "epsilon"}, "prediction-differs", "block"),
+        ("noobai-vpred", GPU, {"noise_offset": 0.03}, "noise-offset-with-v", "info"),
         ("pocket", CPU, {"cache_text_embeddings": True}, "text-cache-unused", "info"),
         ("pocket", CPU, {"shuffle_captions": True}, "shuffle-sentences", "warn"),
     ],

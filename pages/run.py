@@ -7,13 +7,14 @@ from pages.parts.explain_log import explain_log, explain_own
 from pages.parts.findings import show_findings
 from pages.parts.gates_view import gates_to_pass, queue_gates
 from pages.parts.live_job import is_running, log_of
-from pages.parts.nav import PAGES, go, link
+from pages.parts.nav import PAGES, go
 from pages.parts.next import primary, what_next
 from pages.parts.page import caught, page
 from pages.parts.run_body import curve, curve_every, figures, oddities, told_so_far
 from pages.parts.run_history import history, open_run
 from pages.parts.run_more import run_again, system_line
 from pages.parts.run_queue import queue_button, queue_view
+from pages.parts.run_resume import resume
 from pages.parts.run_words import STATE_LOOK, day
 from studio import choices, compare, gates, launch
 from studio.errors import NotFoundError
@@ -198,17 +199,6 @@ def primary_evaluate(run: Run) -> None:
         go("evaluation", run=run.id)
 
 
-def resume(project: Project, run: Run, usable: bool) -> None:
-    """Go on from the saved state."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Resume training", key="resume", type="primary", icon=":material/resume:"):
-            with st.spinner("Checking the environment"):
-                launch.resume_run(project, run.id)
-            st.rerun()
-        if usable:
-            link("evaluation", "Evaluate what is there", icon=":material/grid_view:", run=run.id)
-
-
 def came_out(run: Run, checkpoints: list[Checkpoint]) -> None:
     """The LoRA files, each to be downloaded."""
     if not checkpoints:
@@ -258,23 +248,40 @@ def chosen_run(project: Project, runs: list[Run]) -> Run | None:
     return runs[0] if runs else None
 
 
+def view_names(runs: list[Run]) -> dict[str, str]:
+    """The views of the page, each called what it shows: the run in the address may be any of them."""
+    asked = st.query_params.get("run", "")
+    shown = next((r for r in runs if r.id == asked), runs[0])
+    going = next((r for r in runs[:3] if is_running(r.job)), None)
+    names = {"prepare": "Prepare a run"}
+    if shown == going:
+        names["watch"] = "Training now"
+    else:
+        names["watch"] = "Last run" if shown == runs[0] else f"Run of {day(shown.job.created)}"
+        if going is not None:
+            names["going"] = "Training now"
+    return {**names, "history": f"History ({len(runs)})"}
+
+
+def chosen_view(runs: list[Run]) -> str:
+    """The switch between the views of the page, and which is chosen."""
+    names = view_names(runs)
+    asked = st.session_state.pop("run_next_view", "")
+    if asked or st.session_state.get("run_view") not in names:
+        st.session_state["run_view"] = asked or "watch"
+    view = st.segmented_control("View", list(names), key="run_view", format_func=names.__getitem__, required=True,
+                                label_visibility="collapsed", persist_state="page") or "watch"  # fmt: skip
+    st.space("xsmall")
+    if view == "going":
+        open_run(next(r.id for r in runs[:3] if is_running(r.job)))
+        st.rerun()
+    return str(view)
+
+
 project = require_project()
 with page(PAGES["run"].title, PAGES["run"].about, project=project, step="run"):
     runs = list_runs(project)
-    view = "prepare"
-    if runs:
-        going = any(is_running(r.job) for r in runs[:3])
-        names = {
-            "prepare": "Prepare a run",
-            "watch": "Training now" if going else "Last run",
-            "history": f"History ({len(runs)})",
-        }
-        asked = st.session_state.pop("run_next_view", "")
-        if asked or "run_view" not in st.session_state:
-            st.session_state["run_view"] = asked or "watch"
-        view = st.segmented_control("View", list(names), key="run_view", format_func=names.__getitem__, required=True,
-                                    label_visibility="collapsed", persist_state="page") or "watch"  # fmt: skip
-        st.space("xsmall")
+    view = chosen_view(runs) if runs else "prepare"
     run = chosen_run(project, runs) if view == "watch" else None
     if view == "history":
         history(runs)

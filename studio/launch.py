@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from studio import files, gates
 from studio.dataset.folder import full_look
 from studio.dataset.gate import dataset_fingerprint
 from studio.errors import BusyError, GateError, InputError, NotFoundError
+from studio.gates.standing import require
 from studio.jobs import locks
 from studio.jobs.job import Job, JobSpec, active_jobs
-from studio.jobs.launch import launch, relaunch
+from studio.jobs.launch import launch, launch_call, relaunch
+from studio.jobs.lifeline import Worker
 from studio.machine import card_env, detect
 from studio.models import get_model
-from studio.project import Project
+from studio.project import Project, open_project
 from studio.secrets import lent
 from studio.training import record
 from studio.training.base import TrainingPlan
@@ -150,11 +153,36 @@ def _start(project: Project, gpu: int | None, queued: str) -> Run:
     return Run(folder)
 
 
+def check_before_resuming(project: Project) -> Job:
+    """Ask the environment anew as a job, for a page that stays alive meanwhile: loading what sd-scripts needs may take a minute.
+
+    When it has finished, `resume_run` with `checked` goes by what it found.
+    """
+    return launch_call(
+        project.jobs_dir / files.new_id("check"),
+        "studio.launch:check_job",
+        {"workspace": str(project.workspace.root), "project": project.slug},
+        kind="environment check",
+        title="Checking the environment",
+        project=project.slug,
+        stop_grace_s=1.0,
+    )
+
+
+def check_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
+    """The job of `check_before_resuming`."""
+    worker.progress(0, None, "", "Loading what the training needs, once, to see that it works")
+    project = open_project(Workspace(Path(payload["workspace"])), payload["project"])
+    return {"passed": gates.run_gate(project, "environment").passed}
+
+
 @full_look()
-def resume_run(project: Project, run_id: str = "") -> Run:
+def resume_run(project: Project, run_id: str = "", *, checked: bool = False) -> Run:
     """Go on with a stopped, failed or interrupted run from its last saved state, with the settings it began with.
 
     The gates are those that the run was started behind; what can have changed since, the environment, is asked again.
+    checked: it was asked just now, and its verdict counts unless something has changed since.
+
     Raises InputError when the run cannot be resumed, GateError when the environment does not pass, BusyError.
     """
     run = get_run(project, run_id)
@@ -165,7 +193,10 @@ def resume_run(project: Project, run_id: str = "") -> Run:
             "Only a stopped, failed or interrupted run has something left to do.",
             "Start a new run." if state == "finished" else "Wait until it has ended.",
         )
-    gates.require_environment(project)
+    if checked:
+        require(project, ("environment",), "The run was not resumed.")
+    else:
+        gates.require_environment(project)
     plan = TrainingPlan.load(run.folder)
     with _only_training(project, plan.settings.backend):
         backend = get_backend(plan.settings.backend)

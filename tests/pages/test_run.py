@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,11 +12,15 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from filelock import FileLock
+from streamlit.testing.v1 import AppTest
 
+from pages.parts.run_words import day
 from studio import choices, environment, files, gates, launch
 from studio.captions.store import CaptionStore
 from studio.compare import outcome
-from studio.errors import BusyError
+from studio.errors import BusyError, GateError
+from studio.jobs.job import JobSpec, list_jobs
+from studio.jobs.launch import launch as launch_job
 from studio.project import Project
 from studio.training import record
 from studio.training.runs import Run, get_run
@@ -57,6 +62,16 @@ def alive(run: Run) -> Iterator[None]:
     )
     with FileLock(run.folder / "lock"):
         yield
+
+
+def slow_check(monkeypatch: pytest.MonkeyPatch, project: Project) -> Path:
+    """The check before resuming as a job that ends when a file with this name and `.go` is there."""
+    project.jobs_dir.mkdir(exist_ok=True)
+    mark = project.jobs_dir / "check"
+    code = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.02)"
+    spec = JobSpec("check", "Checking", [sys.executable, "-S", "-c", code, str(mark.with_suffix(".go"))])
+    monkeypatch.setattr(launch, "check_before_resuming", lambda _p: launch_job(mark, spec))
+    return mark
 
 
 # --- before
@@ -247,10 +262,66 @@ def test_a_failed_run_says_why_and_can_be_resumed(green: Project, monkeypatch: p
     assert "Training failed at step 20 of 65" in told
     assert "The loss became NaN." in told
     assert "Halve the learning rate" in told
-    resumed = []
-    monkeypatch.setattr(launch, "resume_run", lambda _p, run_id: resumed.append(run_id))
+    resumed: list[object] = []
+    monkeypatch.setattr(launch, "resume_run", lambda _p, run_id, **more: resumed.append((run_id, more)))
+    check = slow_check(monkeypatch, green)
     sound(at.button(key="resume").click().run())
-    assert len(resumed) == 1
+    # The page is there while the environment is checked, and says so; nothing is resumed yet.
+    assert resumed == [] and "Cancel" in labels(at) and "Resume training" not in labels(at)
+    assert "The loss became NaN." in texts(at) and "goes on by itself" in texts(at)
+    check.with_suffix(".go").touch()
+    assert next(iter(list_jobs(green.jobs_dir))).wait(60) == "finished"
+    sound(at.run())
+    assert resumed == [(get_run(green).id, {"checked": True})]
+
+
+def test_a_check_before_resuming_can_be_called_off(green: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    worlds.run(green, state="stopped", steps=20)
+    monkeypatch.setattr(launch, "resume_run", lambda *_a, **_k: pytest.fail("nobody wants it any more"))
+    slow_check(monkeypatch, green)
+    at = open_page("run", green.slug)
+    sound(at.button(key="resume").click().run())
+    sound(at.button(key="resume_check_job_stop").click().run())
+    assert list_jobs(green.jobs_dir)[0].wait(60) == "stopped"
+    sound(at.run())
+    assert "Resume training" in labels(at) and "Cancel" not in labels(at)
+
+
+def test_what_the_check_finds_keeps_the_run_from_being_resumed(
+    green: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No way around the gate: a check that has run counts by what its verdict says now."""
+    run = worlds.run(green, state="stopped", steps=20)
+    with pytest.raises(GateError, match="not resumed"):
+        choices.change(green, {"backend": "kohya"})
+        launch.resume_run(green, run.id, checked=True)
+    monkeypatch.setattr(launch, "relaunch", lambda *_a, **_k: pytest.fail("it must not start"))
+    at = open_page("run", green.slug)
+    slow_check(monkeypatch, green).with_suffix(".go").touch()
+    sound(at.button(key="resume").click().run())
+    list_jobs(green.jobs_dir)[0].wait(60)
+    sound(at.run())
+    assert "The run was not resumed." in texts(at) and "Resume training" in labels(at)
+
+
+def test_the_view_is_called_what_it_shows(green: Project) -> None:
+    old = worlds.run(green, run_id="run-20260101-000000-aaaa")
+    new = worlds.run(green, run_id="run-20260102-000000-aaaa", steps=26)
+
+    def names(at: AppTest) -> list[str]:
+        return [o.content for o in at.segmented_control(key="run_view").proto.options]
+
+    assert names(open_page("run", green.slug))[1:] == ["Last run", "History (2)"]
+    assert names(open_page("run", green.slug, run=old.id))[1:] == [
+        f"Run of {day(old.job.created)}",
+        "History (2)",
+    ]
+    with alive(new):
+        assert names(open_page("run", green.slug))[1:] == ["Training now", "History (2)"]
+        at = open_page("run", green.slug, run=old.id)
+        assert names(at)[1:] == [f"Run of {day(old.job.created)}", "Training now", "History (2)"]
+        sound(at.segmented_control(key="run_view").set_value("going").run())
+        assert new.id in texts(at) and names(at)[1:] == ["Training now", "History (2)"]
 
 
 def test_a_window_left_open_shows_that_the_run_was_resumed(

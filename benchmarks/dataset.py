@@ -1,6 +1,7 @@
-"""The dataset's audit and its search for duplicates, measured in one run.
+"""The dataset's audit, its search for duplicates and its tagger, measured in one run.
 
     python -m benchmarks.dataset [--pictures 650] [--hashes 5000,50000,200000] [--deep] [--cleanvision PYTHON]
+                                 [--sd-scripts FOLDER --python THEIR_PYTHON [--rounds 3]]
 
 1. The whole look at a picture (read, sha256, decode, thumbnail, hashes, bars, blur) beside bare decoding (Pillow `load`)
    and beside cleanvision doing all its checks. cleanvision has its own virtual environment: give its `python`;
@@ -8,6 +9,7 @@
 2. Recall and precision of the search for duplicates on planted copies of thirteen kinds, with studio shots of one
    ground as hard negatives (`benchmarks.planted`); with --deep also of the deep look, which takes about 0.1 s a picture.
 3. CPU time of the search in many hashes, with its growth, and its recall beside comparing all pairs.
+4. With --sd-scripts: the tagger beside its own on some of the pictures (`benchmarks.tagger`, which takes others too).
 
 Prints a table and, with --json, the figures.
 """
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks import tagger
 from benchmarks.planted import KINDS, plant
 from studio.dataset import near
 from studio.dataset.duplicates import find_duplicates
@@ -168,8 +171,11 @@ def main() -> None:
     parser.add_argument(
         "--cleanvision", metavar="PYTHON", help="the python of an environment with cleanvision"
     )
+    tagger.options(parser)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if bool(args.sd_scripts) != bool(args.python):
+        parser.error("--sd-scripts and --python go together")
     told: dict[str, Any] = {"pictures": args.pictures}
     with tempfile.TemporaryDirectory() as home:
         project = create_project(
@@ -182,6 +188,9 @@ def main() -> None:
         if args.deep:
             told["deep_ms"] = deep_look(project, seen)
             told["with_deep"] = judged(seen, planted)
+        if args.sd_scripts:
+            args.pictures = [project.dataset_dir]
+            told["tagger"] = tagger.compare(args, Path(home) / "tagger")
     told["search"] = search([int(n) for n in args.hashes.split(",")])
     if args.json:
         print(json.dumps(told, indent=1))
@@ -218,6 +227,9 @@ def main() -> None:
             f"Search in {row['hashes']:,} hashes: {row['cpu_s']:.2f} CPU s, recall {row['recall']:.3f}{growth}"
         )
         last = row
+    if "tagger" in told:
+        print("Tagger:")
+        tagger.show(told["tagger"])
 
 
 if __name__ == "__main__":

@@ -261,29 +261,20 @@ def against(
     }
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--ours"]:
-        run_ours(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
-        return
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sd-scripts", type=Path, required=True)
-    parser.add_argument("--python", required=True, help="the Python that has sd-scripts' packages")
+def options(parser: argparse.ArgumentParser) -> None:
+    """How to reach sd-scripts, and how much to run."""
+    parser.add_argument("--sd-scripts", type=Path, help="its folder")
+    parser.add_argument("--python", help="the Python that has sd-scripts' packages")
     parser.add_argument("--path", action="append", default=[], help="further folders for its PYTHONPATH")
-    parser.add_argument("--pictures", type=Path, action="append", required=True)
-    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--count", type=int, default=40, help="pictures to tag")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--models", type=int, default=1, help="stand-ins of random convolutions")
-    parser.add_argument("--rounds", type=int, default=1, help="how often everything is timed")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each tagger is timed")
     parser.add_argument("--workers", type=int, default=2, help="its DataLoader workers")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        told = compare(args, Path(work))
-    if args.json:
-        print(json.dumps(told, indent=2))
-        return
+
+
+def show(told: dict[str, Any]) -> None:
+    """What `compare` found, in words."""
     for kind, found in told["models"].items():
         their = found["theirs"]
         print(
@@ -297,6 +288,27 @@ def main() -> None:
             print(
                 f"    equal captions: {r['equal']} of {told['pictures']} ({r['tags']} tags); on purpose not: {r['differ_on_purpose']}; else: {r['differ']}"
             )
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--ours"]:
+        run_ours(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options(parser)
+    parser.add_argument("--pictures", type=Path, action="append", required=True)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if not (args.sd_scripts and args.python):
+        parser.error("--sd-scripts and --python are needed")
+    with tempfile.TemporaryDirectory() as work:
+        told = compare(args, Path(work))
+    if args.json:
+        print(json.dumps(told, indent=2))
+    else:
+        show(told)
 
 
 if __name__ == "__main__":

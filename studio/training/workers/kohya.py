@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -163,6 +164,9 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     if worker.should_stop and not follower.story.model_saved:
         worker.emit("stopped", step=follower.story.told.step, reason=worker.stop_reason)
         return None
+    if process.returncode < 0 and not worker.should_stop and not follower.story.killed:
+        # The launcher names the signal only when it is not itself what was killed.
+        follower.take({"type": "killed", "signal": _signal_name(-process.returncode)})
     try:
         return follower.result()
     except StudioError as error:
@@ -179,6 +183,12 @@ def train(plan: TrainingPlan, worker: Worker) -> dict[str, Any] | None:
     with suppress(OSError):
         print(f"\n[studio] {note.sentence}", flush=True)  # so that the log tells where the next try begins
     return train(recovery.adjusted(plan), worker)
+
+
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def _of_system(error: StudioError, kills_before: int | None) -> StudioError:

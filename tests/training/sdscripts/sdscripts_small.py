@@ -88,6 +88,8 @@ for epoch in range(first + 1, epochs + 1):
         open(f"{state}/random_states_0.pkl", "wb").write(b"x")
 if how == "vanish":
     os._exit(0)
+if how == "killed":  # as by the system when memory runs out; nobody is left to say so
+    os.kill(os.getpid(), 9)
 save(f"{train['output_name']}.safetensors", broken=how == "nan-file")
 say("                    INFO     model saved.                  train_network.py:1729\\n")
 """

@@ -86,6 +86,15 @@ def test_success_is_never_the_exit_code_alone(tmp_path: Path, how: str, words: s
     assert job.error["why"] and job.error["fix"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+def test_a_trainer_that_was_killed_is_named_though_nobody_said_so(tmp_path: Path) -> None:
+    job = start(make_plan(tmp_path / "run", stand_in(tmp_path / "sd", "killed")))
+    assert job.wait(120) == "failed"
+    assert job.error is not None
+    assert job.error["what"] == "The training was ended from outside (SIGKILL)."
+    assert "memory" in job.error["why"] + job.error["fix"] and "last checkpoint or state" in job.error["fix"]
+
+
 def test_stopped_and_gone_on_with_twice(tmp_path: Path) -> None:
     """A state that a resumed run saved counts its steps from 0 again; the totals stay right all the same."""
     plan = make_plan(tmp_path / "run", stand_in(tmp_path / "sd", "slow"), epochs=4)

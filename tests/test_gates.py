@@ -169,6 +169,21 @@ def test_the_batch_is_reduced_with_a_message(workspace: Workspace, monkeypatch: 
     )
 
 
+@pytest.mark.parametrize(("batch", "accumulation", "words"), [
+    (64, 1, "A batch of 64 is never full: no bucket shows more than"),
+    (4, 64, "One step takes 256 pictures, and an epoch shows"),
+    (4, 1, ""),
+])  # fmt: skip
+def test_a_batch_larger_than_the_dataset_is_told(
+    workspace: Workspace, tmp_path: Path, batch: int, accumulation: int, words: str
+) -> None:
+    project = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    choices.change(project, {"batch_size": batch, "gradient_accumulation": accumulation, "repeats": 4})
+    said = gates.run_gate(project, "config")
+    told = [f for f in said.findings if f.code == "config-batch-large"]
+    assert [words in f.what for f in told] == ([True] if words else [])
+
+
 def test_too_little_memory_blocks(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     project = sample_project(workspace)
     _with_memory(monkeypatch, 200_000_000)

@@ -58,6 +58,7 @@ def config_gate(project: Project) -> Verdict:
                 where=("epochs", "repeats"),
             )
         )
+    found += _batch_of(counts, settings)
     if not plan.fits(machine.memory_bytes):
         why, fix = plan.short_of(machine.memory_bytes)
         found.append(
@@ -99,6 +100,31 @@ def config_gate(project: Project) -> Verdict:
         "config_files": [p.relative_to(project.folder).as_posix() for p in keep_native_files(project)],
     }
     return save_verdict(project, "config", found, current_fingerprint(project, "config"), facts)
+
+
+def _batch_of(counts: list[int], settings: TrainingSettings) -> list[Finding]:
+    """A warning when a step takes more pictures than there are to take. counts: pictures of an epoch in each bucket."""
+    size, step = settings.batch_size, settings.batch_size * settings.gradient_accumulation
+    if not counts or (size <= max(counts) and step <= sum(counts)):
+        return []
+    if size > max(counts):
+        what = (
+            f"A batch of {size} is never full: no bucket shows more than {max(counts)} pictures in an epoch."
+        )
+        fix = f"Lower the batch size to {max(counts)} or less."
+    else:
+        what = f"One step takes {step} pictures, and an epoch shows {sum(counts)}."
+        fix = f"Lower the batch size or gradient accumulation, to {sum(counts)} pictures a step or less."
+    return [
+        Finding(
+            severity="warn",
+            code="config-batch-large",
+            what=what,
+            why="There are then fewer steps than it seems, and each teaches less than its learning rate is meant for.",
+            fix=fix,
+            where=("batch_size", "gradient_accumulation"),
+        )
+    ]
 
 
 def _preset_time(project: Project) -> str:

@@ -44,7 +44,12 @@ class KohyaBackend:
         found = diffusers_checks.check(
             self.families, settings, machine, entry, trigger, flow=True, packages_here=False
         )
-        return found + (config.check(entry.family, settings) if entry.family in self.families else [])
+        own = config.check(entry.family, settings) if entry.family in self.families else []
+        if any(
+            "text_encoder_lr" in f.where for f in own
+        ):  # told of by sd-scripts' own rule, which is stricter
+            found = [f for f in found if f.code != "prodigy-one-rate"]
+        return found + own
 
     def engine(self, workspace: Workspace) -> dict[str, str]:
         """Where the sd-scripts in use lies. Raises EnvironmentalError when it is not set up."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from studio.errors import EnvironmentalError, InputError
-from studio.models import list_models
+from studio.machine import Machine
+from studio.models import get_model, list_models
 from studio.presets import presets_for
 from studio.settings import TrainingSettings
 from studio.training.kohya import KohyaBackend
@@ -150,6 +151,15 @@ def test_what_it_cannot_do_is_said(changes: dict[str, Any], field: str) -> None:
     found = config.check("sd15", TrainingSettings(**changes))
     assert [f.where for f in found] == [(field,)]
     assert all(f.severity == "block" and f.fix for f in found)
+
+
+def test_a_second_rate_beside_prodigy_is_told_once() -> None:
+    settings = TrainingSettings(
+        backend="kohya", optimizer="prodigy", learning_rate=1, train_text_encoder=True, text_encoder_lr=0.5
+    )
+    machine = Machine("Linux", "cpu", 8, 2**35, (), "3.11", {})
+    told = KohyaBackend().check(settings, machine, get_model(Workspace(Path("/nowhere")), "sdxl"))
+    assert [f.severity for f in told if "text_encoder_lr" in f.where] == ["block"]
 
 
 def test_pictures_and_captions_are_laid_out(tmp_path: Path) -> None:

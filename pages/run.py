@@ -5,6 +5,7 @@ import streamlit as st
 from pages.parts.context import require_project
 from pages.parts.explain_log import explain_log, explain_own
 from pages.parts.findings import show_findings
+from pages.parts.flash import act
 from pages.parts.gates_view import gates_to_pass, queue_gates
 from pages.parts.live_job import is_running, log_of
 from pages.parts.nav import PAGES, go
@@ -44,8 +45,8 @@ def start(project: Project) -> None:
         run = launch.start_training(project)
         open_run(run.id)
         st.rerun()
-    st.button("Check everything again", key="check_again", type="tertiary", icon=":material/refresh:", on_click=queue_gates,
-              args=(project, True))  # fmt: skip
+    st.button("Check everything again", key="check_again", type="tertiary", icon=":material/refresh:", on_click=act,
+              args=(queue_gates, project, True))  # fmt: skip
     what_next(
         f"{told.steps.total_steps} steps on a rented computer; its LoRA lands here at the end."
         if dollars
@@ -109,7 +110,7 @@ def live(project: Project, run: Run) -> None:
                     else "It finishes its step and saves its state, so that you can resume it later."
                 )
                 st.button(
-                    "Stop training", key="stop_now", type="primary", on_click=launch.stop_run, args=(run,)
+                    "Stop training", key="stop_now", type="primary", on_click=act, args=(launch.stop_run, run)
                 )
     view()
     over_time()

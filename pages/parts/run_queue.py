@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pages.parts.flash import act
 from pages.parts.page import caught
 from studio import queue
 from studio.project import Project
@@ -24,7 +25,7 @@ def _add(project: Project) -> None:
 def queue_button(project: Project) -> None:
     """Put a run with the settings of now at the end of the list."""
     st.button(
-        "Add to the queue", key="queue_add", icon=":material/playlist_add:", on_click=_add, args=(project,),
+        "Add to the queue", key="queue_add", icon=":material/playlist_add:", on_click=act, args=(_add, project),
         help="It keeps the settings of now, passes its gates when its turn comes, and starts when the runs before it have ended.",
     )  # fmt: skip
 
@@ -54,9 +55,9 @@ def queue_view(project: Project) -> None:
                         ("Later", "arrow_downward", place + 1, place == len(waits)),
                     ):
                         st.button(label, key=f"q_{label}_{item.id}", icon=f":material/{sign}:", type="tertiary", disabled=off,
-                                  on_click=queue.move, args=(workspace, item.id, to))  # fmt: skip
+                                  on_click=act, args=(queue.move, workspace, item.id, to))  # fmt: skip
                 if place or item.over:
                     st.button("Remove", key=f"q_out_{item.id}", icon=":material/close:", type="tertiary",
-                              on_click=queue.remove, args=(workspace, item.id))  # fmt: skip
+                              on_click=act, args=(queue.remove, workspace, item.id))  # fmt: skip
             if item.why:
                 st.caption(item.why)

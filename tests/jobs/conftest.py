@@ -43,7 +43,7 @@ def zombies() -> set[int]:
 
 
 def until(
-    condition: Callable[[], object], seconds: float = 30.0, told: Callable[[], object] = lambda: ""
+    condition: Callable[[], object], seconds: float = 120.0, told: Callable[[], object] = lambda: ""
 ) -> float:
     """Wait for something to become true; how long it took. Fails, with what `told` says, when it does not."""
     began = time.monotonic()

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from studio import gates, launch, queue, reattach
+from studio import launch, queue, reattach
 from studio.errors import StudioError
 from studio.jobs import disk
 from studio.project import Project, open_project
@@ -21,13 +21,7 @@ from studio.training.runs import Run, list_runs
 from studio.workspace import Workspace
 from tests.jobs.conftest import processes_of, until
 from tests.queue.test_queue import Desk
-from tests.training.sdscripts.kohya_project import kohya_project
-
-PROBED = 'PROBE{"failed": {}, "torch": "2.13.0", "cuda": false, "versions": {"accelerate": "1.6.0"}}'
-MEASURED = {
-    "seconds_per_step": 0.2, "peak_bytes": 75_000_000, "start_seconds": 1.0, "steps_run": 4, "forecast_seconds": 9.0,
-    "forecast_words": "9 seconds", "steps": 24,
-}  # fmt: skip
+from tests.training.sdscripts.kohya_project import ready_project
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in's Python is a shell script")
 
@@ -35,12 +29,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in's Python i
 @pytest.fixture
 def project(workspace: Workspace, tmp_path: Path) -> Project:
     """A project of sd-scripts behind four gates that pass; only the dry run's figures are written by hand."""
-    made = kohya_project(workspace, tmp_path, how="slow", epochs=3, repeats=1)
-    (tmp_path / "sd" / "probed").write_text(PROBED)
-    for gate in gates.GATES[:3]:
-        assert gates.run_gate(made, gate).passed, gate
-    gates.save_verdict(made, "dry_run", [], gates.current_fingerprint(made, "dry_run"), MEASURED)
-    return made
+    return ready_project(workspace, tmp_path, how="slow", epochs=3, repeats=1)
 
 
 # Says when it begins and, once it may, when it ends; the third to end fails.
@@ -169,6 +158,11 @@ def test_a_computer_that_is_switched_off_goes_on_with_the_next(project: Project,
     assert steps(trained) == list(range(1, trained.manifest["steps"]["total"] + 1))
     assert trained.checkpoints()[-1].final
     assert run.resumable and run.checkpoints()
+    # As the page does it: the environment is asked in a job, and its verdict is what resuming goes by.
+    check = launch.check_before_resuming(project)
+    assert (check.wait(60), check.result) == ("finished", {"passed": True}), check.log_tail()
+    assert launch.resume_run(project, run.id, checked=True).job.wait(120) == "finished", run.job.log_tail()
+    assert sorted(set(steps(run))) == steps(trained), "from its last state to the end, with the same totals"
     # A runner that ends while it starts a run finds that run again, and does not train it twice.
     book.update(workspace, second, state="checking", run="")
     runner.serve(Desk(), {"workspace": str(workspace.root)})  # type: ignore[arg-type]

@@ -235,8 +235,8 @@ class Board {
     if (does) { e.preventDefault(); does(); }
   }
 
-  open() { this.large.show(); this.remember(); }
-  closed() { this.table.focus(); this.remember(); }
+  open() { this.apart = true; this.large.show(); this.remember(); }
+  closed() { this.apart = false; this.table.focus(); this.remember(); }
 
   // --- the bar above
 

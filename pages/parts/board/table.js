@@ -19,7 +19,8 @@ class Table {
     this.cells = [];
     box.addEventListener("keydown", (e) => board.key(e));
     box.addEventListener("click", (e) => this.click(e));
-    box.addEventListener("focusin", (e) => { const i = this.place(e.target); if (i >= 0 && i !== this.index()) { board.go(this.at(i), false); } });
+    // A dialog that closes gives the focus back to the cell that it was opened from: that is not where the person is by then.
+    box.addEventListener("focusin", (e) => { const i = this.place(e.target); if (!board.apart && i >= 0 && i !== this.index()) { board.go(this.at(i), false); } });
     box.addEventListener("error", (e) => { if (e.target.tagName === "IMG") { this.lost(e.target); } }, true);
     box.addEventListener("scroll", this.edge = () => {
       const more = box.scrollWidth - box.clientWidth - box.scrollLeft > 4;

@@ -35,6 +35,7 @@ PURPOSE: dict[str, str] = {
     "environment": "This computer has what the backend needs, and room on the disk.",
     "dry_run": "A few real training steps with your pictures and settings work, and show how long the run will take.",
 }
+_SMALL_FILE = 65_536  # bytes; configs have a few thousand, word tables a million
 State = Literal["passed", "blocked", "stale", "missing", "running"]
 
 
@@ -106,7 +107,16 @@ def _model_marks(project: Project, entry: BaseModelEntry) -> list[Any]:
     """The base model's file, and those that belong beside it."""
     place = entry.location(project.workspace)
     beside = [[role, model_fingerprint(p)] for role, p in parts_of(entry, project.workspace).items()]
-    return [model_fingerprint(place) if place else "absent", *beside]
+    return [model_fingerprint(place) if place else "absent", *beside, *_configs_of(place)]
+
+
+def _configs_of(place: Path | None) -> list[str]:
+    """What the small config files of a diffusers folder say: a number changed in one of them changes no size and no header, and
+    the model then loads otherwise or not at all."""
+    if place is None or not place.is_dir():
+        return []
+    small = [p for p in sorted(place.rglob("*.json")) if p.is_file() and p.stat().st_size <= _SMALL_FILE]
+    return [files.sha256_file(p) for p in small]
 
 
 def current_fingerprint(project: Project, gate: GateName) -> str:

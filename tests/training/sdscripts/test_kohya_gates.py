@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from studio import choices, environment, gates, launch
+from studio import choices, environment, files, gates, launch
 from studio.errors import GateError
 from studio.project import Project
 from studio.training.base import TrainingPlan
@@ -135,6 +135,21 @@ def test_a_model_of_several_files_has_to_be_whole(
     before = gates.current_fingerprint(project, "environment")
     headers.write(place.with_name("ae.safetensors"), {**headers.AE, "more": (2, 2)})
     assert gates.current_fingerprint(project, "environment") != before
+
+
+def test_a_number_changed_in_a_config_of_the_base_model_makes_the_gates_stale(
+    workspace: Workspace, tmp_path: Path, answered: dict[str, Any]
+) -> None:
+    """It changes neither a file's size nor a header: the dry run of before says nothing of such a model."""
+    folder = tmp_path / "model"
+    for name, text in (("model_index.json", "{}"), ("unet/config.json", '{"out_channels": 4}')):
+        files.write_text(folder / name, text)
+    add_model(workspace, folder)
+    project = kohya_project(workspace, tmp_path)
+    before = {g: gates.current_fingerprint(project, g) for g in gates.GATES}
+    files.write_text(folder / "unet" / "config.json", '{"out_channels": 8}')
+    after = {g: gates.current_fingerprint(project, g) for g in gates.GATES}
+    assert [g for g in gates.GATES if before[g] != after[g]] == ["config", "environment", "dry_run"]
 
 
 def test_an_entry_for_rented_computers_is_not_trained_here(workspace: Workspace, tmp_path: Path) -> None:

@@ -14,19 +14,27 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from studio import files
 from studio.errors import BusyError
 from studio.jobs import environment
 from studio.jobs.job import JobSpec, list_jobs
 from studio.jobs.launch import launch, relaunch
+from studio.project import Project
+from studio.replicate import api
+from studio.replicate.api import Api
+from studio.training import record
 from studio.training.kohya import KohyaBackend
 from studio.training.progress import Metrics
-from studio.training.runs import Run
+from studio.training.runs import MANIFEST, Run, list_runs, new_run_folder
+from studio.workspace import Workspace
+from tests.pages import worlds
 from tests.training.sdscripts.sdscripts_small import make_plan, stand_in
 
 from .conftest import ids, processes_of, until
@@ -189,3 +197,50 @@ launch(Path(sys.argv[1]), JobSpec("x", "X", [sys.executable, "-S", "-c", ""])).w
     assert sorted((j.created for j in found), reverse=True) != [j.created for j in found], (
         "their times say otherwise"
     )
+
+
+def test_the_newest_run_is_the_one_made_last(workspace: Workspace) -> None:
+    """A run that was started while the clock was two days ahead does not stay the newest until then."""
+    project = Project(workspace, "p")
+    ahead = f"run-{datetime.now(UTC) + timedelta(days=2):%Y%m%d-%H%M%S}-ffff"
+    made = [project.runs_dir / ahead]
+    for _ in range(3):
+        files.write_json(made[-1] / MANIFEST, {})
+        made.append(new_run_folder(project))
+    files.write_json(made[-1] / MANIFEST, {})
+    files.write_json(project.runs_dir / "run-by-my-own-hand" / MANIFEST, {})
+    files.write_json(project.runs_dir / "run-20269999-999999-ffff" / MANIFEST, {})
+    found = [r.folder for r in list_runs(project) if r.folder in made]
+    assert found == made[::-1]
+    assert new_run_folder(project).name > made[-1].name
+
+
+def test_the_record_of_a_run_is_brought_up_to_date_whatever_the_time_of_its_files(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    made = worlds.project(workspace, worlds.pictures(tmp_path / "in"))
+    run = worlds.run(made)
+    page = made.records_dir / record.PROGRESS
+    record.write(run, state="running")
+    assert "RUNNING" in page.read_text()
+    ahead = time.time() + 2 * 86_400
+    os.utime(page, (ahead, ahead))
+    record.catch_up(run)
+    assert "COMPLETE" in page.read_text()
+    os.utime(page, (ahead, ahead))
+    record.catch_up(run)
+    assert page.stat().st_mtime == pytest.approx(ahead), "nothing is written when nothing is new"
+
+
+def test_what_a_rented_run_has_cost_so_far_does_not_go_by_this_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Jumping(datetime):
+        """The clock of this computer, two days ahead from now on."""
+
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return datetime.now(UTC) + timedelta(days=2)
+
+    server = Api("r8_" + "x" * 30)
+    server._heard = (datetime(2026, 11, 22, 12, tzinfo=UTC), time.monotonic())
+    monkeypatch.setattr(api, "datetime", Jumping)
+    assert abs(server.now() - datetime(2026, 11, 22, 12, tzinfo=UTC)) < timedelta(minutes=10)

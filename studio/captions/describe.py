@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -115,7 +116,8 @@ _HEAD = re.compile(
     r"^[\s>*#_-]*(content|style|caption)(?:[ _]?elements?)?\s*[*_]*\s*[::][*_]*\s*",
     re.IGNORECASE | re.MULTILINE,
 )
-_LONGEST = 100_000
+_LONGEST = 20_000  # letters of an answer that are read; what is asked for has some hundred
+_TRIED = 100  # places at which an object may begin; models that break down repeat one sign for pages
 
 
 def read(answer: str, format: Format = "sentences", say: str = "content") -> Described:
@@ -148,10 +150,12 @@ def _json_in(text: str) -> dict[str, Any] | None:
     """The first JSON object that has one of our keys."""
     decoder = json.JSONDecoder(strict=False)
     for piece in [*_FENCE.findall(text), text]:
-        for at in (m.start() for m in re.finditer(r"\{", piece)):
-            for candidate in (piece[at:], _mended(piece[at:])):
+        mended = _mended(piece)  # has the same brackets
+        places = zip(re.finditer(r"\{", piece), re.finditer(r"\{", mended), strict=True)
+        for as_it_is, better in islice(places, _TRIED):
+            for candidate, at in ((piece, as_it_is.start()), (mended, better.start())):
                 try:
-                    raw, _ = decoder.raw_decode(candidate)
+                    raw, _ = decoder.raw_decode(candidate, at)
                 except (ValueError, RecursionError):
                     continue
                 known = _keys(raw)

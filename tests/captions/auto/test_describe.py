@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from studio.captions.describe import Unreadable, WordSettings, prompt, read
@@ -78,3 +80,21 @@ def test_the_question_depends_on_what_is_taught_and_on_the_base_model() -> None:
     assert "call her Mira" in prompt("style", "tags", WordSettings(hint="call her Mira"))
     shown = prompt("style", "tags", own, ["a", "b", "c", "d", "e", "f"])
     assert "- e" in shown and "- f" not in shown
+
+
+@pytest.mark.parametrize("piece", ["{", '{"a":', "<think>", '{"x": 1,} ', "```"])
+def test_a_model_that_repeats_itself_for_pages_is_read_in_a_moment(
+    piece: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a minute went by once while every bracket was tried, and the rest of the answer mended for each."""
+    tried: list[int] = []
+    decode = json.JSONDecoder.raw_decode
+
+    def counting(self: json.JSONDecoder, text: str, at: int = 0) -> object:
+        tried.append(at)
+        return decode(self, text, at)
+
+    monkeypatch.setattr(json.JSONDecoder, "raw_decode", counting)
+    with pytest.raises(Unreadable):
+        read(piece * (100_000 // len(piece)))
+    assert len(tried) <= 400

@@ -217,9 +217,6 @@ def combinations(family: str, told: dict[str, Any], s: TrainingSettings, caches_
         if told.get(name) and s.precision != wanted:
             found.append(_bad(name, "full-half", f"{name} needs the precision {wanted}.", f"It is {s.precision}.",
                               f"Set the precision to {wanted}, or remove the option."))  # fmt: skip
-    if told.get("cpu_offload_checkpointing") and s.blocks_to_swap:
-        found.append(_bad("cpu_offload_checkpointing", "swap-and-offload", "Blocks cannot be swapped and offloaded at once.",
-                          "The script refuses the pair.", "Keep one of them."))  # fmt: skip
     if told.get("masked_loss") and not told.get("alpha_mask"):
         found.append(_bad("masked_loss", "mask-without-source", "There are no masks for the masked loss.",
                           "Only the transparency of the pictures themselves can be the mask here.", "Add alpha_mask = true."))  # fmt: skip

@@ -1,7 +1,7 @@
 """What is particular to each family of base models in sd-scripts.
 
 Read in the scripts themselves at the commit that the list of options was made from: which files a base model consists of,
-which network module makes its LoRA, which bucket steps are accepted, how many blocks can be swapped.
+which network module makes its LoRA, which bucket steps are accepted.
 """
 
 from __future__ import annotations
@@ -40,9 +40,6 @@ MODULES: Final = {
 
 BUCKET_STEP: Final = {"sd15": 64, "sdxl": 32, "sd35": 32, "flux": 32}
 """Pixels; a bucket step that is no multiple of this is refused (`verify_bucket_reso_steps`)."""
-
-MOST_SWAPPED: Final = {"sd35": 36, "flux": 35}
-"""Blocks that can be swapped at most: two stay (`enable_block_swap`). Other families cannot swap."""
 
 SAMPLE_FLAGS: Final = {
     "sd15": "--s 20 --l 7",

@@ -10,7 +10,7 @@ from studio.training.sdscripts.lines import caches_text, teaches_t5
 
 def check(family: str, settings: TrainingSettings) -> list[Finding]:
     """What these settings ask for and sd-scripts cannot do for a family, so that it would be left out in silence."""
-    found = [*_everywhere(family, settings), *_memory(family, settings)]
+    found = [*_everywhere(family, settings), *_memory(settings)]
     found += _flow(family, settings) if family in families.FLOW else _no_flow(settings)
     told, wrong = extra.read(settings.extra_options, family)
     return found + wrong + extra.combinations(family, told, settings, caches_text(settings, family))
@@ -77,7 +77,9 @@ def _everywhere(family: str, s: TrainingSettings) -> list[Finding]:
     return found
 
 
-def _memory(family: str, s: TrainingSettings) -> list[Finding]:
+def _memory(s: TrainingSettings) -> list[Finding]:
+    """What concerns memory but not its amount. Combinations that cost more than they save, and how many blocks of this very file
+    can be swapped, are `vram.refusals`'s, which the estimate brings to the same gate."""
     found = []
     if s.fp8_base and s.precision == "no":
         found.append(
@@ -87,36 +89,6 @@ def _memory(family: str, s: TrainingSettings) -> list[Finding]:
                 "The script refuses it with full precision.",
                 "Set the precision to bf16.",
                 "fp8-precision",
-            )
-        )
-    if s.fp8_base and not s.gradient_checkpointing:
-        found.append(
-            _cannot(
-                "gradient_checkpointing",
-                "A base model in 8 bits saves nothing without gradient checkpointing.",
-                "PyTorch then keeps a 16-bit copy of every layer for the way back: measured runs needed up to twice the memory "
-                "of plain bf16.",
-                "Turn on gradient checkpointing, or turn off 8 bits.",
-                "fp8-without-checkpointing",
-            )
-        )
-    most = families.MOST_SWAPPED.get(family, 0)
-    if s.blocks_to_swap and not most:
-        found.append(
-            _cannot(
-                "blocks_to_swap",
-                "Blocks cannot be swapped for this base model.",
-                "Only the scripts for SD3.5 and FLUX can do it.",
-                "Set 'Blocks swapped' to 0.",
-            )
-        )
-    elif s.blocks_to_swap > most:
-        found.append(
-            _cannot(
-                "blocks_to_swap",
-                f"{s.blocks_to_swap} blocks are more than can be swapped.",
-                f"Two of each kind stay on the card, so {most} is the most.",
-                f"Set 'Blocks swapped' to {most} or less.",
             )
         )
     return found

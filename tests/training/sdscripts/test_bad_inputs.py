@@ -19,6 +19,7 @@ from studio.captions.store import CaptionStore
 from studio.dataset.buckets import bucket_sizes
 from studio.dataset.set_aside import remove_pictures
 from studio.errors import GateError, InputError
+from studio.estimate import estimate, file_of
 from studio.machine import detect
 from studio.models import get_model
 from studio.project import Project
@@ -137,8 +138,8 @@ def test_a_bad_choice_is_no_setting(case: str, field: str, value: str) -> None:
     ("bucket steps of SD1.5", "sd15", {"bucket_step": 32}, "sdscripts-cannot"),
     ("fp8 without checkpointing", "flux", {"fp8_base": True, "precision": "bf16"}, "fp8-without-checkpointing"),
     ("fp8 in full precision", "flux", {"fp8_base": True, "gradient_checkpointing": True}, "fp8-precision"),
-    ("swap too many", "flux", {"blocks_to_swap": 36}, "sdscripts-cannot"),
-    ("swap on SDXL", "sdxl", {"blocks_to_swap": 4}, "sdscripts-cannot"),
+    ("swap too many", "flux", {"blocks_to_swap": 36}, "swap-too-many"),
+    ("swap on SDXL", "sdxl", {"blocks_to_swap": 4}, "swap-without-blocks"),
     ("swap and offload", "sd35", {"blocks_to_swap": 4, "extra_options": ("cpu_offload_checkpointing = true",)}, "swap-and-offload"),
     ("T5 alone", "flux", {"train_t5": True, "train_text_encoder": False}, "sdscripts-cannot"),
     ("prediction of a flow model", "sd35", {"prediction": "epsilon"}, "sdscripts-cannot"),
@@ -146,7 +147,9 @@ def test_a_bad_choice_is_no_setting(case: str, field: str, value: str) -> None:
 def test_what_does_not_go_together_is_blocked(
     case: str, family: str, changes: dict[str, Any], code: str
 ) -> None:
-    found = [f for f in rules.check(family, TrainingSettings(**changes)) if f.severity == "block"]
+    """By the rules of the script, or by the estimate, which knows the file; the config gate has both, and each is told once."""
+    settings = TrainingSettings(**{"backend": "kohya", **changes})
+    found = [f for f in (*rules.check(family, settings), *estimate(family, settings, [20]).refused) if f.severity == "block"]  # fmt: skip
     assert [f.code for f in found] == [code]
     assert found[0].why and found[0].fix
 
@@ -313,6 +316,33 @@ def test_opt_8bit_without_a_card_is_refused_by_gate_two(project: Project) -> Non
     assert "optimizer-missing" not in {f.code for f in found}, (
         "it has to be in sd-scripts' environment, not in this one"
     )
+
+
+def test_how_many_blocks_can_be_swapped_is_asked_of_the_file(project: Project) -> None:
+    """FLUX with 8 of its 19 double blocks can swap 13 of its blocks, not the 35 of the original; told once."""
+    names = [f"double_blocks.{i}.img_attn.qkv.weight" for i in range(8)]
+    names += [f"single_blocks.{i}.linear1.weight" for i in range(38)]
+    folder = project.workspace.models_dir
+    lite = headers.write(
+        folder / "lite.safetensors",
+        {
+            "guidance_in.in_layer.bias": (3072,),
+            "vector_in.in_layer.weight": (3072, 768),
+            **dict.fromkeys(names, (64, 3072)),
+        },
+    )
+    small = headers.write(folder / "t5.safetensors", headers.T5, dtype="F8_E4M3")
+    add_model(project.workspace, lite, "flux", parts={"t5xxl": str(small)})
+    known = file_of(get_model(project.workspace, "mine"), project.workspace)
+    assert known is not None and (known.blocks, known.small_t5) == ((8, 38), True)
+    for swapped, told in ((13, []), (14, ["13"]), (36, ["13"])):
+        project.save_settings(project.settings.model_copy(update={"blocks_to_swap": swapped}))
+        about = [
+            f
+            for f in gates.run_gate(project, "config").findings
+            if "blocks_to_swap" in f.where and f.severity == "block"
+        ]
+        assert [n for f in about for n in told if n in f.fix] == told and len(about) == len(told), swapped
 
 
 def test_r9_resume_dim_and_r10_overwrite_cannot_happen(project: Project) -> None:

@@ -42,9 +42,10 @@ def start(project: Project) -> None:
     if dollars:
         cost = f" · {dollars.partition(' (')[0]}".replace("$", "\\$")
     if primary(f"Start training{cost}", key="start", icon=":material/play_arrow:"):
-        run = launch.start_training(project)
-        open_run(run.id)
-        st.rerun()
+        with caught():  # what follows stays on the page when the start is refused
+            run = launch.start_training(project)
+            open_run(run.id)
+            st.rerun()
     st.button("Check everything again", key="check_again", type="tertiary", icon=":material/refresh:", on_click=act,
               args=(queue_gates, project, True))  # fmt: skip
     what_next(
@@ -190,8 +191,11 @@ def trouble(job: Job) -> None:
         title=str(error.get("what") or "It ended too early"),
         icon=":material/error:",
     )
-    if error.get("findings"):
-        show_findings([Finding.model_validate(f) for f in error["findings"]], key=f"why_{job.id}")
+    more = [
+        f for f in map(Finding.model_validate, error.get("findings") or []) if f.what != error.get("what")
+    ]
+    if more:
+        show_findings(more, key=f"why_{job.id}")
 
 
 def primary_evaluate(run: Run) -> None:

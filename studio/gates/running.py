@@ -82,7 +82,7 @@ def require_gates(project: Project) -> None:
     if free < need + environment.DISK_RESERVE:
         raise EnvironmentalError(
             f"Only {human_size(free)} are free on the disk.",
-            f"The run writes about {human_size(need)}.",
+            f"The run writes about {human_size(need)}, and {human_size(environment.DISK_RESERVE)} have to stay free beside it.",
             "Free some room, then start again.",
         )
 

@@ -167,6 +167,7 @@ def test_a_refused_start_says_why(green: Project, monkeypatch: pytest.MonkeyPatc
     at = open_page("run", green.slug)
     sound(at.button(key="start").click().run())
     assert "Another training is going on: Mira." in texts(at)
+    assert {"start", "check_again"} <= {b.key for b in at.button}, "to try again once it is mended"
 
 
 # --- while

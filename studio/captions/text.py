@@ -73,7 +73,7 @@ def with_trigger(text: str, trigger: str) -> str:
         return trigger + text[len(trigger) :]
     rest = re.sub(
         rf"(?:^|(?<=[,\n]))[^\S\n]*{re.escape(trigger)}[^\S\n]*(?:,|(?=\n)|$)", "", text, flags=re.IGNORECASE
-    ).strip(" \t,")
+    ).strip(" \t\n,")
     return f"{trigger}, {rest}" if rest else trigger
 
 

@@ -111,6 +111,19 @@ def test_edits_without_sense_are_refused_before_anything_happens(edit: Edit) -> 
     assert e.value.why and e.value.fix
 
 
+@pytest.mark.parametrize(
+    "text", ["a ,\n, ,, ,\n,", ",\n,  \nmira ,\n,", "the walk ,\n, mira", "mira\n, a,\n"]
+)
+def test_loose_commas_and_lines_leave_the_preview_what_is_written(project: Project, text: str) -> None:
+    scene(1, (8, 8)).save(project.dataset_dir / "a.png")
+    (project.dataset_dir / "a.txt").write_text(text.replace("mira", project.intent.trigger), encoding="utf-8")
+    store = CaptionStore(project)
+    for kind in ("prepend", "append"):
+        changes = preview(store.all(), Edit(kind=kind, text="b"), store.trigger)
+        apply(store, changes)
+        assert store.get("a.png").text == changes[0].after
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_pattern_that_a_later_python_may_read_otherwise_is_no_warning() -> None:
     edit = Edit(kind="replace", find="[[a]", text="b", regex=True)

@@ -156,6 +156,21 @@ def _free(width: int, height: int, resolution: int, step: int) -> Placement:
     )
 
 
+def too_narrow(width: int, height: int, settings: TrainingSettings) -> bool:
+    """Whether sd-scripts finds no bucket for a picture: scaled down to fit, it is less than one bucket step across. The script
+    then stops with a division by zero, for one picture among thousands too. The built-in backend enlarges it instead."""
+    if not (settings.buckets and settings.bucket_no_upscale):
+        return False
+    area, step = settings.resolution**2, settings.bucket_step
+    if width * height <= area:
+        return min(width, height) < step
+    aspect = width / height
+    ideal = math.sqrt(area * aspect)
+    rounded = int(ideal + 0.5) // step * step
+    across = int(area / ideal + 0.5) // step * step
+    return int(rounded / aspect + 0.5) < step or across < step
+
+
 def _placed(bucket: Size, resized: Size) -> Placement:
     return Placement(bucket, resized, (resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2)
 

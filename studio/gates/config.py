@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from studio import machine as computer
 from studio.captions.store import CaptionStore
+from studio.dataset.buckets import too_narrow
+from studio.dataset.scan import scan
 from studio.dataset.subsets import subset_findings, teaching_count
 from studio.errors import StudioError
 from studio.estimate import estimate, file_of, fitting_batch
@@ -59,6 +61,7 @@ def config_gate(project: Project) -> Verdict:
             )
         )
     found += _batch_of(counts, settings)
+    found += _too_narrow(project, settings)
     if not plan.fits(machine.memory_bytes):
         why, fix = plan.short_of(machine.memory_bytes)
         found.append(
@@ -100,6 +103,26 @@ def config_gate(project: Project) -> Verdict:
         "config_files": [p.relative_to(project.folder).as_posix() for p in keep_native_files(project)],
     }
     return save_verdict(project, "config", found, current_fingerprint(project, "config"), facts)
+
+
+def _too_narrow(project: Project, settings: TrainingSettings) -> list[Finding]:
+    """A block when sd-scripts would stop at a picture."""
+    if settings.backend != "kohya":
+        return []
+    names = tuple(p.name for p in scan(project).readable if too_narrow(p.width, p.height, settings))
+    if not names:
+        return []
+    one = len(names) == 1
+    return [
+        Finding(
+            severity="block",
+            code="picture-too-narrow",
+            what=f"{'One picture is' if one else f'{len(names)} pictures are'} too narrow for a bucket step of {settings.bucket_step} px.",
+            why="At this resolution less than one step is left across, and sd-scripts stops with a division by zero.",
+            fix=f"Set {'it' if one else 'them'} aside or crop {'it' if one else 'them'}, or let small pictures be enlarged.",
+            where=names,
+        )
+    ]
 
 
 def _batch_of(counts: list[int], settings: TrainingSettings) -> list[Finding]:

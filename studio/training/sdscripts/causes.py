@@ -130,9 +130,11 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "pictures-unreadable",
         r"ZeroDivisionError: (?:float )?division(?: or modulo)? by zero",
-        "No picture could be read.",
-        "Every picture of a subset is damaged, so that nothing was left to divide by.",
-        "Look for warnings about files further up, and replace or remove these pictures.",
+        "No picture could be read, or one is too narrow for a bucket.",
+        "Every picture of a subset is damaged, or one has less than a bucket step across once it is scaled, so that nothing was left "
+        "to divide by.",
+        "Look for warnings about files further up and replace these pictures; set very narrow ones aside, or let small ones be "
+        "enlarged.",
     ),
     Cause(
         "picture-unreadable",

@@ -17,7 +17,7 @@ from studio.errors import StudioError
 from studio.files import folder_size, human_size
 from studio.guidance import Step, count_words
 from studio.project import Project
-from studio.workspace import shipped
+from studio.workspace import Trashed, shipped
 
 SAMPLES = ("08_castle", "13_fox", "18_strawberry", "20_guitar")
 DOOR = ("face", "mug", "house", "fish")
@@ -182,7 +182,7 @@ def trash() -> None:
                           args=(restored, item))  # fmt: skip
 
 
-def restored(item: shelf.Deleted) -> None:
+def restored(item: Trashed) -> None:
     """Get a project back."""
     project = shelf.put_back(workspace(), item.place)
     say(f"**{plain(project.intent.name)}** is back.")

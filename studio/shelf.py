@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from studio import files, presets
 from studio.dataset.intake import import_pictures
 from studio.dataset.scan import scan
-from studio.errors import BusyError, EnvironmentalError, InputError
+from studio.errors import BusyError, EnvironmentalError
 from studio.jobs.job import active_jobs
 from studio.machine import detect
 from studio.models import get_model
 from studio.project import Intent, Project, create_project, open_project
-from studio.workspace import Workspace, shipped
+from studio.workspace import Trashed, Workspace, shipped
 
 SAMPLE_NAME = "Sample blueprint"
 SAMPLE_TRIGGER = "bluprnt"
@@ -74,23 +73,11 @@ def put_back(workspace: Workspace, trashed: Path) -> Project:
     return open_project(workspace, folder.name)
 
 
-@dataclass(frozen=True)
-class Deleted:
-    """A project in the trash. place: where it lies, for `put_back`; at: when it was deleted, ISO 8601 UTC."""
-
-    name: str
-    place: Path
-    at: str
+def deleted_projects(workspace: Workspace) -> list[Trashed]:
+    """The projects in the trash, the one deleted last first, for `put_back`. What cannot be read is left out."""
+    return workspace.trashed("projects", _name)
 
 
-def deleted_projects(workspace: Workspace) -> list[Deleted]:
-    """The projects in the trash, the one deleted last first."""
-    found = []
-    for gone in workspace.trashed("projects"):
-        try:
-            told = files.read_yaml(gone.place / "project.yaml")
-            if told is not None:
-                found.append(Deleted(str(told.get("name", gone.place.name)), gone.place, gone.at))
-        except (InputError, AttributeError, OSError):
-            continue
-    return found
+def _name(place: Path) -> str:
+    told = files.read_yaml(place / "project.yaml")
+    return "" if told is None else str(told.get("name", place.name))

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ def default_home() -> Path:
 
 @dataclass(frozen=True)
 class Trashed:
-    """Something in the trash. place: where it lies, for `Workspace.put_back`; at: when it was removed, ISO 8601 UTC."""
+    """Something in the trash. name: how people call it; place: where it lies, for `Workspace.put_back`; at: when it was removed,
+    ISO 8601 UTC."""
 
+    name: str
     place: Path
     at: str
 
@@ -125,17 +128,21 @@ class Workspace:
         os.replace(source, target)
         return target
 
-    def trashed(self, room: str) -> list[Trashed]:
-        """What came from the folder `room` ("projects", "library"), the newest removal first. Unreadable notes are left out."""
+    def trashed(self, room: str, named: Callable[[Path], str]) -> list[Trashed]:
+        """What came from the folder `room` ("projects", "library"), the newest removal first.
+
+        named: how a thing is called, asked with where it lies; "" for one that is none. What cannot be read is left out.
+        """
         found = []
         for note in self.trash_dir.glob("*/from.json"):
             try:
                 told = files.read_json(note) or {}
                 origin, at = Path(str(told.get("from", ""))), str(told.get("at", ""))
-            except (InputError, AttributeError):
+                place = note.parent / origin.name
+                if origin.parts[:1] == (room,) and place.exists() and (name := named(place)):
+                    found.append(Trashed(name, place, at))
+            except (InputError, AttributeError, OSError):
                 continue
-            if origin.parts[:1] == (room,) and (note.parent / origin.name).exists():
-                found.append(Trashed(note.parent / origin.name, at))
         return sorted(found, key=lambda t: t.at, reverse=True)
 
     def put_back(self, trashed: Path) -> Path:

@@ -16,9 +16,10 @@ from studio.library.entry import LibraryEntry
 from studio.library.hub.publication import published
 from studio.library.places import placed
 from studio.library.register import restore, unregister
-from studio.library.trash import Removed, removed_loras
+from studio.library.trash import removed_loras
 from studio.lora.privacy import GROUPS
 from studio.project import KINDS
+from studio.workspace import Trashed
 
 PANEL = "library_panel"
 TURN = "library_turn"
@@ -65,13 +66,13 @@ def trash() -> None:
         for item in gone:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(
-                    f"**{plain(item.title)}** :small[:gray[taken out {item.at[:10]}]]", width="stretch"
+                    f"**{plain(item.name)}** :small[:gray[taken out {item.at[:10]}]]", width="stretch"
                 )
                 st.button("Put it back", key=f"back_{item.place.parent.name}", icon=":material/undo:", on_click=act,
                           args=(put_back, item))  # fmt: skip
 
 
-def put_back(item: Removed) -> None:
+def put_back(item: Trashed) -> None:
     """Get a LoRA back from the trash."""
     entry = restore(workspace(), item.place)
     say(f"**{plain(entry.title)}** is back in the library.")

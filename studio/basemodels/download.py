@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio import files, remote, secrets
+from studio import files, secrets
 from studio.answers import NotOpen
+from studio.basemodels.fetching import Wanted, fetch
 from studio.basemodels.holdings import KIND, downloading, holding, place_of, refuse_full
 from studio.errors import BusyError, InputError, NotFoundError
 from studio.jobs import locks
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from studio.jobs.lifeline import Worker
 
 HUB = "https://huggingface.co"
-_MEGA = 1_000_000
 
 
 def hub() -> str:
@@ -117,19 +117,9 @@ def download_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     base, before, fetched = str(payload["hub"]), 0, 0
     # Smallest first: what is wrong with the account or the line shows in seconds, not after 20 GB.
     for file in sorted(entry.files, key=lambda f: (not f.gated, f.bytes)):
-        target = place_of(workspace, file)
-        if target.is_file() and target.stat().st_size == file.bytes:
-            before += file.bytes
-            continue
+        wanted = Wanted(url(file, base), place_of(workspace, file), file.bytes, file.sha256, _headers(file))
         try:
-            remote.download(
-                url(file, base), target, max_bytes=file.bytes, sha256=file.sha256, headers=_headers(file),
-                progress=_teller(worker, before, entry.download_bytes, file),
-                should_stop=lambda: worker.should_stop, allow=payload["allow"], wait=worker.sleep,
-            )  # fmt: skip
-        except remote.Stopped:
-            worker.check()  # ends the job as stopped; what arrived stays
-            raise
+            came = fetch(worker, wanted, before, entry.download_bytes, payload["allow"])
         except NotOpen as e:
             raise _closed(workspace, entry, file, e.status, bool(_headers(file))) from e
         except NotFoundError as e:
@@ -139,7 +129,7 @@ def download_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
                 f"Look for {file.name} elsewhere and put it into {workspace.models_dir}, or add it by its path.",
             ) from e
         before += file.bytes
-        fetched += file.bytes
+        fetched += file.bytes if came else 0
     found = [f for f in file_findings(workspace, entry) if f.severity == "block"]
     if found:
         raise InputError(found[0].what, found[0].why, found[0].fix, found if len(found) > 1 else None)
@@ -176,11 +166,3 @@ def _closed(
         f"Open {HUB}/{file.repo} with the account of the token and accept the licence. With a fine-grained token, allow it to "
         "read gated repositories. Then download again.",
     )
-
-
-def _teller(worker: Worker, before: int, whole: int, file: ModelFile) -> Callable[[int, int | None], None]:
-    def tell(done: int, _whole: int | None) -> None:
-        words = f"Checking {file.name}" if done >= file.bytes else f"Downloading {file.name}"
-        worker.progress(round((before + done) / _MEGA, 1), round(whole / _MEGA, 1), "MB", words)
-
-    return tell

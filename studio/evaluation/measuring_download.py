@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio import files, remote
+from studio import files
 from studio.basemodels.download import hub
+from studio.basemodels.fetching import Wanted, fetch
 from studio.errors import BusyError, InputError
 from studio.evaluation.measuring_models import CONFIG, choose, entry
 from studio.jobs.job import Job, list_jobs
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from studio.jobs.lifeline import Worker
 
 KIND = "measuring-download"
-_MEGA = 1_000_000
 
 
 def start_download(
@@ -72,25 +72,16 @@ def download_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     found = entry(payload["model"])
     folder, before = found.folder(workspace), 0
     for file in sorted(found.files, key=lambda f: f.bytes):
-        target = folder / file.name
-        if not (target.is_file() and target.stat().st_size == file.bytes):
-            try:
-                remote.download(
-                    f"{payload['hub']}/{found.repo}/resolve/{found.revision}/{file.path}", target,
-                    max_bytes=file.bytes, sha256=file.sha256, progress=_teller(worker, before, found.size_bytes, file.name),
-                    should_stop=lambda: worker.should_stop, allow=payload["allow"], wait=worker.sleep,
-                )  # fmt: skip
-            except remote.Stopped:
-                worker.check()  # ends the job as stopped; what arrived stays
-                raise
+        url = f"{payload['hub']}/{found.repo}/resolve/{found.revision}/{file.path}"
+        fetch(
+            worker,
+            Wanted(url, folder / file.name, file.bytes, file.sha256),
+            before,
+            found.size_bytes,
+            payload["allow"],
+        )
         before += file.bytes
     if found.config is not None:
         files.write_json(folder / CONFIG, found.config)
     model = choose(workspace, found.role, folder)
     return {"folder": str(folder), "role": found.role, "mark": model.mark, "bytes": found.size_bytes}
-
-
-def _teller(worker: Worker, before: int, whole: int, name: str) -> Callable[[int, int | None], None]:
-    return lambda done, _whole: worker.progress(
-        round((before + done) / _MEGA, 1), round(whole / _MEGA, 1), "MB", f"Downloading {name}"
-    )

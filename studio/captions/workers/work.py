@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio import files, remote
+from studio import files
+from studio.basemodels.fetching import Wanted, fetch
 from studio.captions import samples as five
 from studio.captions import taggers
 from studio.captions.auto import Ready, parsed, ready
@@ -218,24 +219,8 @@ def download_job(worker: Worker, payload: dict[str, Any]) -> dict[str, Any]:
     token = os.environ.get("HF_TOKEN", "")
     headers = {"authorization": f"Bearer {token}"} if token and payload["hub"] == taggers.HUB else None
     for name, file in sorted(entry.files.items(), key=lambda f: f[1].bytes):
-        target = folder / name
-        if not (target.is_file() and target.stat().st_size == file.bytes):
-            try:
-                remote.download(
-                    entry.url(name, payload["hub"]), target, max_bytes=file.bytes, sha256=file.sha256, headers=headers,
-                    progress=_teller(worker, before, entry.size_bytes, name),
-                    should_stop=lambda: worker.should_stop, allow=payload["allow"], wait=worker.sleep,
-                )  # fmt: skip
-            except remote.Stopped:
-                worker.check()  # ends the job as stopped; what arrived stays
-                raise
+        wanted = Wanted(entry.url(name, payload["hub"]), folder / name, file.bytes, file.sha256, headers)
+        fetch(worker, wanted, before, entry.size_bytes, payload["allow"])
         before += file.bytes
     found = taggers.check_folder(folder)
     return {"folder": str(folder), "tags": len(found.tags), "bytes": entry.size_bytes}
-
-
-def _teller(worker: Worker, before: int, whole: int, name: str) -> Callable[[int, int | None], None]:
-    mega = 1_000_000
-    return lambda done, _whole: worker.progress(
-        round((before + done) / mega, 1), round(whole / mega, 1), "MB", f"Downloading {name}"
-    )

@@ -21,6 +21,7 @@ class Conditions:
 
     family:      as in `studio.vram.families`.
     width, height: of the pictures in pixels. batch: pictures at once.
+    teach_text, teach_t5: whether the text encoders get adapters, and T5 among them.
     trained:     None: adapters of `rank` over the family's layers; else the count of trained parameters.
     stored:      how the base model lies in memory ("fp32", "16", "fp8", "int8", "nf4").
     computed:    bytes of a value in the computation, 4 or 2.
@@ -48,6 +49,7 @@ class Conditions:
     trained: float | None = None
     targets: Literal["attention", "attention+ff"] = "attention+ff"
     teach_text: bool = False
+    teach_t5: bool = False
     stored: str = "16"
     computed: int = 2
     adapters: int = 4
@@ -82,15 +84,20 @@ def _switched_on(settings: TrainingSettings) -> frozenset[str]:
     return frozenset(name.strip() for name, _, value in told if value.strip().lower() in ("", "true"))
 
 
+def _t5_taught(family: str, settings: TrainingSettings) -> bool:
+    flow = settings.backend == "kohya" and family in ("sd35", "flux")
+    return flow and settings.train_text_encoder and settings.train_t5
+
+
 def _text_cached(family: str, settings: TrainingSettings) -> bool:
     """Whether captions are read once, before the steps, so that what reads them can leave the card. sd-scripts keeps what T5
     says even while CLIP is taught, and keeps nothing of captions that are left out now and then."""
     taught = settings.train_text_encoder
     if settings.backend == "kohya":
-        if family in ("sd35", "flux"):
-            taught = taught and settings.train_t5
         if settings.caption_dropout:
             return False
+        if family in ("sd35", "flux"):
+            taught = _t5_taught(family, settings)
     return settings.cache_text_embeddings and not taught and not settings.shuffle_captions
 
 
@@ -123,6 +130,7 @@ def conditions(
         rank=settings.rank,
         targets=settings.targets,
         teach_text=settings.train_text_encoder,
+        teach_t5=_t5_taught(family, settings),
         stored=stored,
         computed=computed,
         adapters=2 if full_half and computed == 2 else 4,

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 CLIP_L = 123.06e6
 CLIP_BIG_G = 694.7e6
 T5_XXL = 4762e6
+# Adapter parameters of T5 for each unit of rank: in each of 24 layers four of 4096 x 4096 and three of 4096 x 10240. Its width and
+# how many words it is given.
+T5_RANK, T5_LAYERS, T5_WIDTH, T5_TOKENS = 24 * (4 * 8192 + 3 * 14_336), 24, 4096, 512
 VAE = 83.65e6
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from studio.vram import families
 from studio.vram.conditions import STATE, STORED, Conditions
 from studio.vram.families import FAMILIES, Family, Transformer, Unet, sized
 
@@ -23,6 +24,7 @@ CONTEXT = 0.45 * GIB
 SLACK = 0.03
 # A transformer block recomputed with its gradients, for each token and its width: fitted to one peak of SD3 medium.
 BLOCK_BYTES = 133.0
+T5_FULL = 66.0
 # Teaching a text encoder keeps this much more of it for the way back, for each picture.
 TEXT_ACTIVATIONS = 0.2 * GIB
 # Encoding or decoding: five tensors of 128 channels at full size, a reckoning that nobody has published a measurement of.
@@ -68,7 +70,8 @@ def trained_parameters(c: Conditions) -> float:
         return c.trained
     family = sized(c.family, c.inner, c.blocks)
     per_rank = family.rank_all if c.targets == "attention+ff" else family.rank_attention
-    return c.rank * (per_rank + (family.rank_text if c.teach_text else 0))
+    text = (family.rank_text if c.teach_text else 0) + (families.T5_RANK if c.teach_t5 else 0)
+    return c.rank * (per_rank + text)
 
 
 def _swapped(c: Conditions, family: Family) -> float:
@@ -118,6 +121,16 @@ def _activations(c: Conditions, family: Family) -> float:
     return BLOCK_BYTES * each + (0.0 if c.offloaded else 2 * each * shape.blocks)
 
 
+def _t5_activations(c: Conditions) -> float:
+    """What T5 keeps of the words where it is taught, reckoned as for the blocks of SD3, which are built alike; not measured."""
+    if not c.teach_t5:
+        return 0.0
+    each = families.T5_TOKENS * families.T5_WIDTH * c.batch * c.computed / 2
+    if not c.checkpointing:
+        return T5_FULL * each * families.T5_LAYERS
+    return BLOCK_BYTES * each + 2 * each * families.T5_LAYERS
+
+
 def _scores(c: Conditions, family: Family) -> float:
     shape = family.shape
     if c.efficient or not isinstance(shape, Unet):
@@ -165,6 +178,7 @@ def forecast(c: Conditions) -> Forecast:
         "Its gradients": trained * c.adapters,
         "Optimizer": trained * STATE[c.optimizer],
         "Pictures being learned": _activations(c, family)
+        + _t5_activations(c)
         + (TEXT_ACTIVATIONS * c.batch * c.computed / 2 if c.teach_text and c.family != "pocket" else 0.0),
         "Attention": _scores(c, family),
     }

@@ -308,6 +308,16 @@ def test_text_encoders_stay_where_the_script_keeps_them(
     assert (held > 2 * large) if c.text_kept else (0 < held < 2 * large) if taught[0] else held == 0
 
 
+def test_teaching_t5_is_counted() -> None:
+    c = Conditions("flux", 1024, 1024, rank=16, teach_text=True, text_kept=True)
+    clip, both = forecast(c), forecast(replace(c, teach_t5=True))
+    assert both.trained - clip.trained == 16 * 1_818_624
+    more = both.terms["Pictures being learned"] - clip.terms["Pictures being learned"]
+    assert 0.3 * GIB < more < 0.5 * GIB
+    full = forecast(replace(c, teach_t5=True, checkpointing=False)).phases["Training"]
+    assert full - forecast(replace(c, checkpointing=False)).phases["Training"] > 3 * GIB
+
+
 def test_a_t5_in_16_bit_is_read_whole_before_a_small_card_is_trained_on(tmp_path: Path) -> None:
     """sd-scripts turns T5 to fp8 only when its file is; its documentation asks for such a file on cards of 8 and 10 GB."""
     settings = parse_settings({

@@ -23,7 +23,7 @@ from studio.dataset.batch import Batch
 from studio.dataset.derived import made_pictures
 from studio.dataset.folder import CAPTION_SUFFIX, caption_path, dataset_lock, look, stem_of
 from studio.dataset.formats import TooManyPixels, open_picture, refusal, safe_name, same_stem, sniff
-from studio.dataset.items import Gathered, Item, items_size, refused
+from studio.dataset.items import IN_PART, Gathered, Item, items_size, refused
 from studio.dataset.scan import known_looks
 from studio.dataset.set_aside import free_name, set_aside_list
 from studio.dataset.sources import gather, gather_uploads, is_there
@@ -49,7 +49,7 @@ class ImportReport:
     added:          names in the dataset of the pictures that came in.
     already_there:  source name -> name of the picture with the same content (in the dataset or set aside).
     renamed:        source name -> name in the dataset, where they differ.
-    refused:        one finding for each file that was not taken in.
+    refused:        one finding for each file that was not taken in, or a caption list of which lines could not be read.
     captions_taken: how many pictures got a caption from beside the source.
     repeats:        names of pictures from kohya's `N_name` folders -> N.
     regularisation: names of pictures that were marked so, because they lay in a folder called `reg` or alike.
@@ -88,8 +88,11 @@ class ImportReport:
             parts.append(f"{len(self.renamed)} renamed")
         if self.regularisation:
             parts.append(f"{len(self.regularisation)} marked for regularisation")
-        if self.refused:
-            parts.append(f"{len(self.refused)} not taken in")
+        in_part = sum(f.code == IN_PART for f in self.refused)
+        if len(self.refused) > in_part:
+            parts.append(f"{len(self.refused) - in_part} not taken in")
+        if in_part:
+            parts.append(f"{in_part} caption list{'s' if in_part > 1 else ''} read in part")
         return ", ".join(parts) + ("; stopped early." if self.stopped else ".")
 
     def as_dict(self) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from studio.findings import Finding
 MAX_CAPTION_BYTES = 80_000
 """Bytes of the longest caption file: more letters than a caption may have (`studio.captions.writing.LONGEST`), in any script."""
 
+IN_PART = "captions-in-part"
+"""Code of the finding that tells of lines of a caption list that cannot be read."""
 CAPTION_SUFFIXES = (".txt", ".caption")
 SILENT = frozenset(
     [
@@ -156,7 +158,7 @@ def take_list(
         which = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
         found.refused.append(
             Finding(
-                severity="warn", code="captions-in-part", where=(shown,),
+                severity="warn", code=IN_PART, where=(shown,),
                 what=f"{shown} was read in part.",
                 why=f"Line{'s' if len(bad) > 1 else ''} {which} cannot be read; the captions of the other lines came along.",
                 fix='Mend what stands there, such as {"file_name": "a.png", "text": "a cat"} in UTF-8, and import it again.',

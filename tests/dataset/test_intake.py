@@ -406,6 +406,7 @@ def test_a_list_with_wrong_lines_gives_what_the_others_say_and_names_those(
     assert texts(project) == {"a.png": "said of a", "b.png": "said of b", "c.png": ""}
     assert codes(report) == {"metadata.jsonl": "captions-in-part"}
     assert "Lines 2, 4 cannot be read" in report.refused[0].why
+    assert report.words == "3 pictures added, 2 with a caption, 1 caption list read in part."
 
 
 @pytest.mark.parametrize("way", ["folder", "file", "archive", "uploads"])

@@ -259,9 +259,11 @@ with page(PAGES["config"].title, PAGES["config"].about, project=project, step="c
                                 label_visibility="collapsed", persist_state="page")  # fmt: skip
     st.space("xsmall")
     left, right = st.columns([2.4, 1], gap="large")
-    # Beside long lists the estimate has to stay in sight; Streamlit has no element for that.
+    # Beside long lists the estimate has to stay in sight; Streamlit has no element for that. And a number that was emptied takes
+    # its old value back, so a button for it would do nothing.
     st.html(
-        "<style>.stColumn:has(.st-key-what_it_takes){position:sticky;top:4.5rem;align-self:start}</style>"
+        "<style>.stColumn:has(.st-key-what_it_takes){position:sticky;top:4.5rem;align-self:start}"
+        "[data-testid=stNumberInputClearButton]{display:none}</style>"
     )
     with right, st.container(border=True, key="what_it_takes"), caught():
         beside(project, settings)

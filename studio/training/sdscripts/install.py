@@ -150,7 +150,7 @@ def adopt(workspace: Workspace, source: Path, python: Path | None = None) -> Ins
                 why=f"Nothing lies at {chosen}."
                 if chosen
                 else "There is neither venv nor .venv in its folder.",
-                fix="Name its interpreter too (--python): bin/python in its environment, on Windows Scripts\\python.exe.",
+                fix="Name its Python too (at the command line: --python): bin/python in its environment, on Windows Scripts\\python.exe.",
             )
         )
     if found:

@@ -14,9 +14,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from studio.vram import families
 from studio.vram.conditions import STATE, STORED, Conditions
-from studio.vram.families import FAMILIES, Family, Transformer, Unet, sized
+from studio.vram.families import (
+    FAMILIES,
+    T5_LAYERS,
+    T5_RANK,
+    T5_TOKENS,
+    T5_WIDTH,
+    Family,
+    Transformer,
+    Unet,
+    sized,
+)
 
 GIB = 2**30
 MARGIN = 0.20  # Share of memory that stays free; a desktop, a browser and fragmentation need it.
@@ -70,7 +79,7 @@ def trained_parameters(c: Conditions) -> float:
         return c.trained
     family = sized(c.family, c.inner, c.blocks)
     per_rank = family.rank_all if c.targets == "attention+ff" else family.rank_attention
-    text = (family.rank_text if c.teach_text else 0) + (families.T5_RANK if c.teach_t5 else 0)
+    text = (family.rank_text if c.teach_text else 0) + (T5_RANK if c.teach_t5 else 0)
     return c.rank * (per_rank + text)
 
 
@@ -125,10 +134,10 @@ def _t5_activations(c: Conditions) -> float:
     """What T5 keeps of the words where it is taught, reckoned as for the blocks of SD3, which are built alike; not measured."""
     if not c.teach_t5:
         return 0.0
-    each = families.T5_TOKENS * families.T5_WIDTH * c.batch * c.computed / 2
+    each = T5_TOKENS * T5_WIDTH * c.batch * c.computed / 2
     if not c.checkpointing:
-        return T5_FULL * each * families.T5_LAYERS
-    return BLOCK_BYTES * each + 2 * each * families.T5_LAYERS
+        return T5_FULL * each * T5_LAYERS
+    return BLOCK_BYTES * each + 2 * each * T5_LAYERS
 
 
 def _scores(c: Conditions, family: Family) -> float:

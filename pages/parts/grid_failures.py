@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.flash import act
+from pages.parts.words import plain
 from studio.evaluation.grid import Grid, resume_grid
 from studio.evaluation.spec import Cell
 from studio.guidance import count_words
@@ -25,11 +26,16 @@ def failed_cells(grid: Grid) -> None:
         f"{count_words(count, 'picture')} could not be drawn", icon=":material/error:", key="failed_cells"
     ):
         for number, (why, cells) in enumerate(reasons.items()):
-            st.markdown(f"**{count_words(len(cells), 'picture')}** · {why}")
+            st.markdown(f"**{count_words(len(cells), 'picture')}** · {plain(why, 600)}")
             for cell in list(cells.values())[:_MOST]:
                 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                    which = (
+                        f"{plain(cell.checkpoint)} · weight {cell.weight:g}"
+                        if cell.weight
+                        else "without the LoRA"
+                    )
                     st.markdown(
-                        f":small[{cell.checkpoint} · weight {cell.weight:g} · seed {cell.seed} · {cell.prompt.text}]",
+                        f":small[{which} · seed {cell.seed} · {plain(cell.prompt.text, 200)}]",
                         width="stretch",
                     )
                     st.button("Try again", key=f"retry_{cell.hash}", type="tertiary", icon=":material/refresh:",

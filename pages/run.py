@@ -135,9 +135,8 @@ def ended(project: Project, run: Run, runs: list[Run]) -> None:
     metrics, job = told_so_far(run), run.job
     checkpoints = run.checkpoints()
     colour, icon = STATE_LOOK.get(job.state, ("gray", ":material/help:"))
-    st.markdown(
-        f":{colour}[{icon}] **{verdict_words(run, metrics, checkpoints)}** :gray[{run.id} · {day(job.created)}]"
-    )
+    st.markdown(f":{colour}[{icon}] **{verdict_words(run, metrics, checkpoints)}**")
+    st.caption(f"{day(job.created)} · {run.id}")
     if job.state in ("failed", "interrupted", "stopped"):
         trouble(job)
     if job.state == "finished":
@@ -152,14 +151,17 @@ def ended(project: Project, run: Run, runs: list[Run]) -> None:
     against_previous(run, runs)
     run_again(project, run)
     technical(run)
-    if checkpoints:
-        what_next(
-            "Evaluation draws the same prompts at several weights, so that you can choose the best one."
-        )
-    elif job.state == "stopped":
-        what_next("Resume it, or start a new run." if run.resumable else "Start a new run whenever you like.")
-    else:
-        what_next("Mend what stopped it, then resume or start again.")
+    further = {
+        "finished": "",
+        "stopped": "Resume it, or start a new run."
+        if run.resumable
+        else "Start a new run whenever you like.",
+        "interrupted": "Resume it; it goes on from its last saved state."
+        if run.resumable
+        else "Start a new run.",
+    }.get(job.state, "Mend what stopped it, then resume or start again.")
+    judged = "Evaluation draws the same prompts at several weights, so that you can choose the best one."
+    what_next(*filter(None, (further, judged if checkpoints else "")))
     if job.state != "finished":
         goes_on_elsewhere(run)
 

@@ -39,9 +39,9 @@ def figures(run: Run, metrics: Metrics) -> None:
     total = metrics.total_steps or run.manifest["steps"]["total"]
     line = metrics.smoothed
     spent = job.progress.elapsed_seconds
-    with st.grid(5, min_column_width=150):
-        st.metric("Step", f"{metrics.step} of {total}", border=True, height="stretch")
-        st.metric("Epoch", f"{metrics.epoch} of {epochs}", border=True, height="stretch")
+    with st.grid(4, min_column_width=140):  # in one row on a small laptop's screen, too
+        st.metric("Step", f"{metrics.step} of {total}", f"epoch {metrics.epoch} of {epochs}", delta_color="off",
+                  delta_arrow="off", border=True, height="stretch")  # fmt: skip
         if line:
             first = metrics.first_loss  # as History tells it
             # Within the first steps both means are over the same ones, and a change would say nothing.

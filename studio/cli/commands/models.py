@@ -13,6 +13,7 @@ from studio.cli.spec import YES, Command, Option, Reply, Word
 from studio.cli.values import existing, one_of, text
 from studio.cli.watch import DETACH, say_failed, watch
 from studio.files import human_size
+from studio.modelfiles.kinds import WORDS
 
 GROUP = "Settings and gates"
 _PARTS = {"clip_l": "--clip-l", "clip_g": "--clip-g", "t5xxl": "--t5xxl", "ae": "--ae"}
@@ -52,7 +53,9 @@ def _add_model(ctx: Context, args: Namespace) -> Reply:
     entry = models.add_local_model(
         ctx.workspace, args.path, args.title or "", prediction=args.prediction or "", parts=parts
     )
-    ctx.out.good(f"Added '{entry.id}': a {entry.family} model. The file stays where it is.")
+    ctx.out.good(
+        f"Added '{entry.id}': {WORDS.get(entry.family, f'a {entry.family} model')}. The file stays where it is."
+    )
     found = models.file_findings(ctx.workspace, entry)
     ctx.out.findings(found)
     ctx.out.next(f'lora-studio new "My style" --kind style --base-model {entry.id}')

@@ -125,19 +125,25 @@ class Estimate:
 
     def short_of(self, available_bytes: int) -> tuple[str, str]:
         """Why it does not fit into `available_bytes`, and what helps."""
-        if self._steps_fit(available_bytes):
-            return (
-                f"The steps fit, but before them the text encoders read all captions, which takes {human_memory(self.text_bytes)} "
-                "however the base model is stored.",
-                "Choose a smaller base model."
-                if self.small_t5
-                else "Add the base model again with a T5 file in fp8 (t5xxl_fp8_e4m3fn.safetensors), and keep the base model in 8 bits.",
+        why, fix = [], []
+        if not self._steps_fit(available_bytes):
+            room = human_memory(available_bytes * (1 - MARGIN))
+            why.append(f"With {MARGIN:.0%} kept free, {room} can be used. Even a batch of one does not fit.")
+            fix.append(
+                "Turn on gradient checkpointing, lower the resolution or the rank, swap more blocks of SD3.5 or FLUX, or choose a "
+                "smaller base model."
             )
-        return (
-            f"With {MARGIN:.0%} kept free, {human_memory(available_bytes * (1 - MARGIN))} can be used. Even a batch of one does "
-            "not fit.",
-            "Turn on gradient checkpointing, lower the resolution or the rank, or choose a smaller base model.",
-        )
+        if self.text_bytes > available_bytes * (1 - READING_MARGIN):
+            need = human_memory(self.text_bytes)
+            why.append(
+                f"Before the first step the text encoders read all captions: {need}, however the base model is stored."
+            )
+            fix.append(
+                "Its text encoders are too large in any case."
+                if self.small_t5
+                else "Add the base model again with a T5 file in fp8 (t5xxl_fp8_e4m3fn.safetensors), and keep it in 8 bits."
+            )
+        return " ".join(why), " ".join(fix)
 
     @property
     def band_words(self) -> str:

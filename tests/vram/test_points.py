@@ -330,6 +330,12 @@ def test_a_t5_in_16_bit_is_read_whole_before_a_small_card_is_trained_on(tmp_path
     assert small.text_bytes < whole.text_bytes / 1.8
     assert not whole.fits(10 * GIB) and small.fits(10 * GIB)
     assert whole.fits(12 * GIB), "9.8 GiB of weights and nothing else leave enough of 12"
-    assert "T5 file in fp8" in whole.short_of(10 * GIB)[1] and "checkpointing" in small.short_of(4 * GIB)[1]
+    assert (
+        "T5 file in fp8" in whole.short_of(10 * GIB)[1] and "checkpointing" not in whole.short_of(10 * GIB)[1]
+    )
+    assert all(word in whole.short_of(6 * GIB)[1] for word in ("checkpointing", "T5 file in fp8")), (
+        "both, at once"
+    )
+    assert "T5 file" not in small.short_of(4 * GIB)[1]
     measured = estimate("flux", settings, [8], peak_bytes=7 * GIB, seconds_per_step=1)
     assert measured.steps_bytes == measured.memory_bytes == 7 * GIB and measured.text_bytes == 0

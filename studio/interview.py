@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from studio.captions.store import CaptionStore, EditResult
 from studio.captions.trigger import pieces, reading_problems, unlike
 from studio.errors import StudioError
-from studio.estimate import estimate
+from studio.estimate import estimate, file_of
 from studio.files import human_memory
 from studio.findings import Finding, blocking
 from studio.machine import Machine, detect
@@ -51,7 +51,7 @@ def _offer(workspace: Workspace, entry: BaseModelEntry, kind: str, machine: Mach
                      f"{UPLOADED} The studio says the cost before anything is spent.")  # fmt: skip
     pictures = int(KINDS[kind]["images"][0])
     settings = fill(default_for(workspace, entry), entry, pictures, machine)
-    need = estimate(entry.family, settings, [pictures * settings.repeats])
+    need = estimate(entry.family, settings, [pictures * settings.repeats], file=file_of(entry, workspace))
     fits = need.fits(machine.memory_bytes)
     memory = (
         f"about {human_memory(need.memory_bytes)} of this computer's {human_memory(machine.memory_bytes)}"

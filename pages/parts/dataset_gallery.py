@@ -24,7 +24,10 @@ TILE = 132  # narrowest tile, px
 
 
 def show_only(finding: Finding) -> None:
-    """Open the gallery with a finding's pictures only."""
+    """Open the gallery with a finding's pictures only; copies stand side by side in a view of their own."""
+    if finding.code.startswith("duplicate-"):
+        st.session_state[VIEW] = "Duplicates"
+        return
     st.session_state[VIEW] = "Gallery"
     st.session_state["by_finding"] = finding.code
     st.session_state["find"] = ""

@@ -118,6 +118,12 @@ def refusal(name: str, size: int, head: bytes) -> tuple[str, str, str] | None:
                 "It is a JPEG XL picture, which this computer cannot read.",
                 "Save it as PNG or JPEG.",
             )
+        if suffix in (".svg", ".svgz"):
+            return (
+                "not-supported",
+                "It is a drawing made of lines and shapes, which has no pixels yet.",
+                "Export it as PNG, in the size that is to be trained or larger.",
+            )
         return (
             "not-a-picture",
             "Its content is not that of a picture, whatever its name says.",

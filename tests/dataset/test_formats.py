@@ -29,7 +29,7 @@ def test_a_picture_is_known_by_its_first_bytes(kind: str) -> None:
         ("photo.png", b"hello, I am a text", "not-a-picture"),
         ("photo.bmp", b"BM hello, I only start like a bitmap picture", "not-a-picture"),
         ("photo.jpg", b"", "file-empty"),
-        ("photo.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-a-picture"),
+        ("photo.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-supported"),
         ("photo.CR2", b"II*\0\x10\0\0\0CR\x02\0", "camera-raw"),
         ("photo.jxl", b"\xff\x0a" + b"\0" * 30, "not-supported"),
         ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "not-supported"),

@@ -136,14 +136,6 @@ def gates_to_pass(project: Project, start: Callable[[Project], None]) -> None:
     if states["dry_run"].state == "running":
         watch_gates(project)
         return
-    if st.session_state.get("start") and any(s.state != "passed" for s in states.values()):
-        # The click came too late: the button is drawn no more, and would otherwise vanish without a word.
-        st.warning(
-            "Something was changed in another window or at the command line after this page was drawn, and the gates below "
-            "have not seen it.\n\n**What to do:** look at what is out of date, then check everything again.",
-            title="Training was not started",
-            icon=":material/update:",
-        )
     queue = st.session_state.get(queue_key(project), [])
     current = queue[0] if queue else ""
     for gate, status in states.items():
@@ -155,6 +147,14 @@ def gates_to_pass(project: Project, start: Callable[[Project], None]) -> None:
     if all(s.state == "passed" for s in states.values()):
         start(project)
         return
+    if st.session_state.get("start"):
+        # The click came too late: the button is drawn no more, and would otherwise vanish without a word.
+        st.warning(
+            "Something was changed in another window or at the command line after this page was drawn, and the gates above "
+            "have not seen it.\n\n**What to do:** look at what is out of date, then check everything again.",
+            title="Training was not started",
+            icon=":material/update:",
+        )
     link("guide", "About the gates", icon=":material/menu_book:", topic="preflight")
     lacking = [s.title.lower() for s in states.values() if s.state != "passed"]
     primary(

@@ -37,6 +37,7 @@ POLL_S = 0.5
 MEASURE_EVERY_S = 3.0
 SAVE_WAIT_S = 45.0
 _STATE = re.compile(r"-(\d{6})-state$")
+_CHECKPOINT = re.compile(r"-(\d{6})\.safetensors$")
 
 
 def newest_state(plan: TrainingPlan) -> tuple[Path, int] | None:
@@ -212,10 +213,23 @@ def _steps_at(plan: TrainingPlan, state: tuple[Path, int] | None) -> int | None:
     return state[1] * per_epoch[-1] if per_epoch else None
 
 
+def _newest_epoch(plan: TrainingPlan) -> int:
+    """The epoch of the newest checkpoint that has a state behind it; 0 before the first."""
+    names = (plan.run_folder / config.OUTPUT).glob(f"{plan.output_name}-*.safetensors")
+    return max((int(found[1]) for n in names if (found := _CHECKPOINT.search(n.name))), default=0)
+
+
 def _end(process: subprocess.Popen[bytes], follower: Follower) -> None:
-    """End the script, but let a checkpoint that it is just writing become whole first."""
+    """End the script, but let a checkpoint that it is just writing become whole first, and the state that it writes next."""
     until = time.monotonic() + SAVE_WAIT_S
-    while follower.saving and process.poll() is None and time.monotonic() < until:
+    wanted: int | None = None
+    while process.poll() is None and time.monotonic() < until:
+        if not follower.saving:
+            # Going on from an older state would repeat a whole epoch. What is saved after this moment is not waited for.
+            wanted = _newest_epoch(follower.plan) if wanted is None else wanted
+            state = newest_state(follower.plan)
+            if follower.plan.limit_steps or wanted <= (state[1] if state else 0):
+                break
         time.sleep(POLL_S)
         follower.look_around()
     if process.stdin:

@@ -83,6 +83,7 @@ for epoch in range(first + 1, epochs + 1):
         save(f"{train['output_name']}-{epoch:06d}.safetensors")
         state = f"{out}/{train['output_name']}-{epoch:06d}-state"
         os.makedirs(state, exist_ok=True)
+        time.sleep(1.5 if how == "slow-state" else 0)
         open(f"{state}/model.safetensors", "wb").write(b"x")
         json.dump({"current_epoch": epoch, "current_step": done}, open(f"{state}/train_state.json", "w"))
         open(f"{state}/random_states_0.pkl", "wb").write(b"x")

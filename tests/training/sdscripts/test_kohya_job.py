@@ -113,6 +113,16 @@ def test_stopped_and_gone_on_with_twice(tmp_path: Path) -> None:
     assert seen.done["steps"] == 20
 
 
+def test_a_stop_lets_the_state_behind_a_checkpoint_become_whole(tmp_path: Path) -> None:
+    """The state is written after the file; without it the run would go on from the epoch before, or from its start."""
+    plan = make_plan(tmp_path / "run", stand_in(tmp_path / "sd", "slow-state"), epochs=40)
+    job = start(plan)
+    until(lambda: events(job, "checkpoint") or not job.is_alive)
+    job.stop()
+    assert job.wait(60) == "stopped", job.log_tail()
+    assert newest_state(plan) is not None
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 @pytest.mark.parametrize("victim", ["supervisor", "worker", "both"])
 def test_nothing_trains_on_unseen(tmp_path: Path, victim: str) -> None:

@@ -50,7 +50,15 @@ def show_grid(ctx: Context, project: Project, grid: Any, detach: bool) -> Reply:
     data["verdict"] = plain(verdict)
     ctx.out.good(f"The contact sheet: {grid.sheet}")
     if verdict is not None:
+        from studio.evaluation.sweet_spot import per_checkpoint  # here: it brings numpy
+
+        columns = per_checkpoint(grid.metrics or {}, verdict)
+        data["checkpoints"] = plain(columns)
         show_verdict(ctx, verdict)
+        for label, rows in columns.items():
+            if label != verdict.checkpoint and len(columns) > 1:
+                ctx.out.heading(label)
+                _by_weight(ctx, plain(rows))
         ctx.out.next("lora-studio register")
     return Reply(data)
 
@@ -65,16 +73,20 @@ def show_verdict(ctx: Context, verdict: Any) -> None:
     rows = [plain(r) for r in verdict.per_weight]
     if rows:
         ctx.out.say()
-        ctx.out.table(
-            ["Weight", "Change", "Nearness", "Damage", "In words"],
+        _by_weight(ctx, rows)
+
+
+def _by_weight(ctx: Context, rows: list[dict[str, Any]]) -> None:
+    ctx.out.table(
+        ["Weight", "Change", "Nearness", "Damage", "In words"],
+        [
             [
-                [
-                    f"{r['weight']:g}",
-                    "" if r.get("effect") is None else f"{float(r['effect']):.2f} x",
-                    *["" if r.get(k) is None else f"{float(r[k]):.0%}" for k in ("nearness", "damage")],
-                    r.get("words", ""),
-                ]
-                for r in rows
-            ],
-            right=(0, 1, 2, 3),
-        )
+                f"{r['weight']:g}",
+                "" if r.get("effect") is None else f"{float(r['effect']):.2f} x",
+                *["" if r.get(k) is None else f"{float(r[k]):.0%}" for k in ("nearness", "damage")],
+                r.get("words", ""),
+            ]
+            for r in rows
+        ],
+        right=(0, 1, 2, 3),
+    )

@@ -255,7 +255,7 @@ def test_measured_on_a_cpu_with_sd_scripts() -> None:
 
 @pytest.mark.parametrize(
     ("family", "blocks", "inner", "seen", "pressed"),
-    [("flux", (1, 2), 687_139_904, 12.17e9, 10.49e9)],
+    [("flux", (1, 2), 687_139_904, 12.17e9, 10.49e9), ("sd35", (4,), 19_987_008, 11.99e9, 8.52e9)],
 )
 def test_flow_models_measured_on_a_cpu(
     family: str, blocks: tuple[int, ...], inner: int, seen: float, pressed: float

@@ -1,7 +1,7 @@
 """Real steps of sd-scripts itself for SDXL, SD3.5 and FLUX, on files of random weights (see CONTRIBUTING).
 
 STUDIO_RANDOM_MODELS names the folder that scripts/sdscripts/random_models.py wrote; STUDIO_T5_TOKENIZER one that holds T5's
-word table. A family whose file is not in the folder is passed over. Memory: 9 GB for SDXL, 12 GB for FLUX and SD3.5; 3 GB for
+word table. A family whose file is not in the folder is passed over. Memory: 14 GB for SDXL, 12 GB for FLUX and SD3.5; 3 GB for
 those that are stopped and resumed, which train the thin models (`random_models.py SOURCE OUT thin`).
 """
 

@@ -39,9 +39,9 @@ from tests.training.sdscripts.sdscripts_small import make_plan, stand_in
 
 from .conftest import ids, processes_of, until
 
-# Seconds that the clock is wrong by, one after the other: two days ahead, three hours behind, the hour of summer time there
-# and back again.
-JUMPS = (2 * 86_400, -3 * 3600, 3600, 0)
+# Seconds that the clock is wrong by, one after the other: two days ahead, three hours behind, right again, and the hour of
+# summer time, with which the run ends.
+JUMPS = (2 * 86_400, -3 * 3600, 0, 3600)
 # No training here lasts as long, and no jump is as short.
 LONGEST = 600.0
 
@@ -164,8 +164,8 @@ def test_a_run_whose_clock_is_set_again_and_again(tmp_path: Path, clock: Clock) 
         (tmp_path / "sd" / "how").write_text("")
         clock.set(-3 * 3600)
         relaunch(job, KohyaBackend().command(plan))
-        assert job.wait(120) == "finished", job.log_tail()
         clock.set(2 * 86_400)
+        assert job.wait(120) == "finished", job.log_tail()
         seen = ask()
     assert (seen["state"], seen["found"], seen["steps"]) == ("finished", [], list(range(1, 36)))
     assert 0 < seen["took"] < LONGEST

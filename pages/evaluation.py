@@ -168,7 +168,9 @@ def views(project: Project, grid: Grid, problem: StudioError | None) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control("Show", list(VIEWS), key="grid_view", format_func=VIEWS.__getitem__, required=True, label_visibility="collapsed",
                                     persist_state="page", on_change=whole_page)  # fmt: skip
-        label = switches(grid) if view == "curves" and st.session_state.get("curves_over") != "checkpoint" else ""
+        label = (
+            switches(grid) if view == "curves" and st.session_state.get("curves_over") != "checkpoint" else ""
+        )
         link("guide", "How to read it", icon=":material/menu_book:", topic="evaluation")
     if view == "compare":
         side_by_side(grid, grid.cells())

@@ -37,7 +37,9 @@ def publish_panel(entry: LibraryEntry) -> None:
     out = privacy_choice("publish")
     st.caption("Folder names and paths never go along, whatever is chosen.")
     if not (repo or "").strip():
-        primary("Publish", key="publish_go", icon=":material/cloud_upload:", blocked="Name the repository first.")
+        primary(
+            "Publish", key="publish_go", icon=":material/cloud_upload:", blocked="Name the repository first."
+        )
         return
     try:
         what = publication(workspace(), entry, repo or "", private=who != "public", licence=licence or "", leave_out=out, most_pictures=count)  # fmt: skip

@@ -67,10 +67,14 @@ def test_failed_cells_have_their_reason_and_a_button(workspace: Workspace, tmp_p
     gone = list({c.hash: c for c in grid.cells() if c.weight}.values())[:2]
     for cell in gone:
         CellStore(project).path(cell.hash).unlink()
-    files.write_json(grid.folder / "failures.json", {c.hash: "The picture came out black: [x](y) *all*." for c in gone})
+    files.write_json(
+        grid.folder / "failures.json", {c.hash: "The picture came out black: [x](y) *all*." for c in gone}
+    )
     at = open_page("evaluation", project.slug, grid=grid.id)
     assert "2 pictures could not be drawn" in [e.label for e in at.expander]
-    assert texts(at).count(r"The picture came out black\: \[x\](y) \*all\*.") == 1, "signs in a reason mean nothing"
+    assert texts(at).count(r"The picture came out black\: \[x\](y) \*all\*.") == 1, (
+        "signs in a reason mean nothing"
+    )
     assert labels(at).count("Try again") == 2 and "Try these 2 again" in labels(at)
 
 

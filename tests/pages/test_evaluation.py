@@ -259,7 +259,9 @@ def test_a_newer_run_does_not_hide_the_grid_that_was_rated(project: Project, tra
     assert grid.verdict is not None and grid.verdict.headline in texts(at)
     sound(at.segmented_control(key="grid_view").set_value("diagnosis").run())
     told = texts(at)
-    assert "Which run came from which" in told and "Not evaluated yet" in told and ":gray[interrupted]" in told
+    assert (
+        "Which run came from which" in told and "Not evaluated yet" in told and ":gray[interrupted]" in told
+    )
     sound(at.button(key="first_of_run").click().run())
     assert "**A new grid** :gray[for run-2]" in texts(at)
     sound(at.button(key="back").click().run())

@@ -251,8 +251,10 @@ def test_killed_at_several_moments(
         return  # a loaded computer: the last one came to its end
     assert len(record.read_text().splitlines()) > 5
     monkeypatch.undo()
+    answered = {a["name"] for a in files.read_jsonl(record)[0]}
     result = done(start_batch(project))
-    assert result["from_record"] > 0, "answers that were on record were asked for again"
+    # On a loaded computer every answer may have been written before the kill: then none waits on record.
+    assert result["from_record"] == len(answered - seen), "answers that were on record were asked for again"
     every = CaptionStore(project).all()
     assert all(c.text for c in every.values()) and len(every) == 55
     assert every["n00.png"].text == "mirastyle, words of a person"

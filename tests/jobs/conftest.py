@@ -64,6 +64,15 @@ def kill(*pids: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def all_killed(folder: Path) -> bool:
+    """Ends whatever still names the folder; whether there was nothing left."""
+    left = processes_of(folder)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return not left
+
+
 def said(job: Job, kind: str) -> bool:
     return any(e.get("type") == kind for e in job.events()[0])
 
@@ -86,6 +95,4 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
 
     yield go
     for job in jobs:
-        for process in processes_of(job.folder):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        all_killed(job.folder)

@@ -11,7 +11,7 @@ import pytest
 from studio.jobs.job import Job, JobSpec
 from studio.jobs.launch import launch
 
-from .conftest import FAKE, ids, kill, processes_of, said, until
+from .conftest import FAKE, all_killed, ids, kill, processes_of, said, until
 
 
 @pytest.fixture
@@ -28,8 +28,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
     until(lambda: said(made, "ready") or not made.is_alive, 120)
     assert made.is_alive, made.log_tail()
     yield made
-    for process in processes_of(folder):
-        process.kill()
+    all_killed(folder)
 
 
 def test_stop(job: Job) -> None:

@@ -19,7 +19,7 @@ from studio.jobs import disk
 from studio.jobs.job import Job, JobSpec
 from studio.jobs.launch import launch, relaunch
 
-from .conftest import ids, kill, processes_of, said, until, zombies
+from .conftest import all_killed, ids, kill, processes_of, said, until, zombies
 
 Start = Callable[..., Job]
 
@@ -250,8 +250,7 @@ def test_killing_the_worker_is_a_failure_with_a_cause(start: Start) -> None:
 def test_killing_everything_is_an_interruption(start: Start) -> None:
     """The same as a power cut."""
     job = start("steps")
-    for process in processes_of(job.folder):
-        process.kill()
+    all_killed(job.folder)
     until(lambda: job.state == "interrupted")
     assert not job.is_alive
     assert job.exit is not None
@@ -264,8 +263,7 @@ def test_killing_everything_is_an_interruption(start: Start) -> None:
 def test_after_a_reboot_neither_a_stale_lock_nor_a_reused_id_counts(start: Start) -> None:
     """All processes are gone, the lock files stayed, and the ids that were written down belong to somebody else now."""
     job = start("steps")
-    for process in processes_of(job.folder):
-        process.kill()
+    all_killed(job.folder)
     none_left(job)
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from studio import launch, queue, reattach
@@ -19,7 +17,7 @@ from studio.queue import book, runner
 from studio.training.kohya import KohyaBackend
 from studio.training.runs import Run, list_runs
 from studio.workspace import Workspace
-from tests.jobs.conftest import processes_of, until
+from tests.jobs.conftest import all_killed, processes_of, until
 from tests.queue.test_queue import Desk
 from tests.training.sdscripts.kohya_project import ready_project
 
@@ -100,15 +98,6 @@ def test_ten_real_jobs_one_at_a_time(
         "in order, one at a time"
     )
     assert len(list_runs(project)) == 10
-
-
-def all_killed(folder: Path) -> bool:
-    """Ends whatever still names the folder; whether there was nothing left."""
-    left = processes_of(folder)
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    return not left
 
 
 def test_a_computer_that_is_switched_off_goes_on_with_the_next(project: Project, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_the_way_through_the_gates_and_a_run(workspace: Workspace, monkeypatch: 
     assert gates.forecast(project).basis == "measured"
     with monkeypatch.context() as m:
         m.setattr(files, "free_bytes", lambda _p: 1000)
-        with pytest.raises(EnvironmentalError, match="(?s)free on the disk.*500 MB have to stay free"):
+        with pytest.raises(EnvironmentalError, match=r"(?s)free on the disk.*500 MB have to stay free"):
             launch.start_training(project)
     run = launch.start_training(project)
     with pytest.raises(BusyError, match="Another training"):

@@ -75,6 +75,7 @@ def _histogram(buckets: list[BucketSteps], settings: TrainingSettings) -> go.Fig
     """Pictures in each bucket, with the batches they make."""
     tone = colours()
     labels = [f"{b.width} × {b.height}" for b in buckets]
+    most = max((b.shown for b in buckets), default=1)  # a label stands behind the longest bar too
     about = [
         f"{len(b.names)} pictures, shown {b.shown} times<br>{b.batches} batches of {settings.batch_size}"
         + (f", the last of {b.last}" if b.last < settings.batch_size else "")
@@ -83,13 +84,19 @@ def _histogram(buckets: list[BucketSteps], settings: TrainingSettings) -> go.Fig
     figure = go.Figure(
         go.Bar(
             y=labels, x=[b.shown for b in buckets], orientation="h", marker_color=tone["line"], customdata=about,
-            text=[f"{len(b.names)}" for b in buckets], textposition="auto", hovertemplate="%{y}<br>%{customdata}<extra></extra>",
+            text=[guidance.count_words(len(b.names), "picture") for b in buckets], textposition="outside", cliponaxis=False, hovertemplate="%{y}<br>%{customdata}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_layout(
         height=90 + 30 * len(buckets),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        xaxis={"title": "shown per epoch", "gridcolor": tone["grid"], "fixedrange": True, "zeroline": False},
+        xaxis={
+            "title": "pictures shown per epoch",
+            "range": [0, 1.15 * most],
+            "gridcolor": tone["grid"],
+            "fixedrange": True,
+            "zeroline": False,
+        },
         yaxis={"type": "category", "fixedrange": True, "autorange": "reversed"},
         bargap=0.25,
     )

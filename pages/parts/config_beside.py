@@ -22,7 +22,7 @@ def time_words(told: Estimate, preset: presets.Preset | None = None) -> str:
     if preset is None:
         return "the dry run will measure it"
     if detect().device == "cpu" and told.memory_bytes and "CPU" not in preset.time:
-        return f"{preset.time}; far longer here, without a graphics card"
+        return f"{preset.time}; much longer on this computer, which has no graphics card: the dry run measures it"
     return preset.time
 
 

@@ -221,7 +221,9 @@ def test_many_new_pictures_are_looked_at_by_a_job(
 def test_the_step_bar_knows_what_the_page_just_found(project: Project) -> None:
     at = open_page("dataset", project.slug)
     bar = [x.label for x in at.main.get("page_link") if "1 Dataset" in x.label]
-    assert "to check" in bar[0], "pictures that came in from elsewhere were looked at before the bar was drawn"
+    assert "to check" in bar[0], (
+        "pictures that came in from elsewhere were looked at before the bar was drawn"
+    )
 
 
 def test_names_of_files_are_shown_as_they_are(empty: Project, tmp_path: Path) -> None:

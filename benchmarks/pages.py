@@ -28,8 +28,8 @@ from benchmarks.visitor import Cost, Server, Visitor
 from studio.captions.store import CaptionStore
 from studio.dataset.folder import look
 from studio.dataset.origins import Origin, add, all_origins
-from studio.dataset.scan import scan
 from studio.dataset.set_aside import remove_pictures, set_aside_list
+from studio.dataset.tasks import start_scan
 from studio.project import Intent, Project, create_project
 from studio.workspace import Workspace
 
@@ -137,7 +137,7 @@ def make(workspace: Workspace, size: int) -> Project:
     name = f"bench {size}"
     slug = name.replace(" ", "-")
     if slug in workspace.project_slugs():
-        scan(Project(workspace, slug))  # an index of another version is made anew
+        start_scan(Project(workspace, slug)).wait(600)  # an index of another version is made anew
         return _imported(_some_aside(Project(workspace, slug), size))
     project = create_project(
         workspace, Intent(kind="style", name=name, trigger="bluprnt", description="Plans")
@@ -152,7 +152,7 @@ def make(workspace: Workspace, size: int) -> Project:
         )
         chosen = dict.fromkeys(chance.choices(words, weights, k=12))
         (project.dataset_dir / f"{n:05}.txt").write_text(", ".join(["bluprnt", *chosen]), encoding="utf-8")
-    scan(project)
+    start_scan(project).wait(600)  # as the page has it done: with the search for copies
     CaptionStore(project).approve(f"{n:05}.jpg" for n in range(0, size, 2))
     return _imported(_some_aside(project, size))
 
@@ -166,7 +166,7 @@ def _some_aside(project: Project, size: int) -> Project:
             small = noise.integers(0, 256, (6, 6, 3), dtype=np.uint8)
             Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC).save(project.dataset_dir / name)
         remove_pictures(project, names, "one of many")
-        scan(project)
+        start_scan(project).wait(600)  # as the page has it done: with the search for copies
     return project
 
 

@@ -20,6 +20,7 @@ from studio.models import BaseModelEntry
 from studio.settings import TrainingSettings
 from studio.vram import GIB, MARGIN
 from studio.vram.conditions import STATE
+from studio.vram.families import Transformer, sized
 from studio.workspace import Workspace
 
 __all__ = [
@@ -98,6 +99,7 @@ class Estimate:
     seconds:      time of the run, None while nothing was measured on this computer.
     disk_bytes:   checkpoints, states and samples.
     basis:        "measured" after a dry run, else "estimated".
+    helps:        what takes less memory and is not done yet.
     """
 
     steps: StepPlan
@@ -115,6 +117,7 @@ class Estimate:
     text_bytes: int = 0
     steps_bytes: int = 0
     small_t5: bool = False
+    helps: tuple[str, ...] = ()
 
     def fits(self, available_bytes: int) -> bool:
         """Whether it fits into `available_bytes` with the margin left free."""
@@ -129,10 +132,7 @@ class Estimate:
         if not self._steps_fit(available_bytes):
             room = human_memory(available_bytes * (1 - MARGIN))
             why.append(f"With {MARGIN:.0%} kept free, {room} can be used. Even a batch of one does not fit.")
-            fix.append(
-                "Turn on gradient checkpointing, lower the resolution or the rank, swap more blocks of SD3.5 or FLUX, or choose a "
-                "smaller base model."
-            )
+            fix.append(" ".join(self.helps))
         if self.text_bytes > available_bytes * (1 - READING_MARGIN):
             need = human_memory(self.text_bytes)
             why.append(
@@ -221,7 +221,27 @@ def estimate(
         steps_bytes=total if peak_bytes else told.steps,
         text_bytes=0 if peak_bytes else told.reading,
         small_t5=small,
+        helps=_helps(conditions),
     )
+
+
+_SMALL_SIDE, _SMALL_RANK = 512, 8
+"""Below these, less saves little memory and costs much of what is learned."""
+
+
+def _helps(c: vram.Conditions) -> tuple[str, ...]:
+    """What takes less memory and is not done yet, what costs the result least first; a smaller base model at last."""
+    shape = sized(c.family, c.inner, c.blocks).shape
+    most = shape.swap_limit if isinstance(shape, Transformer) and c.device == "cuda" else 0
+    told = (
+        ("Set the precision to half (bf16 or fp16).", c.computed == 4 and c.family != "pocket"),
+        ("Turn on gradient checkpointing.", not c.checkpointing),
+        (f"Swap more blocks, up to {most}.", c.swapped < most),
+        ("Lower the resolution.", min(c.width, c.height) > _SMALL_SIDE),
+        ("Lower the rank.", c.rank > _SMALL_RANK),
+        ("Choose a smaller base model.", True),
+    )
+    return tuple(words for words, so in told if so)
 
 
 def file_of(entry: BaseModelEntry, workspace: Workspace) -> BaseFile | None:

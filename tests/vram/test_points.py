@@ -333,9 +333,18 @@ def test_a_t5_in_16_bit_is_read_whole_before_a_small_card_is_trained_on(tmp_path
     assert (
         "T5 file in fp8" in whole.short_of(10 * GIB)[1] and "checkpointing" not in whole.short_of(10 * GIB)[1]
     )
-    assert all(word in whole.short_of(6 * GIB)[1] for word in ("checkpointing", "T5 file in fp8")), (
+    assert all(word in whole.short_of(6 * GIB)[1] for word in ("resolution", "T5 file in fp8")), (
         "both, at once"
     )
     assert "T5 file" not in small.short_of(4 * GIB)[1]
+    done = small.short_of(4 * GIB)[1]
+    assert "up to 35" in done and "checkpointing" not in done and "rank" not in done, (
+        "what is done already helps no more"
+    )
+    plain = settings.model_copy(
+        update={"gradient_checkpointing": False, "precision": "no", "rank": 16, "blocks_to_swap": 35}
+    )
+    helps = estimate("flux", plain, [8]).short_of(4 * GIB)[1]
+    assert all(w in helps for w in ("half", "checkpointing", "rank", "resolution", "smaller base model"))
     measured = estimate("flux", settings, [8], peak_bytes=7 * GIB, seconds_per_step=1)
     assert measured.steps_bytes == measured.memory_bytes == 7 * GIB and measured.text_bytes == 0

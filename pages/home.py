@@ -17,6 +17,7 @@ from studio.errors import StudioError
 from studio.files import folder_size, human_size
 from studio.guidance import Step, count_words
 from studio.project import Project
+from studio.working import Working, working
 from studio.workspace import Trashed, shipped
 
 SAMPLES = ("08_castle", "13_fox", "18_strawberry", "20_guitar")
@@ -62,7 +63,7 @@ def doors() -> None:
 
 def running() -> None:
     """What is going on right now, in all projects."""
-    jobs = guidance.working(workspace())
+    jobs = working(workspace())
     if not jobs:
         return
     st.subheader("Running now", anchor=False)
@@ -70,7 +71,7 @@ def running() -> None:
     @st.fragment(run_every=2)
     def live() -> None:
         with caught():
-            if [w.job.folder for w in guidance.working(workspace())] != [w.job.folder for w in jobs]:
+            if [w.job.folder for w in working(workspace())] != [w.job.folder for w in jobs]:
                 st.rerun()
             for work in jobs:
                 with st.container(border=True, key=f"job_{work.job.id}"):
@@ -80,7 +81,7 @@ def running() -> None:
     live()
 
 
-def _title(work: guidance.Working) -> str:
+def _title(work: Working) -> str:
     try:
         name = Project(workspace(), work.project).intent.name if work.project else ""
     except StudioError:

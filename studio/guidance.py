@@ -25,13 +25,11 @@ from studio.dataset.scan import known_looks, scan, thumb_path
 from studio.errors import StudioError
 from studio.evaluation.grid import list_grids
 from studio.findings import Finding, blocking
-from studio.jobs.job import Job, active_jobs
 from studio.library.entry import LibraryEntry, list_library
 from studio.models import BaseModelEntry, get_model
 from studio.project import Intent, Project
 from studio.settings import TrainingSettings
 from studio.training.runs import Run, list_runs
-from studio.workspace import Workspace
 
 StepName = Literal["dataset", "captions", "config", "run", "evaluation"]
 StepState = Literal["done", "to check", "working", "needs you", "not yet"]
@@ -369,34 +367,6 @@ def best_picture(project: Project) -> Path | None:
         if small is not None and small.is_file():
             return small
     return None
-
-
-@dataclass(frozen=True)
-class Working:
-    """A job that is going on: its project ("" when it has none), and the page that shows it."""
-
-    job: Job
-    project: str
-    page: str
-
-
-def working(workspace: Workspace) -> list[Working]:
-    """Every job that lives now, newest first."""
-    found = []
-    for job in active_jobs(workspace):
-        try:
-            spec = job.spec
-        except StudioError:
-            continue
-        page = (
-            "evaluation"
-            if job.folder.parent.name == "grids"
-            else "dataset"
-            if spec.kind in ("import", "scan")
-            else "run"
-        )
-        found.append(Working(job, spec.project or "", page))
-    return found
 
 
 def last_words(project: Project) -> str:

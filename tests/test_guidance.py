@@ -15,6 +15,7 @@ from studio.jobs.job import JobSpec
 from studio.jobs.launch import launch
 from studio.machine import Machine, detect
 from studio.project import Intent, Project, create_project
+from studio.working import working
 from studio.workspace import Workspace, shipped
 from tests.pages import worlds
 
@@ -181,7 +182,7 @@ def test_a_project_at_work_is_not_deleted(project: Project) -> None:
         JobSpec(kind="scan", title="Looking", command=command, project=project.slug),
     )
     try:
-        assert [w.page for w in guidance.working(project.workspace)] == ["dataset"]
+        assert [w.page for w in working(project.workspace)] == ["dataset"]
         with pytest.raises(BusyError):
             shelf.delete_project(project)
     finally:

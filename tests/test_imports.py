@@ -23,7 +23,18 @@ LEVELS = [
     {"environment", "records"},
     {"gates"},
     {"launch"},
-    {"queue", "reattach", "choices", "compare", "diagnosis", "guidance", "demo", "interview", "shelf"},
+    {
+        "queue",
+        "reattach",
+        "choices",
+        "compare",
+        "diagnosis",
+        "guidance",
+        "demo",
+        "interview",
+        "shelf",
+        "working",
+    },
     {"cli", "__main__"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
